@@ -1,1 +1,20 @@
-//! Skeleton.
+//! Reads a Dockerfile and says what to build.
+//!
+//! The crate is pure: text in; instructions, a graph, image configs and diagnostics out. It does no I/O, never prints,
+//! and knows nothing of the terminal or the environment.
+//!
+//! Start at [`Dockerfile`] (what a file says), [`Mapped`] (text that knows where it came from) and [`Diagnostic`] (what
+//! is wrong with it).
+
+mod diagnostic;
+mod dockerfile;
+mod source;
+
+pub use diagnostic::{Diagnostic, Edit, Label, Level};
+pub use dockerfile::ast::{
+    Add, Alias, Argument, Command, Copy, Directives, Dockerfile, Escape, From, Healthcheck,
+    Heredoc, Instruction, Network, Onbuild, Pair, Pairs, Run, Security, Statement, Transfer,
+};
+pub use dockerfile::mapped::Mapped;
+pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
+pub use source::{Position, Source, SourceError, Span, Spanned};
