@@ -1,1 +1,29 @@
-//! Skeleton.
+//! The build graph and how it is solved.
+//!
+//! A [`Graph`] of [`Op`]s (LLB's operations with LLB's meaning, design D1) is solved by [`solve`]: what is
+//! known by key is taken from a [`CacheStore`], the rest is handed to an [`Executor`], each vertex once, side
+//! by side where nothing stands between (design D2). This crate does no I/O: no file, no network, no clock
+//! other than for progress. Read [`Op`], [`Graph`] and [`solve`] first.
+
+mod cache_key;
+mod executor;
+mod graph;
+pub mod llb;
+mod op;
+mod progress;
+mod selector;
+mod snapshot;
+mod store;
+
+pub use cache_key::{CacheKey, CacheMap, InputKeying, KeyParts};
+pub use executor::{ExecuteCall, Executor};
+pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, VertexMeta};
+pub use op::{
+    CacheSharing, ChownSpec, CopyAction, DiffOp, ExecMeta, ExecOp, FileAction, FileActionKind,
+    FileOp, HostIp, MergeOp, MkdirAction, MkfileAction, Mount, MountKind, NetworkMode, Op, Owner,
+    ProxyEnv, RmAction, SecretEnv, SecurityMode, SourceOp, SymlinkAction, Ulimit,
+};
+pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, StatusUpdate};
+pub use selector::Selector;
+pub use snapshot::{LayerId, Output, Snapshot};
+pub use store::{CacheRecord, CacheStore, NewRecord};
