@@ -1,0 +1,21 @@
+//! Layer archives and layer directories, in both directions.
+//!
+//! A *layer directory* is in overlay form: it is used as it is as a lower directory of an overlay mount (see [`whiteout`]). `apply` makes
+//! one from an archive, `diff` makes the archive from one; `compression` and `blob` turn archives into blobs. Everything works on
+//! descriptors and never on paths from the process's root.
+
+mod blob;
+mod compression;
+mod diff;
+mod gzip;
+mod name;
+mod tar_writer;
+mod tree;
+mod whiteout;
+
+pub use blob::{LayerBlob, LayerBlobWriter};
+pub use compression::{Compression, CompressionError, Decoder};
+pub use diff::{DiffError, diff, write_tree};
+pub(crate) use name::path_of;
+pub use tar_writer::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr};
+pub use whiteout::OverlayXattrs;

@@ -1,0 +1,217 @@
+//! Overlay mounts that no mount table ever sees.
+//!
+//! `fsopen`, `fsconfig` and `fsmount` make a *detached* mount: its file descriptor is the root directory of the merged tree and is handed
+//! straight to `openat2`. Closing it unmounts, so that a killed process leaves nothing behind. Layers are passed by descriptor
+//! (`lowerdir+`), which spares `mount(2)`'s limit of one page of options (45 layers) and all quoting of `:` and `,`.
+//!
+//! `redirect_dir=nofollow,metacopy=off,index=off` is always given: it is accepted with and without `userxattr`, and it keeps the upper
+//! directory readable as a layer on its own (no redirects, no files without their content).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use thiserror::Error;
+
+use crate::layer::OverlayXattrs;
+
+/// The most lower directories that the kernel takes in one overlay (`OVL_MAX_STACK`).
+const KERNEL_LOWER_LIMIT: usize = 500;
+
+/// The most layers that can be merged: one full overlay below another, the kernel's greatest depth.
+pub const MAX_LAYERS: usize = 2 * KERNEL_LOWER_LIMIT - 1;
+
+/// How overlays are mounted on this machine. Made once and shared.
+#[derive(Debug)]
+pub struct Overlay {
+    xattrs: OverlayXattrs,
+    /// An empty directory: the merged tree of no layers, and what a lone layer is mounted over.
+    empty: OwnedFd,
+}
+
+/// Where writes to an overlay go.
+#[derive(Debug, Clone, Copy)]
+pub struct Upper<'a> {
+    /// Receives the changes; becomes the layer.
+    pub dir: BorrowedFd<'a>,
+    /// The kernel's scratch directory: empty, on the same file system as `dir`, used by one mount at a time.
+    pub work: BorrowedFd<'a>,
+}
+
+impl Overlay {
+    /// Takes the xattr namespace to use (`User` inside a user namespace) and an empty directory that stays empty.
+    pub fn new(xattrs: OverlayXattrs, empty: OwnedFd) -> Self {
+        Self { xattrs, empty }
+    }
+
+    /// Where overlayfs keeps its own attributes.
+    pub fn xattrs(&self) -> OverlayXattrs {
+        self.xattrs
+    }
+
+    /// The directory that stays empty.
+    pub(crate) fn empty(&self) -> BorrowedFd<'_> {
+        self.empty.as_fd()
+    }
+
+    /// Mounts `lowers` (bottom first), read only unless there is an `upper`, and returns the root of the merged tree.
+    ///
+    /// A lone layer without an upper is mounted over an empty directory, which the kernel would otherwise refuse: so whiteouts in it are
+    /// not seen, and nothing can be written into a finished layer.
+    pub fn mount(
+        &self,
+        lowers: &[BorrowedFd<'_>],
+        upper: Option<Upper<'_>>,
+    ) -> Result<OwnedFd, OverlayError> {
+        if lowers.len() > MAX_LAYERS {
+            return Err(OverlayError::TooManyLayers { count: lowers.len() });
+        }
+        if lowers.len() > KERNEL_LOWER_LIMIT {
+            let (bottom, rest) = lowers.split_at(lowers.len() - (KERNEL_LOWER_LIMIT - 1));
+            let bottom = self.mount(bottom, None)?;
+            let stack: Vec<_> =
+                std::iter::once(bottom.as_fd()).chain(rest.iter().copied()).collect();
+            return self.mount_stack(&stack, upper);
+        }
+        match (lowers, upper) {
+            ([], _) => self.mount_stack(
+                &[self.empty(), self.empty()][..1 + usize::from(upper.is_none())],
+                upper,
+            ),
+            ([lone], None) => self.mount_stack(&[self.empty(), *lone], None),
+            _ => self.mount_stack(lowers, upper),
+        }
+    }
+
+    fn mount_stack(
+        &self,
+        lowers: &[BorrowedFd<'_>],
+        upper: Option<Upper<'_>>,
+    ) -> Result<OwnedFd, OverlayError> {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|error| OverlayError::Unavailable { source: error.into() })?;
+        let set = |key: &'static str, value: &str| {
+            rustix::mount::fsconfig_set_string(&context, key, value)
+                .map_err(|error| refused(&context, key, error))
+        };
+        for (key, value) in [
+            ("redirect_dir", "nofollow"),
+            ("metacopy", "off"),
+            ("index", "off"),
+            ("source", "rbuild"),
+        ] {
+            set(key, value)?;
+        }
+        if self.xattrs == OverlayXattrs::User {
+            rustix::mount::fsconfig_set_flag(&context, "userxattr")
+                .map_err(|error| refused(&context, "userxattr", error))?;
+        }
+        // The kernel wants the topmost layer first.
+        for lower in lowers.iter().rev() {
+            set_directory(&context, "lowerdir+", *lower)?;
+        }
+        if let Some(upper) = upper {
+            set_directory(&context, "upperdir", upper.dir)?;
+            set_directory(&context, "workdir", upper.work)?;
+            // Without it every unmount syncs the file system; layers are synced once, when they are committed.
+            rustix::mount::fsconfig_set_flag(&context, "volatile")
+                .map_err(|error| refused(&context, "volatile", error))?;
+        }
+        rustix::mount::fsconfig_create(&context)
+            .map_err(|error| refused(&context, "create", error))?;
+        let attributes = match upper {
+            Some(_) => MountAttrFlags::empty(),
+            None => MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV,
+        };
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|error| refused(&context, "fsmount", error))
+    }
+}
+
+/// Gives overlayfs a directory by descriptor, and by its name in `/proc` where the kernel (before 6.13) takes no descriptors.
+fn set_directory(
+    context: &OwnedFd,
+    key: &'static str,
+    dir: BorrowedFd<'_>,
+) -> Result<(), OverlayError> {
+    match rustix::mount::fsconfig_set_fd(context, key, dir) {
+        Err(Errno::INVAL) => {
+            let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+            rustix::mount::fsconfig_set_string(context, key, path)
+                .map_err(|error| refused(context, key, error))
+        }
+        other => other.map_err(|error| refused(context, key, error)),
+    }
+}
+
+fn refused(context: &OwnedFd, step: &'static str, error: Errno) -> OverlayError {
+    OverlayError::Refused {
+        step,
+        explanation: Explanation(kernel_messages(context)),
+        source: error.into(),
+    }
+}
+
+/// What the kernel says about a failed configuration: one message a read, prefixed with its severity (`e `, `w `, `i `).
+fn kernel_messages(context: &OwnedFd) -> Vec<String> {
+    let mut messages = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(length) = rustix::io::read(context, &mut buffer) {
+        if length == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        messages.push(text.get(2..).unwrap_or(&text).trim_end().to_owned());
+    }
+    messages
+}
+
+/// The kernel's own words about a refused mount; may be empty.
+#[derive(Debug)]
+pub struct Explanation(Vec<String>);
+
+impl std::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_slice() {
+            [] => Ok(()),
+            messages => write!(f, " ({})", messages.join("; ")),
+        }
+    }
+}
+
+/// An overlay that could not be mounted.
+#[derive(Debug, Error)]
+pub enum OverlayError {
+    /// The kernel has no overlayfs, or no new mount API, or does not let this process mount.
+    #[error("cannot use overlayfs; it needs Linux 6.7 or later, and root or a user namespace")]
+    Unavailable {
+        /// The kernel's answer to `fsopen`.
+        source: io::Error,
+    },
+    /// The kernel refused a layer, an option, or the file system that the layers are on.
+    #[error(
+        "the kernel refused an overlay mount at `{step}`{explanation}; \
+         the store must be on a file system that can hold overlay layers (ext4, xfs, btrfs, tmpfs; not NFS, not an overlay itself)"
+    )]
+    Refused {
+        /// The mount option or call that failed.
+        step: &'static str,
+        /// What the kernel had to say.
+        explanation: Explanation,
+        /// The error number.
+        source: io::Error,
+    },
+    /// More layers than two overlays on top of each other can take.
+    #[error("cannot merge {count} layers; the kernel takes at most {MAX_LAYERS}")]
+    TooManyLayers {
+        /// How many there are.
+        count: usize,
+    },
+    /// A directory could not be opened.
+    #[error("cannot open the empty directory")]
+    Open {
+        /// Why.
+        source: io::Error,
+    },
+}
