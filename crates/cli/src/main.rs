@@ -1,1 +1,3 @@
+//! rbuild
+mod progress;
 fn main() {}
