@@ -10,6 +10,7 @@ mod executor;
 mod graph;
 pub mod llb;
 mod op;
+mod pattern;
 mod progress;
 mod selector;
 mod snapshot;
@@ -22,6 +23,9 @@ pub use op::{
     CacheSharing, ChownSpec, CopyAction, DiffOp, ExecMeta, ExecOp, FileAction, FileActionKind,
     FileOp, HostIp, MergeOp, MkdirAction, MkfileAction, Mount, MountKind, NetworkMode, Op, Owner,
     ProxyEnv, RmAction, SecretEnv, SecurityMode, SourceOp, SymlinkAction, Ulimit,
+};
+pub use pattern::{
+    Decision, PathPattern, PatternError, PatternMatcher, clean_path, has_wildcards, path_match,
 };
 pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, StatusUpdate};
 pub use selector::Selector;
