@@ -1,0 +1,187 @@
+//! The step's first process, from the fork to the step's program.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::process::{Signal, chdir, set_parent_process_death_signal, setsid, umask};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use serde::{Deserialize, Serialize};
+
+use super::command::Command;
+use super::error::{Context, Failure};
+use super::mount_point::{PlaceKind, open_or_make};
+use super::plan::{Rlimit, RlimitResource, SecurityMode};
+use super::rootfs::Rootfs;
+use super::stubs::Stub;
+use super::user::{User, UserError};
+use super::wire::{Descriptors, Request};
+use super::{caps, namespaces, seccomp};
+use crate::sys;
+
+/// What the first process tells init before it becomes the program; one line of JSON each.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Notice {
+    /// What was made in the root to mount upon.
+    Stubs(Vec<Stub>),
+    /// The step will not run.
+    Failure(Failure),
+}
+
+/// The first process under construction.
+#[derive(Debug)]
+pub(super) struct First<'a> {
+    pub(super) request: &'a Request,
+    pub(super) descriptors: &'a Descriptors,
+    pub(super) binds: Vec<Option<OwnedFd>>,
+    /// Where notices go. Closed when the program is executed.
+    pub(super) notices: File,
+}
+
+impl First<'_> {
+    /// Becomes the program, or tells init why not and ends.
+    pub(super) fn run(mut self) -> ! {
+        let mut stubs = Vec::new();
+        let Err(failure) = self.become_program(&mut stubs);
+        self.tell(&Notice::Stubs(stubs));
+        self.tell(&Notice::Failure(failure));
+        sys::exit_now(1)
+    }
+
+    fn tell(&mut self, notice: &Notice) {
+        let mut line = serde_json::to_vec(notice).expect("notices have string keys only");
+        line.push(b'\n');
+        // An error means that init is gone, and then this process soon is.
+        let _ = self.notices.write_all(&line);
+    }
+
+    fn become_program(&mut self, stubs: &mut Vec<Stub>) -> Result<Infallible, Failure> {
+        let spec = &self.request.spec;
+        let root = self.descriptors.root.as_fd();
+        // Modes are given in full below.
+        umask(Mode::empty());
+        setsid().context("start", "a session")?;
+        let user = User::resolve(root, &spec.user)?;
+        namespaces::enter(spec)?;
+        Rootfs::new(root, self.request, stubs).assemble(&self.descriptors.mounts, &self.binds)?;
+        namespaces::pivot(root)?;
+        for limit in &spec.rlimits {
+            set_rlimit(limit)?;
+        }
+        self.enter_working_directory(&user)?;
+        let command = Command::new(&spec.args, &environment(&spec.env, &user))?;
+        self.tell(&Notice::Stubs(std::mem::take(stubs)));
+
+        sys::reset_signals();
+        match spec.security {
+            SecurityMode::Sandbox => {
+                // Before the capabilities go, since without `no_new_privs` it takes CAP_SYS_ADMIN.
+                seccomp::install(caps::DEFAULT).context("install", "the seccomp filter")?;
+                caps::bound().context("limit", "the capabilities")?;
+                self.become_user(&user)?;
+                caps::confine().context("reduce", "the capabilities")?;
+            }
+            SecurityMode::Insecure => {
+                caps::keep_over_change_of_user().context("keep", "the capabilities")?;
+                self.become_user(&user)?;
+                caps::grant().context("grant", "the capabilities")?;
+            }
+        }
+        umask(Mode::from_raw_mode(0o022));
+        sys::close_on_exec_from(3).context("close", "descriptors")?;
+        // Not earlier: a change of user clears it.
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .context("follow", "the sandbox process")?;
+        if self.init_is_gone() {
+            sys::exit_now(1);
+        }
+        Err(command.execute().into())
+    }
+
+    /// Whether init ended before the death signal was set; its parent's id cannot tell, as it is always 0 for a first process.
+    fn init_is_gone(&self) -> bool {
+        let mut pipe = [PollFd::new(&self.notices, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut pipe, Some(&now)).is_ok() && pipe[0].revents().contains(PollFlags::ERR)
+    }
+
+    fn enter_working_directory(&self, user: &User) -> Result<(), Failure> {
+        let cwd = &self.request.spec.cwd;
+        let root = self.descriptors.root.as_fd();
+        // Unlike a mount point, this directory is the step's and stays.
+        let mut kept = Vec::new();
+        match chdir(cwd) {
+            Err(Errno::NOENT) => {
+                open_or_make(root, cwd, PlaceKind::Directory, (user.uid, user.gid), &mut kept)
+                    .context("make the working directory", cwd)?;
+                chdir(cwd).context("enter the working directory", cwd)
+            }
+            result => result.context("enter the working directory", cwd),
+        }
+    }
+
+    fn become_user(&self, user: &User) -> Result<(), Failure> {
+        let not_mapped = || UserError::NotMapped { uid: user.uid, gid: user.gid };
+        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+        match set_thread_groups(&groups) {
+            // Where only a single id is mapped, groups cannot be set at all; and then only root can be a step's user, see below.
+            Err(Errno::PERM) if self.request.in_user_namespace => {}
+            Err(Errno::INVAL) if self.request.in_user_namespace => return Err(not_mapped().into()),
+            result => result.context("set", "the supplementary groups")?,
+        }
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        match set_thread_res_gid(gid, gid, gid).and_then(|()| set_thread_res_uid(uid, uid, uid)) {
+            Err(Errno::INVAL) => Err(not_mapped().into()),
+            result => result.context("become the user", &format!("{}:{}", user.uid, user.gid)),
+        }
+    }
+}
+
+/// The step's variables, with `HOME` if it is not among them.
+fn environment(env: &[String], user: &User) -> Vec<String> {
+    let mut env = env.to_vec();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
+    }
+    env
+}
+
+fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {
+    let resource = match limit.resource {
+        RlimitResource::As => libc::RLIMIT_AS,
+        RlimitResource::Core => libc::RLIMIT_CORE,
+        RlimitResource::Cpu => libc::RLIMIT_CPU,
+        RlimitResource::Data => libc::RLIMIT_DATA,
+        RlimitResource::Fsize => libc::RLIMIT_FSIZE,
+        RlimitResource::Locks => libc::RLIMIT_LOCKS,
+        RlimitResource::Memlock => libc::RLIMIT_MEMLOCK,
+        RlimitResource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        RlimitResource::Nice => libc::RLIMIT_NICE,
+        RlimitResource::Nofile => libc::RLIMIT_NOFILE,
+        RlimitResource::Nproc => libc::RLIMIT_NPROC,
+        RlimitResource::Rss => libc::RLIMIT_RSS,
+        RlimitResource::Rtprio => libc::RLIMIT_RTPRIO,
+        RlimitResource::Rttime => libc::RLIMIT_RTTIME,
+        RlimitResource::Sigpending => libc::RLIMIT_SIGPENDING,
+        RlimitResource::Stack => libc::RLIMIT_STACK,
+    };
+    let value = |value: Option<u64>| value.unwrap_or(libc::RLIM_INFINITY);
+    sys::set_rlimit(resource as u32, value(limit.soft), value(limit.hard))
+        .context("set the limit", &format!("{:?}", limit.resource).to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_filled_in_only_when_absent() {
+        let user = User { uid: 0, gid: 0, groups: vec![0], home: "/root".to_owned() };
+        assert_eq!(environment(&["A=b".to_owned()], &user), ["A=b", "HOME=/root"]);
+        assert_eq!(environment(&["HOME=".to_owned()], &user), ["HOME="]);
+    }
+}

@@ -1,0 +1,151 @@
+//! The sandbox process: parent of the step's first process, in the build's namespaces.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use rustix::stdio::{dup2_stdin, stdin};
+
+use super::error::{Context, Failure};
+use super::first::{First, Notice};
+use super::namespaces;
+use super::rootfs::clone_binds;
+use super::stubs::{self, Stub};
+use super::wire::{self, Descriptors, Exit, ExitStatus, Report, Request, Usage};
+use crate::sys::{self, Ended, Fork};
+
+/// The hidden first argument that makes the program a sandbox process.
+pub(super) const INIT_ARGUMENT: &str = "__rbuild-init";
+
+/// Becomes a sandbox process if this program was started as one, and returns the code with which `main` is to return at once.
+///
+/// To be called first in `main`, before any thread exists and before anything reads the standard input, which is the control socket.
+#[must_use]
+pub fn init_main_if_requested() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let requested = arguments.next().as_deref() == Some(OsStr::new(INIT_ARGUMENT))
+        && arguments.next().is_none();
+    requested.then(|| match init_main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Seen only by who starts it by hand; the build reads the report or misses it.
+            let _ = writeln!(io::stderr(), "cannot run as a sandbox process: {error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn init_main() -> io::Result<()> {
+    let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let control = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
+    dup2_stdin(&null)?;
+    let (request, descriptors) = wire::receive_request(control.as_fd())?;
+    let report = match run(&request, descriptors, &control) {
+        Ok(exit) => Report::Exit(exit),
+        Err(failure) => Report::Failure(failure),
+    };
+    (&control).write_all(&serde_json::to_vec(&report)?)
+}
+
+/// Runs the step to its end.
+fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Result<Exit, Failure> {
+    // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
+    setsid().context("start", "a session")?;
+    let binds = clone_binds(&request.spec.mounts, &descriptors.mounts)?;
+    let (notices, notices_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+    namespaces::enter_pid_namespace()?;
+    let first = match sys::fork().context("start", "the first process")? {
+        Fork::Child => First {
+            request,
+            descriptors: &descriptors,
+            binds,
+            notices: File::from(notices_of_first),
+        }
+        .run(),
+        Fork::Parent(first) => first,
+    };
+    drop((notices_of_first, binds));
+    let Descriptors { root, mounts } = descriptors;
+    drop(mounts);
+    let process = pidfd_open(first, PidfdFlags::empty()).context("watch", "the first process")?;
+    let notices = watch(control, &process, File::from(notices));
+    // Whatever happened, it ends here.
+    let _ = pidfd_send_signal(&process, Signal::KILL);
+    let ended = sys::wait(first).context("wait for", "the first process")?;
+    finish(&root, &notices.context("watch", "the first process")?, ended)
+}
+
+/// Collects the first process's notices until it ends or until the build goes away.
+fn watch(control: &UnixStream, process: &OwnedFd, mut notices: File) -> Result<Vec<u8>, Errno> {
+    let mut text = Vec::new();
+    let mut open = true;
+    loop {
+        let notices_events = if open { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = [
+            PollFd::new(process, PollFlags::IN),
+            PollFd::new(control, PollFlags::RDHUP),
+            PollFd::new(&notices, notices_events),
+        ];
+        // A pipe without writers would wake up the poll for ever.
+        let count = if open { 3 } else { 2 };
+        match poll(&mut fds[..count], None) {
+            Err(Errno::INTR) => continue,
+            result => result?,
+        };
+        let [ended, gone, noticed] =
+            [0, 1, 2].map(|index: usize| index < count && !fds[index].revents().is_empty());
+        if noticed {
+            let mut chunk = [0; 4096];
+            match notices.read(&mut chunk) {
+                Ok(0) => open = false,
+                Ok(size) => text.extend_from_slice(&chunk[..size]),
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+            // All of them are read before the end is believed.
+            continue;
+        }
+        if ended || gone {
+            return Ok(text);
+        }
+    }
+}
+
+/// Removes the stubs and says how it went.
+fn finish(root: &OwnedFd, notices: &[u8], ended: Ended) -> Result<Exit, Failure> {
+    let mut failure = None;
+    let mut stubs: Vec<Stub> = Vec::new();
+    for line in notices.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(Notice::Stubs(more)) => stubs.extend(more),
+            Ok(Notice::Failure(told)) => failure = Some(told),
+            // A line cut short: the process was killed while it wrote it.
+            Err(_) => {}
+        }
+    }
+    let removed = stubs::remove_all(root.as_fd(), &stubs);
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if let Err((path, errno)) = removed {
+        return Err(Failure::new("remove the mount point", path, errno));
+    }
+    Ok(exit(ended))
+}
+
+fn exit(ended: Ended) -> Exit {
+    let status = if libc::WIFSIGNALED(ended.status) {
+        ExitStatus::Signal(libc::WTERMSIG(ended.status))
+    } else {
+        ExitStatus::Code(libc::WEXITSTATUS(ended.status))
+    };
+    let Ended { user_time, system_time, max_resident, .. } = ended;
+    Exit { status, usage: Usage { user_time, system_time, max_resident } }
+}

@@ -1,0 +1,53 @@
+//! The sandbox that a step runs in: namespaces, mounts, user, capabilities, seccomp.
+//!
+//! Read in the order of a step's life:
+//!
+//! 1. `plan`: [`SandboxSpec`], plain data that says what the step sees.
+//! 2. `spawn`: the threaded build process starts its own binary again with one hidden argument and hands it the spec and the
+//!    descriptors (`wire`). It never forks.
+//! 3. `init`: that small, single-threaded process prepares the descriptors, forks into a new PID namespace, watches both its child
+//!    and the build, removes the stubs, and reports.
+//! 4. `first`: the child, PID 1 of the step, goes through the kernel's sequence (`namespaces`, `user`, `rootfs`, `caps`, `seccomp`,
+//!    `command`) and becomes the step's program.
+//!
+//! # Who is PID 1
+//!
+//! The step's program itself, as with `runc`: what a Dockerfile sees under BuildKit it sees here, and whatever the program leaves
+//! running dies with it, because the kernel ends a PID namespace with its first process. A reaper of ours in between would change
+//! `$$`, signal dispositions and `ps`, and would buy nothing: a build step that does not reap its orphans ends soon anyway.
+//!
+//! # Who kills whom
+//!
+//! * The build drops the step, or is killed (`kill -9` too): its end of the control socket closes, and init kills PID 1. A parent
+//!   death signal would not do here: it follows the *thread* that started init, and runtimes end idle threads.
+//! * Init is killed: PID 1 has a parent death signal on init, which has one thread only.
+//! * PID 1 ends: the kernel kills everything in its PID namespace before init hears of it.
+
+mod caps;
+mod command;
+mod devices;
+mod error;
+mod first;
+mod init;
+mod mount_point;
+mod namespaces;
+mod network;
+mod plan;
+mod rootfs;
+mod seccomp;
+mod spawn;
+mod stubs;
+mod user;
+mod wire;
+
+pub use command::CommandError;
+pub use error::SandboxError;
+pub use init::init_main_if_requested;
+pub use network::host_resolv_conf;
+pub use plan::{
+    ExtraHost, Mount, MountAttributes, MountKind, NetworkMode, Rlimit, RlimitResource, SandboxSpec,
+    SecurityMode,
+};
+pub use spawn::{OutputStream, Sandbox, SandboxProcess};
+pub use user::{User, UserError};
+pub use wire::{Exit, ExitStatus, Usage};

@@ -1,0 +1,56 @@
+//! The namespaces of a step, and its move into its root.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount,
+};
+use rustix::process::{fchdir, pivot_root};
+use rustix::system::sethostname;
+
+use super::error::{Context, Failure};
+use super::network;
+use super::plan::SandboxSpec;
+use crate::sys;
+
+/// Makes the next fork the first process of a new PID namespace.
+pub(super) fn enter_pid_namespace() -> Result<(), Failure> {
+    sys::unshare(libc::CLONE_NEWPID).context("create namespaces", "pid")
+}
+
+/// Moves the step's first process into all its other namespaces.
+pub(super) fn enter(spec: &SandboxSpec) -> Result<(), Failure> {
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if spec.network.is_isolated() {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    sys::unshare(namespaces).context("create namespaces", "mount, ipc, uts, network")?;
+    match sys::unshare(libc::CLONE_NEWCGROUP) {
+        // A kernel without control groups has nothing to hide.
+        Err(Errno::INVAL) => {}
+        result => result.context("create namespaces", "cgroup")?,
+    }
+    sethostname(spec.hostname.as_bytes()).context("set the host name", &spec.hostname)?;
+    if spec.network.is_isolated() {
+        network::set_loopback_up().context("bring up the network device", "lo")?;
+    }
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).context("make private the mounts under", "/")
+}
+
+/// Attaches a detached mount on top of the old root. Paths still lead into the old root, whose mount the process holds.
+pub(super) fn attach_on_root(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Makes `root`, attached before, the process's root, and lets go of the old one.
+pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
+    // With "." twice the old root ends up on top of the new one, and no directory is needed to put it (pivot_root(2), notes).
+    fchdir(root)
+        .and_then(|()| pivot_root(c".", c"."))
+        .and_then(|()| unmount(c".", UnmountFlags::DETACH))
+        .and_then(|()| rustix::process::chdir(c"/"))
+        .context("change the root to", "the image's")
+}

@@ -1,0 +1,304 @@
+//! The file system that a step sees: its root and everything mounted over it.
+//!
+//! Every mount is made detached and then attached to a descriptor of its place, which was found inside the root; no path of the
+//! step's is ever given to the kernel as a path.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, openat, statfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::devices::{self, DeviceOptions};
+use super::error::{Context, Failure};
+use super::mount_point::{PlaceKind, open_or_make, open_plain};
+use super::namespaces::attach_on_root;
+use super::plan::{Mount, MountAttributes, MountKind, SecurityMode};
+use super::stubs::Stub;
+use super::wire::Request;
+use crate::sys;
+
+/// What a confined step must not read: the machine's memory, keys, firmware and sensors.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// What a confined step must not write: the machine's settings.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// `CGROUP2_SUPER_MAGIC` of statfs(2).
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NO_PROGRAMS: MountAttrFlags =
+    NO_SUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC).union(MountAttrFlags::MOUNT_ATTR_NODEV);
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+/// Clones what the spec binds, so that it can be attached in another mount namespace. To be called in the build's mount namespace:
+/// the kernel clones only what is in the caller's.
+pub(super) fn clone_binds(
+    mounts: &[Mount],
+    descriptors: &[OwnedFd],
+) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    mounts
+        .iter()
+        .map(|mount| match mount.kind {
+            MountKind::Bind { descriptor } => {
+                let source = descriptors.get(descriptor).ok_or(Errno::BADF);
+                let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+                source
+                    .and_then(|source| open_tree(source, c"", flags))
+                    .map(Some)
+                    .context("clone the source of the mount", &mount.destination)
+            }
+            MountKind::Attach { .. } | MountKind::Tmpfs { .. } | MountKind::File { .. } => Ok(None),
+        })
+        .collect()
+}
+
+/// Makes a detached mount of a new file system. An option without a value is a flag.
+pub(super) fn new_filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(&context, *key)?;
+        } else {
+            fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// A root under construction.
+#[derive(Debug)]
+pub(super) struct Rootfs<'a> {
+    root: BorrowedFd<'a>,
+    request: &'a Request,
+    /// What had to be made to mount upon.
+    stubs: &'a mut Vec<Stub>,
+}
+
+impl<'a> Rootfs<'a> {
+    pub(super) fn new(
+        root: BorrowedFd<'a>,
+        request: &'a Request,
+        stubs: &'a mut Vec<Stub>,
+    ) -> Self {
+        Self { root, request, stubs }
+    }
+
+    /// Attaches the root on top of the old one and everything else over it. `binds` are the clones for the spec's mounts.
+    pub(super) fn assemble(
+        mut self,
+        descriptors: &[OwnedFd],
+        binds: &[Option<OwnedFd>],
+    ) -> Result<(), Failure> {
+        // Below the new root, where it goes away together with the old one, lie the files that exist in memory only.
+        let files = new_filesystem("tmpfs", &[("mode", "0700")], NO_PROGRAMS)
+            .and_then(|files| attach_on_root(files.as_fd()).map(|()| files))
+            .context("mount", "the files of the sandbox")?;
+        attach_on_root(self.root).context("mount", "the root of the step")?;
+        self.mount_system()?;
+        if self.request.spec.security == SecurityMode::Sandbox {
+            self.mask()?;
+        }
+        for (index, mount) in self.request.spec.all_mounts().iter().enumerate() {
+            let bind = binds.get(index).and_then(Option::as_ref);
+            self.mount(mount, index, files.as_fd(), descriptors, bind)
+                .context("mount", &mount.destination)?;
+        }
+        if self.request.spec.root_read_only {
+            sys::mount_set_attributes(self.root, sys::MOUNT_ATTR_RDONLY, false)
+                .context("make read-only", "/")?;
+        }
+        Ok(())
+    }
+
+    /// `/proc`, `/dev` and `/sys`, which must be ordinary directories: over a link they would cover something else.
+    fn mount_system(&mut self) -> Result<(), Failure> {
+        let insecure = self.request.spec.security == SecurityMode::Insecure;
+        let proc = new_filesystem("proc", &[], NO_PROGRAMS).context("mount", "/proc")?;
+        self.attach_plain(&proc, "/proc")?;
+
+        let attributes = NO_SUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+        let dev = new_filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes);
+        let dev = dev.context("mount", "/dev")?;
+        self.attach_plain(&dev, "/dev")?;
+        let in_user_namespace = self.request.in_user_namespace;
+        devices::populate(dev.as_fd(), DeviceOptions { in_user_namespace, insecure })?;
+
+        let mut attributes = NO_PROGRAMS;
+        if !insecure {
+            attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
+        let sys = if in_user_namespace && !self.request.spec.network.is_isolated() {
+            // sysfs shows the network, and may only be mounted by who owns that. The host's is bound instead.
+            bind_tree(CWD, "/sys", attributes)
+        } else {
+            new_filesystem("sysfs", &[], attributes)
+        };
+        self.attach_plain(&sys.context("mount", "/sys")?, "/sys")?;
+        self.mount_cgroup(attributes)
+    }
+
+    /// Shows the step its own control group, as the root of all, where the machine has cgroup v2. On machines with v1 hierarchies
+    /// there is nothing.
+    fn mount_cgroup(&self, attributes: MountAttrFlags) -> Result<(), Failure> {
+        let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type as i64 == CGROUP2_MAGIC);
+        if !is_v2 {
+            return Ok(());
+        }
+        match new_filesystem("cgroup2", &[], attributes) {
+            // In a user namespace it depends on what the surroundings show. The host's is there, read-only, with /sys.
+            Err(Errno::PERM | Errno::BUSY) if self.request.in_user_namespace => Ok(()),
+            mount => mount
+                .and_then(|mount| attach(&mount, &open_plain(self.root, "/sys/fs/cgroup")?))
+                .context("mount", "/sys/fs/cgroup"),
+        }
+    }
+
+    fn attach_plain(&mut self, mount: &OwnedFd, path: &str) -> Result<(), Failure> {
+        let place = match open_plain(self.root, path) {
+            Err(Errno::NOENT) => {
+                open_or_make(self.root, path, PlaceKind::Directory, (0, 0), self.stubs)
+            }
+            found => found,
+        };
+        place.and_then(|place| attach(mount, &place)).context("mount", path)
+    }
+
+    fn mask(&self) -> Result<(), Failure> {
+        for path in MASKED {
+            self.cover(path, |place| {
+                if FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory {
+                    new_filesystem(
+                        "tmpfs",
+                        &[("mode", "755")],
+                        NO_PROGRAMS | MountAttrFlags::MOUNT_ATTR_RDONLY,
+                    )
+                } else {
+                    open_tree(CWD, c"/dev/null", CLONE)
+                }
+            })
+            .context("mask", path)?;
+        }
+        for path in READ_ONLY {
+            self.cover(path, |place| bind_tree(place, "", MountAttrFlags::MOUNT_ATTR_RDONLY))
+                .context("make read-only", path)?;
+        }
+        Ok(())
+    }
+
+    /// Mounts something over a path of `/proc` or `/sys`, if this kernel has it.
+    fn cover(
+        &self,
+        path: &str,
+        mount: impl FnOnce(BorrowedFd<'_>) -> Result<OwnedFd, Errno>,
+    ) -> Result<(), Errno> {
+        match open_plain(self.root, path) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+            Ok(place) => attach(&mount(place.as_fd())?, &place),
+        }
+    }
+
+    fn mount(
+        &mut self,
+        mount: &Mount,
+        index: usize,
+        files: BorrowedFd<'_>,
+        descriptors: &[OwnedFd],
+        bind: Option<&OwnedFd>,
+    ) -> Result<(), Errno> {
+        let made;
+        let source = match &mount.kind {
+            MountKind::Attach { descriptor } => descriptors.get(*descriptor).ok_or(Errno::BADF)?,
+            MountKind::Bind { .. } => bind.ok_or(Errno::BADF)?,
+            MountKind::Tmpfs { size, mode } => {
+                let mode = format!("{mode:o}");
+                let size = size.map(|size| size.to_string());
+                let mut options = vec![("mode", mode.as_str())];
+                options.extend(size.as_deref().map(|size| ("size", size)));
+                made = new_filesystem("tmpfs", &options, MountAttrFlags::empty())?;
+                &made
+            }
+            MountKind::File { contents, mode, uid, gid } => {
+                made = memory_file(files, &index.to_string(), contents, *mode, (*uid, *gid))?;
+                &made
+            }
+        };
+        let attributes = attribute_bits(mount.attributes);
+        if attributes != 0 {
+            sys::mount_set_attributes(source.as_fd(), attributes, true)?;
+        }
+        let kind = match FileType::from_raw_mode(fstat(source)?.st_mode) {
+            FileType::Directory => PlaceKind::Directory,
+            _ => PlaceKind::File,
+        };
+        attach(source, &open_or_make(self.root, &mount.destination, kind, (0, 0), self.stubs)?)
+    }
+}
+
+fn attach(mount: &OwnedFd, place: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags)
+}
+
+/// Makes a detached bind of a tree with these attributes. An empty path is the descriptor itself.
+fn bind_tree(at: BorrowedFd<'_>, path: &str, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let flags = CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(at, path, flags)?;
+    sys::mount_set_attributes(tree.as_fd(), u64::from(attributes.bits()), true)?;
+    Ok(tree)
+}
+
+fn memory_file(
+    files: BorrowedFd<'_>,
+    name: &str,
+    contents: &[u8],
+    mode: u32,
+    (uid, gid): (u32, u32),
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut file = File::from(openat(files, name, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(contents).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    if (uid, gid) != (0, 0) {
+        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    open_tree(files, name, CLONE)
+}
+
+fn attribute_bits(attributes: MountAttributes) -> u64 {
+    let MountAttributes { read_only, no_suid, no_exec, no_dev } = attributes;
+    [
+        (read_only, sys::MOUNT_ATTR_RDONLY),
+        (no_suid, sys::MOUNT_ATTR_NOSUID),
+        (no_exec, sys::MOUNT_ATTR_NOEXEC),
+        (no_dev, sys::MOUNT_ATTR_NODEV),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted)
+    .fold(0, |bits, (_, bit)| bits | bit)
+}

@@ -1,0 +1,213 @@
+//! The build process's side: starts a sandbox, reads what the step prints, and learns how it ended.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use rustix::fs::CWD;
+use rustix::mount::OpenTreeFlags;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::error::SandboxError;
+use super::init::INIT_ARGUMENT;
+use super::plan::SandboxSpec;
+use super::wire::{self, Exit, Report, Request};
+use crate::sys;
+use crate::userns::in_user_namespace;
+
+/// How much output is read at once; the size of a pipe.
+const CHUNK: usize = 64 * 1024;
+
+/// Starts sandboxes. One is enough for a whole build; clones share what it holds.
+///
+/// A sandbox is this program started again with one hidden argument, so `main` must begin with
+/// [`init_main_if_requested`](super::init_main_if_requested).
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// The program, on a read-only mount of its own.
+    program: Arc<OwnedFd>,
+    in_user_namespace: bool,
+}
+
+/// Which of its two outputs a step wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Sandbox {
+    /// Prepares to start sandboxes from the running program.
+    ///
+    /// # Errors
+    ///
+    /// Without the right to clone a mount, that is when neither root nor in a user namespace.
+    pub fn open() -> Result<Self, SandboxError> {
+        Self::open_program(Path::new("/proc/self/exe"))
+    }
+
+    /// Prepares to start sandboxes from another program whose `main` begins with
+    /// [`init_main_if_requested`](super::init_main_if_requested), for callers that are not such a program themselves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::open`].
+    pub fn open_program(path: &Path) -> Result<Self, SandboxError> {
+        let open_program =
+            |source| SandboxError::OpenProgram { path: path.display().to_string(), source };
+        // A step can reach the program that it was executed from through `/proc/self/exe` and, as root, write to it once nobody runs
+        // it (CVE-2019-5736). Executed from a read-only mount, it cannot be opened for writing at all.
+        let program = rustix::mount::open_tree(
+            CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .map_err(|errno| open_program(errno.into()))?;
+        sys::mount_set_attributes(program.as_fd(), sys::MOUNT_ATTR_RDONLY, false)
+            .map_err(|errno| open_program(errno.into()))?;
+        Ok(Self { program: Arc::new(program), in_user_namespace: in_user_namespace() })
+    }
+
+    /// Starts a step over `root`, a detached mount (from `fsmount`, or `open_tree` with `OPEN_TREE_CLONE`) that the sandbox attaches
+    /// in its own mount namespace. One mount can be attached once; afterwards `root` can still be read and written through.
+    /// `descriptors` are what the spec's mounts refer to.
+    ///
+    /// Must be called within a tokio runtime. Takes about half a millisecond, in which the thread waits.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started. What fails later is reported by [`SandboxProcess::wait`].
+    pub fn spawn(
+        &self,
+        spec: &SandboxSpec,
+        root: BorrowedFd<'_>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<SandboxProcess, SandboxError> {
+        let start = |action| move |source| SandboxError::Start { action, source };
+        let (control, theirs) =
+            StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
+        let request = Request {
+            spec: spec.clone(),
+            in_user_namespace: self.in_user_namespace,
+            descriptors: descriptors.len(),
+        };
+        wire::send_request(&control, &request, root, descriptors)
+            .map_err(start("hand its description to a sandbox"))?;
+        control
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(control))
+            .map_err(start("watch the control socket of a sandbox"))
+            .and_then(|control| {
+                // Without `pre_exec`, uid or gid this is `posix_spawn`: no page table is copied, however large the build process is.
+                let mut child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
+                    .arg0("rbuild")
+                    .arg(INIT_ARGUMENT)
+                    .env_clear()
+                    .stdin(Stdio::from(OwnedFd::from(theirs)))
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .map_err(start("start a sandbox process"))?;
+                let stdout = child.stdout.take();
+                let stderr = child.stderr.take();
+                Ok(SandboxProcess { control, child, stdout, stderr })
+            })
+    }
+
+    /// Runs a step as [`Sandbox::spawn`] does, hands its output to `output` as it comes, and waits for its end.
+    ///
+    /// Dropping the future kills the step and everything it started, at once but not before it returns: for an instant the step's
+    /// processes may still write to the root.
+    ///
+    /// # Errors
+    ///
+    /// When the step could not be started; a step that fails is an [`Exit`].
+    pub async fn run<F>(
+        &self,
+        spec: &SandboxSpec,
+        root: BorrowedFd<'_>,
+        descriptors: &[BorrowedFd<'_>],
+        mut output: F,
+    ) -> Result<Exit, SandboxError>
+    where
+        F: FnMut(OutputStream, &[u8]) + Send,
+    {
+        let mut process = self.spawn(spec, root, descriptors)?;
+        let (mut stdout, mut stderr) = (process.stdout.take(), process.stderr.take());
+        let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let read = |source| SandboxError::Start { action: "read the output of a step", source };
+        while stdout.is_some() || stderr.is_some() {
+            tokio::select! {
+                size = read_some(&mut stdout, &mut out), if stdout.is_some() => {
+                    let size = size.map_err(read)?;
+                    output(OutputStream::Stdout, &out[..size]);
+                }
+                size = read_some(&mut stderr, &mut err), if stderr.is_some() => {
+                    let size = size.map_err(read)?;
+                    output(OutputStream::Stderr, &err[..size]);
+                }
+            }
+        }
+        process.wait().await
+    }
+}
+
+/// Reads what there is; at the end of file the reader is gone and nothing is read.
+async fn read_some<R: AsyncRead + Unpin>(
+    reader: &mut Option<R>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let Some(open) = reader else { return Ok(0) };
+    let size = open.read(buffer).await?;
+    if size == 0 {
+        *reader = None;
+    }
+    Ok(size)
+}
+
+/// A running step. Dropping it kills the step and everything it started.
+#[derive(Debug)]
+pub struct SandboxProcess {
+    /// While this is open the sandbox lives.
+    control: UnixStream,
+    child: Child,
+    /// The step's standard output, until it is taken.
+    pub stdout: Option<ChildStdout>,
+    /// The step's standard error, until it is taken.
+    pub stderr: Option<ChildStderr>,
+}
+
+impl SandboxProcess {
+    /// Waits until the step and everything it started has ended. Its output must be read at the same time, or it may never end.
+    ///
+    /// # Errors
+    ///
+    /// When the step could not be set up, or its sandbox was killed.
+    pub async fn wait(mut self) -> Result<Exit, SandboxError> {
+        let start = |action| move |source| SandboxError::Start { action, source };
+        let mut report = Vec::new();
+        self.control
+            .read_to_end(&mut report)
+            .await
+            .map_err(start("read the report of a sandbox"))?;
+        let status = self.child.wait().await.map_err(start("wait for a sandbox process"))?;
+        match serde_json::from_slice(&report) {
+            Ok(Report::Exit(exit)) => Ok(exit),
+            Ok(Report::Failure(failure)) => Err(failure.into()),
+            Err(_) => Err(SandboxError::Lost { status }),
+        }
+    }
+
+    /// The process id of the sandbox, which is the parent of the step's first process; `None` once it has ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+}

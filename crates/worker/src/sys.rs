@@ -1,0 +1,204 @@
+//! The system calls that neither std nor rustix offers safely: all of the crate's `unsafe`, and nothing else.
+#![expect(unsafe_code, reason = "the one place for it")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, RawPid};
+
+/// `MOUNT_ATTR_*` of `mount_setattr(2)`.
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
+pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x2;
+pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x4;
+pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+
+/// One instruction of classic BPF, as `seccomp(2)` takes it.
+pub(crate) use libc::sock_filter as BpfInstruction;
+
+fn check(result: c_long) -> Result<c_long, Errno> {
+    if result == -1 { Err(last_errno()) } else { Ok(result) }
+}
+
+fn last_errno() -> Errno {
+    // SAFETY: the location is always valid for the calling thread.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+/// Adds attributes to a mount, and with `recursive` to all mounts below it.
+pub(crate) fn mount_set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let request =
+        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a C string, the request is a live structure of the given size, and the kernel only reads both.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const request,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Moves the calling process into new namespaces.
+///
+/// For single-threaded processes: with other threads it may fail or move only the calling one.
+pub(crate) fn unshare(namespaces: c_int) -> Result<(), Errno> {
+    // SAFETY: the flags are namespaces only, never `CLONE_FILES` or `CLONE_VM`, so no memory or descriptor changes hands.
+    check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// Whom a fork returned to.
+#[derive(Debug)]
+pub(crate) enum Fork {
+    /// The old process; with the new one's id.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Forks a single-threaded process. Fails with `EBUSY` when there are other threads, since their locks would stay held in the child.
+pub(crate) fn fork() -> Result<Fork, Errno> {
+    if !is_single_threaded() {
+        return Err(Errno::BUSY);
+    }
+    // SAFETY: there is no other thread whose locks or state the child could miss.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    // A process id fits the type that fork returned.
+    Ok(Pid::from_raw(pid as RawPid).map_or(Fork::Child, Fork::Parent))
+}
+
+/// Ends a forked process at once, without what a program does at its exit, which belongs to its parent.
+pub(crate) fn exit_now(code: c_int) -> ! {
+    // SAFETY: nothing of this process runs afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether this process has one thread only.
+pub(crate) fn is_single_threaded() -> bool {
+    // A directory's link count is two more than its subdirectories, and `task` has one for each thread.
+    rustix::fs::stat("/proc/self/task").is_ok_and(|task| task.st_nlink == 3)
+}
+
+/// How a child ended and what it used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// The status in the form of `wait(2)`.
+    pub(crate) status: c_int,
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+    /// The largest resident set, in bytes.
+    pub(crate) max_resident: u64,
+}
+
+/// Waits for a child to end.
+pub(crate) fn wait(pid: Pid) -> Result<Ended, Errno> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to live memory of the right types.
+        let result =
+            unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, 0, usage.as_mut_ptr()) };
+        match check(result.into()) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: zero is a valid value of all its fields, and the kernel has filled it in.
+    let usage = unsafe { usage.assume_init() };
+    Ok(Ended {
+        status,
+        user_time: duration(usage.ru_utime),
+        system_time: duration(usage.ru_stime),
+        max_resident: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+    })
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
+
+/// Gives every signal its default action and blocks none: ignored signals and the mask survive `execve(2)`, and Rust programs ignore
+/// `SIGPIPE`.
+pub(crate) fn reset_signals() {
+    // SAFETY: an empty set and the default action are valid for every signal; for those that cannot be changed the call fails.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Closes all descriptors from `first` on when this process executes another program.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: the flag only marks the descriptors, so nothing that owns one is surprised before the program is replaced.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
+/// Replaces the process's program. Returns only when it fails.
+pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end with a null pointer and their strings outlive the call.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    last_errno()
+}
+
+/// Installs a seccomp filter for the calling thread and what it executes.
+pub(crate) fn install_seccomp_filter(program: &[BpfInstruction]) -> Result<(), Errno> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let no_flags = 0;
+    // SAFETY: the program is live, has that length, and is only read by the kernel, which also verifies it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, no_flags, &raw const filter)
+    };
+    check(result).map(drop)
+}
+
+/// Brings the loopback device of the current network namespace up.
+pub(crate) fn set_loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: zero is a valid value of all its fields.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request takes a pointer to a live `ifreq`, which the kernel only reads.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            (&raw const request).cast::<c_void>(),
+        )
+    };
+    check(result.into()).map(drop)
+}
+
+/// Sets a resource limit of the current process; rustix does not know all of them.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the limit is live and only read.
+    check(unsafe { libc::setrlimit(resource as _, &raw const limit) }.into()).map(drop)
+}
