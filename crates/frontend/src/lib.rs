@@ -3,13 +3,17 @@
 //! The crate is pure: text in; instructions, a graph, image configs and diagnostics out. It does no I/O, never prints,
 //! and knows nothing of the terminal or the environment.
 //!
-//! Start at [`Dockerfile`] (what a file says), [`Mapped`] (text that knows where it came from) and [`Diagnostic`] (what
-//! is wrong with it).
+//! Start at [`parse`], [`Dockerfile`] (what a file says), [`Mapped`] (text that knows where it came from) and
+//! [`Diagnostic`] (what is wrong with it).
 
+mod check;
 mod diagnostic;
 mod dockerfile;
+mod render;
 mod source;
+mod suggest;
 
+pub use check::{CheckOptionError, Checks, Rule, check};
 pub use diagnostic::{Diagnostic, Edit, Label, Level};
 pub use dockerfile::ast::{
     Add, Alias, Argument, Command, Copy, Directives, Dockerfile, Escape, From, Healthcheck,
@@ -17,4 +21,6 @@ pub use dockerfile::ast::{
 };
 pub use dockerfile::mapped::Mapped;
 pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
+pub use dockerfile::parser::{parse, parse_trigger};
+pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};

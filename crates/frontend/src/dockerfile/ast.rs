@@ -17,7 +17,7 @@ pub struct Dockerfile {
     pub directives: Directives,
     /// Every instruction, in order.
     pub statements: Vec<Statement>,
-    /// Errors and warnings in order of the text. Lint warnings are not among them: see `check`.
+    /// Errors and warnings in order of the text. Lint warnings are not among them: see [`check`](crate::check()).
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -258,10 +258,10 @@ pub struct Argument {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Onbuild {
     /// The trigger's text with the bodies of its heredocs: what the image config stores, and
-    /// `parse_trigger` reads.
+    /// [`parse_trigger`](crate::parse_trigger) reads.
     pub expression: String,
-    /// The same, parsed.
-    pub trigger: Box<Statement>,
+    /// The same, parsed; its heredocs are those of the statement.
+    pub trigger: Box<Instruction>,
 }
 
 /// `HEALTHCHECK`
@@ -313,7 +313,7 @@ impl Heredoc {
         let mut at = 0;
         for line in self.body.text().split_inclusive('\n') {
             let tabs = line.len() - line.trim_start_matches('\t').len();
-            content.push_mapped(&self.body.slice(at + tabs..at + line.len()));
+            content.push_range(&self.body, at + tabs..at + line.len());
             at += line.len();
         }
         content

@@ -84,24 +84,7 @@ impl Mapped {
     /// If the range is not inside the text or not on character borders.
     pub fn slice(&self, range: Range<usize>) -> Self {
         let mut part = Self::empty(self.offset_of(range.start));
-        part.text.push_str(&self.text[range.clone()]);
-        let (start, end) = (range.start as u32, range.end as u32);
-        let first = self.pieces.partition_point(|piece| piece.logical <= start).saturating_sub(1);
-        for (index, piece) in
-            self.pieces.iter().enumerate().skip(first).take_while(|(_, piece)| piece.logical < end)
-        {
-            let len = self.piece_len(index);
-            let (from, to) = (piece.logical.max(start), (piece.logical + len).min(end));
-            if from >= to {
-                continue;
-            }
-            let copied = piece.source_len == len;
-            part.pieces.push(Piece {
-                logical: from - start,
-                source: if copied { piece.source + (from - piece.logical) } else { piece.source },
-                source_len: if copied { to - from } else { piece.source_len },
-            });
-        }
+        part.push_range(self, range);
         part
     }
 
@@ -125,12 +108,21 @@ impl Mapped {
         self.push_piece(character.encode_utf8(&mut [0; 4]), span.start, span.end - span.start);
     }
 
-    /// Appends another mapped text.
-    pub(crate) fn push_mapped(&mut self, other: &Self) {
-        for (index, piece) in other.pieces.iter().enumerate() {
-            let start = piece.logical as usize;
-            let text = &other.text[start..start + other.piece_len(index) as usize];
-            self.push_piece(text, piece.source, piece.source_len);
+    /// Appends a part of another text.
+    pub(crate) fn push_range(&mut self, other: &Self, range: Range<usize>) {
+        let (start, end) = (range.start as u32, range.end as u32);
+        let first = other.pieces.partition_point(|piece| piece.logical <= start).saturating_sub(1);
+        for (index, piece) in other.pieces.iter().enumerate().skip(first) {
+            let len = other.piece_len(index);
+            let (from, to) = (piece.logical.max(start), (piece.logical + len).min(end));
+            if from >= to {
+                break;
+            }
+            let text = &other.text[from as usize..to as usize];
+            match piece.source_len == len {
+                true => self.push_piece(text, piece.source + (from - piece.logical), to - from),
+                false => self.push_piece(text, piece.source, piece.source_len),
+            }
         }
     }
 
@@ -225,7 +217,7 @@ mod tests {
         mapped.push_str("ab", 7);
         mapped.push_str("cd", 9);
         assert_eq!(mapped.pieces.len(), 1);
-        mapped.push_mapped(&sample());
+        mapped.push_range(&sample(), 0..5);
         assert_eq!(mapped.text(), "abcdabcdA");
     }
 }
