@@ -1,15 +1,38 @@
 //! Bytes on disk and at registries: blobs, layers, their index, locks.
 //!
-//! This crate knows nothing of Dockerfiles and runs nothing. [`Overlay`] and [`View`] show layer directories as one tree; [`diff`] turns a
-//! layer directory into an archive.
+//! This crate knows nothing of Dockerfiles and runs nothing. A [`Store`] opens the parts that share one
+//! directory: [`Content`] (blobs), [`Layers`] (layer directories), [`Index`] (what is known of both, and images),
+//! [`Locks`] and [`Lease`]. [`LocalRecords`] is the solver's cache on top of them. [`Overlay`] and [`View`] show
+//! layer directories as one tree; [`diff`] turns a layer directory into an archive.
 
+mod content;
+mod disk_error;
+mod index;
 mod layer;
+mod layers;
+mod lease;
+mod lock;
 mod overlay;
+mod records;
+mod remove_tree;
+mod staging;
+mod store;
 mod view;
 
+pub use content::{BlobWriter, Content, ContentError};
+pub use disk_error::DiskError;
+pub use index::{
+    BlobFacts, BlobSource, Image, Index, IndexError, IndexWarning, LayerFacts, StoredKey,
+    StoredRecord,
+};
 pub use layer::{
     Compression, CompressionError, Decoder, DiffError, EntryKind, LayerBlob, LayerBlobWriter,
     OverlayXattrs, TarEntry, TarWriteError, TarWriter, Xattr, diff, write_tree,
 };
+pub use layers::{Layers, LayersError, PendingLayer};
+pub use lease::{Lease, LeaseError};
+pub use lock::{LockError, LockGuard, LockName, Locks};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
+pub use records::{LocalRecords, RecordsError};
+pub use store::{Store, StoreError};
 pub use view::View;

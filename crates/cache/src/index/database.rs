@@ -1,0 +1,309 @@
+//! The database file: opened, made, brought up to date, and replaced when it is damaged.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rustix::fs::FlockOperation;
+
+use super::schema::MIGRATIONS;
+use crate::disk_error::{DiskError, OnPath};
+use crate::lock::open_lock_file;
+
+/// How long a writer waits for other processes' writes, which take microseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The index of a store. Clones are the same index.
+#[derive(Clone, Debug)]
+pub struct Index(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    connection: Mutex<Connection>,
+    /// Records that were used, and how often, since they were last written. Losing them costs little: they
+    /// only order what is collected.
+    pub(super) used: Mutex<HashMap<i64, i64>>,
+    /// Makes the next opening replace the database.
+    damaged_mark: PathBuf,
+}
+
+/// Something that the user should know but that does not keep the index from working.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexWarning {
+    /// The database was damaged and a new one was made.
+    #[error(
+        "the index of the store was damaged and was made anew: cached steps run again, and the names of local \
+         images are lost (the damaged file is kept as `{}`)",
+        aside.display()
+    )]
+    Replaced {
+        /// Where the damaged one is now.
+        aside: PathBuf,
+    },
+}
+
+/// The index cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// A newer rbuild has written it.
+    #[error("the index has version {found}, this rbuild knows up to {known}: use the newer rbuild")]
+    Newer {
+        /// Its version.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// It turned out to be damaged while it was used.
+    #[error("the index of the store is damaged; the next start of rbuild makes a new one")]
+    Damaged(#[source] rusqlite::Error),
+    /// The database.
+    #[error("cannot {action} the index of the store")]
+    Database {
+        /// What was being done: a verb.
+        action: &'static str,
+        /// Why it failed.
+        source: rusqlite::Error,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl IndexError {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => {
+                source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            }
+            Self::Disk(error) => error.is_full(),
+            Self::Newer { .. } | Self::Damaged(_) => false,
+        }
+    }
+}
+
+impl Index {
+    /// Opens the index of the store in `root`, making it if there is none. A damaged one is renamed aside.
+    pub(crate) fn open(root: &Path) -> Result<(Self, Vec<IndexWarning>), IndexError> {
+        let files = Files::new(root);
+        let mut warnings = Vec::new();
+        let connection = match files.open_current()? {
+            Some(connection) => connection,
+            None => files.prepare(&mut warnings)?,
+        };
+        let inner = Inner {
+            connection: Mutex::new(connection),
+            used: Mutex::default(),
+            damaged_mark: files.damaged_mark,
+        };
+        Ok((Self(Arc::new(inner)), warnings))
+    }
+
+    /// Runs statements that only read. One statement sees one state; several may see several.
+    pub(super) fn read<T>(
+        &self,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        let connection = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        run(&connection).map_err(|source| self.0.failed("read", source))
+    }
+
+    /// Runs statements in one transaction, which is taken back when one fails.
+    pub(super) fn write<T>(
+        &self,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        self.0.write(run)
+    }
+
+    /// Writes what was kept back. Dropping the index does so as well, but cannot say that it failed.
+    pub fn flush(&self) -> Result<(), IndexError> {
+        self.0.flush()
+    }
+}
+
+impl Inner {
+    fn write<T>(
+        &self,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = (|| {
+            // A read transaction that turns into a writing one cannot wait for other writers.
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = run(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        written.map_err(|source| self.failed("write", source))
+    }
+
+    fn failed(&self, action: &'static str, source: rusqlite::Error) -> IndexError {
+        if is_damage(&source) {
+            // If the mark cannot be made, the next process finds the damage as this one did.
+            let _ = File::create(&self.damaged_mark);
+            return IndexError::Damaged(source);
+        }
+        IndexError::Database { action, source }
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() {
+            return Ok(());
+        }
+        self.write(|connection| super::records::write_uses(connection, &used))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Collection will take these records for older than they are.
+        let _ = self.flush();
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// The files of an index.
+struct Files {
+    database: PathBuf,
+    damaged_mark: PathBuf,
+    aside: PathBuf,
+    lock: PathBuf,
+}
+
+impl Files {
+    fn new(root: &Path) -> Self {
+        Self {
+            database: root.join("index.db"),
+            damaged_mark: root.join("index.db-damaged"),
+            aside: root.join("index.db.damaged"),
+            lock: root.join("locks/index"),
+        }
+    }
+
+    /// Opens the database if it is there, whole as far as its head says, and of this version: the usual case.
+    fn open_current(&self) -> Result<Option<Connection>, IndexError> {
+        if self.damaged_mark.exists() {
+            return Ok(None);
+        }
+        match self.connect(OpenFlags::empty()) {
+            Ok((connection, version)) => {
+                let known = MIGRATIONS.len() as i64;
+                match version {
+                    found if found > known => Err(IndexError::Newer { found, known }),
+                    found if found == known => Ok(Some(connection)),
+                    _ => Ok(None),
+                }
+            }
+            Err(error)
+                if is_damage(&error)
+                    || error.sqlite_error_code() == Some(ErrorCode::CannotOpen) =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(IndexError::Database { action: "open", source }),
+        }
+    }
+
+    /// Makes, migrates or replaces the database, one process at a time.
+    fn prepare(&self, warnings: &mut Vec<IndexWarning>) -> Result<Connection, IndexError> {
+        let lock = open_lock_file(&self.lock)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).on_path("lock", &self.lock)?;
+        // Another process may have done it meanwhile.
+        if let Some(connection) = self.open_current()? {
+            return Ok(connection);
+        }
+        let opened = if self.damaged_mark.exists() {
+            None
+        } else {
+            match self.connect(OpenFlags::SQLITE_OPEN_CREATE) {
+                Ok(opened) => Some(opened),
+                Err(error) if is_damage(&error) => None,
+                Err(source) => return Err(IndexError::Database { action: "open", source }),
+            }
+        };
+        let opened = match opened {
+            Some((mut connection, version)) => {
+                match migrate(&mut connection, version, MIGRATIONS) {
+                    Ok(()) => Some(connection),
+                    Err(error) if is_damage(&error) => None,
+                    Err(source) => return Err(IndexError::Database { action: "migrate", source }),
+                }
+            }
+            None => None,
+        };
+        if let Some(connection) = opened {
+            return Ok(connection);
+        }
+        self.set_aside()?;
+        warnings.push(IndexWarning::Replaced { aside: self.aside.clone() });
+        let made =
+            self.connect(OpenFlags::SQLITE_OPEN_CREATE).and_then(|(mut connection, version)| {
+                migrate(&mut connection, version, MIGRATIONS)?;
+                Ok(connection)
+            });
+        made.map_err(|source| IndexError::Database { action: "make", source })
+    }
+
+    /// Processes that have it open go on with the renamed file, undisturbed.
+    fn set_aside(&self) -> Result<(), IndexError> {
+        let rename = |from: &Path, to: &Path| match std::fs::rename(from, to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DiskError::new("rename the damaged index", from, error))
+            }
+            _ => Ok(()),
+        };
+        rename(&self.database, &self.aside)?;
+        for suffix in ["-wal", "-shm"] {
+            let with = |path: &Path| {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                PathBuf::from(name)
+            };
+            rename(&with(&self.database), &with(&self.aside))?;
+        }
+        match std::fs::remove_file(&self.damaged_mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DiskError::new("delete", &self.damaged_mark, error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the database and reads its version.
+    fn connect(&self, more: OpenFlags) -> rusqlite::Result<(Connection, i64)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+        let connection = Connection::open_with_flags(&self.database, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        // The last process to close would write the log into the database and flush both: milliseconds, at the
+        // end of a build that did nothing. Whoever has written a thousand pages does it instead.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.execute_batch(
+            "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA mmap_size = 268435456;",
+        )?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok((connection, version))
+    }
+}
+
+/// Runs the scripts that a database of this version lacks.
+fn migrate(connection: &mut Connection, version: i64, scripts: &[&str]) -> rusqlite::Result<()> {
+    // Stays in the file.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for script in scripts.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        transaction.execute_batch(script)?;
+    }
+    transaction.pragma_update(None, "user_version", scripts.len() as i64)?;
+    transaction.commit()
+}

@@ -1,0 +1,237 @@
+//! The store's root directory.
+//!
+//! ```text
+//! $root/version       "1\n": the layout of this directory
+//!       blobs/        Content: blobs/sha256/<hex>, as in an OCI image layout
+//!       layers/       Layers: one overlay directory per layer
+//!       index.db      Index: SQLite; can be lost, what it says of blobs and layers is checked against them
+//!       locks/        Locks: one flock per thing that is being made
+//!       leases/       Lease: one flock per living build, with what it uses
+//!       contexts/     stat caches of build contexts
+//!       tmp/          what is being made, a directory per process
+//! ```
+//!
+//! There is no daemon: any number of processes open the same store (design D5).
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::Access;
+
+use crate::disk_error::{DiskError, OnPath};
+use crate::staging::Staging;
+use crate::{Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks};
+
+/// The layout that this version of rbuild writes. Older ones are brought up to it when opened.
+const VERSION: u32 = 1;
+
+const DIRECTORIES: [&str; 6] = ["blobs/sha256", "layers", "locks", "leases", "contexts", "tmp"];
+
+/// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
+#[derive(Debug)]
+pub struct Store {
+    /// Blobs by digest.
+    pub content: Content,
+    /// Layer directories.
+    pub layers: Layers,
+    /// What is known about both, and the images.
+    pub index: Index,
+    /// Who makes what.
+    pub locks: Locks,
+    /// What went wrong without keeping the store from working.
+    pub warnings: Vec<IndexWarning>,
+    root: PathBuf,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A newer rbuild wrote it.
+    #[error(
+        "the store `{}` has version {found}, this rbuild knows up to {VERSION}: use the newer rbuild, or \
+         another store",
+        path.display()
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The directory holds something else.
+    #[error("`{}` is not a store of rbuild's: it contains `{found}`", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// Something that no store contains.
+        found: String,
+    },
+    /// The file system cannot hold a store.
+    #[error(
+        "`{}` is on a network file system ({filesystem}), where the locks and the database of a store that \
+         several processes share do not hold: choose a local directory",
+        path.display()
+    )]
+    Network {
+        /// The directory.
+        path: PathBuf,
+        /// What it is on.
+        filesystem: &'static str,
+    },
+    /// The user may not write there.
+    #[error("the store `{}` is not writable", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What was refused.
+        source: DiskError,
+    },
+    /// The disk is full.
+    #[error("there is no space left for the store `{}`", path.display())]
+    Full {
+        /// The directory.
+        path: PathBuf,
+        /// What failed.
+        source: DiskError,
+    },
+    /// The index cannot be opened.
+    #[error("cannot open the index of the store `{}`", path.display())]
+    Index {
+        /// The store.
+        path: PathBuf,
+        /// Why.
+        source: IndexError,
+    },
+    /// The disk, in another way.
+    #[error(transparent)]
+    Disk(DiskError),
+}
+
+impl Store {
+    /// Opens the store in `root`, making it if there is nothing yet, and deletes what dead processes have left
+    /// half made.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let failed = |error: DiskError| match &error {
+            _ if error.is_denied() => {
+                StoreError::NotWritable { path: root.to_owned(), source: error }
+            }
+            _ if error.is_full() => StoreError::Full { path: root.to_owned(), source: error },
+            _ => StoreError::Disk(error),
+        };
+        let version = root.join("version");
+        match std::fs::read_to_string(&version) {
+            Ok(text) => {
+                check_version(root, &text)?;
+                check_filesystem(root, &failed)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, &failed)?,
+            Err(error) => return Err(failed(DiskError::new("read", &version, error))),
+        }
+        rustix::fs::access(root, Access::WRITE_OK).on_path("write to", root).map_err(failed)?;
+
+        let staging = Arc::new(Staging::new(root.join("tmp")));
+        staging.sweep().map_err(failed)?;
+        let content = Content::new(root.join("blobs"), Arc::clone(&staging));
+        let layers = Layers::new(root.join("layers"), staging).map_err(failed)?;
+        let locks = Locks::new(root.join("locks"));
+        let (index, warnings) = Index::open(root)
+            .map_err(|source| StoreError::Index { path: root.to_owned(), source })?;
+        Ok(Self { content, layers, index, locks, warnings, root: root.to_owned() })
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the stat caches of build contexts are.
+    pub fn contexts(&self) -> PathBuf {
+        self.root.join("contexts")
+    }
+
+    /// Takes a lease: what a build uses is pinned in it and not collected while it lives.
+    pub fn lease(&self) -> Result<Lease, LeaseError> {
+        Lease::take(&self.root.join("leases"))
+    }
+}
+
+fn check_version(root: &Path, text: &str) -> Result<(), StoreError> {
+    match text.trim_end().parse::<u32>() {
+        Ok(VERSION) => Ok(()),
+        Ok(found) if found > VERSION => Err(StoreError::Newer { path: root.to_owned(), found }),
+        _ => Err(StoreError::NotAStore {
+            path: root.to_owned(),
+            found: format!(
+                "a file version that says {:?}",
+                text.chars().take(20).collect::<String>()
+            ),
+        }),
+    }
+}
+
+/// Makes a store where there is none. Other processes may be doing the same; `version` is written last, so a
+/// store that has it is whole.
+fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), StoreError> {
+    let private = |path: &Path| {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .on_path("make", path)
+            .map_err(failed)
+    };
+    private(root)?;
+    check_filesystem(root, failed)?;
+    for entry in std::fs::read_dir(root).on_path("list", root).map_err(failed)? {
+        let entry = entry.on_path("list", root).map_err(failed)?;
+        let name = entry.file_name();
+        let ours = |known: &&str| known.split('/').next() == name.to_str();
+        if !DIRECTORIES.iter().any(|known| ours(&known)) && name != "version" {
+            let found = name.to_string_lossy().into_owned();
+            return Err(StoreError::NotAStore { path: root.to_owned(), found });
+        }
+    }
+    rustix::fs::chmod(root, rustix::fs::Mode::RWXU)
+        .on_path("change the mode of", root)
+        .map_err(failed)?;
+    for directory in DIRECTORIES {
+        private(&root.join(directory))?;
+    }
+    let staging = Arc::new(Staging::new(root.join("tmp")));
+    let staged = staging.stage().map_err(failed)?;
+    std::fs::write(staged.path(), format!("{VERSION}\n"))
+        .on_path("write", staged.path())
+        .map_err(failed)?;
+    let version = root.join("version");
+    rustix::fs::rename(staged.path(), &version).on_path("rename to", &version).map_err(failed)?;
+    staged.moved();
+    Ok(())
+}
+
+/// Refuses file systems on which several processes cannot share a database and locks.
+fn check_filesystem(
+    root: &Path,
+    failed: &dyn Fn(DiskError) -> StoreError,
+) -> Result<(), StoreError> {
+    let stat = rustix::fs::statfs(root).on_path("inspect the file system of", root);
+    match network_filesystem(stat.map_err(failed)?.f_type as u32) {
+        None => Ok(()),
+        Some(filesystem) => Err(StoreError::Network { path: root.to_owned(), filesystem }),
+    }
+}
+
+fn network_filesystem(magic: u32) -> Option<&'static str> {
+    // include/uapi/linux/magic.h
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517b => Some("SMB"),
+        0xff53_4d42 => Some("CIFS"),
+        0xfe53_4d42 => Some("SMB2"),
+        0x0102_1997 => Some("9P"),
+        0x5346_414f => Some("AFS"),
+        0x7375_7245 => Some("Coda"),
+        _ => None,
+    }
+}
