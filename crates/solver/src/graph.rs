@@ -84,6 +84,22 @@ impl Graph {
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = VertexId> + use<> {
         (0..self.vertices.len() as u32).map(VertexId)
     }
+
+    /// Per vertex, whether one of `targets` is it or builds on it.
+    pub fn reachable(&self, targets: &[Edge]) -> Vec<bool> {
+        let mut reachable = vec![false; self.vertices.len()];
+        for target in targets {
+            reachable[target.vertex.index()] = true;
+        }
+        for (index, vertex) in self.vertices.iter().enumerate().rev() {
+            if reachable[index] {
+                for input in &vertex.inputs {
+                    reachable[input.vertex.index()] = true;
+                }
+            }
+        }
+        reachable
+    }
 }
 
 /// Builds a [`Graph`]; the only way to one, so that its promises hold.

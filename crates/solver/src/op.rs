@@ -20,6 +20,19 @@ pub enum Op {
     Diff(DiffOp),
 }
 
+impl Op {
+    /// How many outputs it has.
+    pub fn output_count(&self) -> usize {
+        match self {
+            Self::Source(_) | Self::Merge(_) | Self::Diff(_) => 1,
+            Self::Exec(exec) => exec.mounts.iter().filter(|mount| mount.output.is_some()).count(),
+            Self::File(file) => {
+                file.actions.iter().filter(|action| action.output.is_some()).count()
+            }
+        }
+    }
+}
+
 /// Something from outside: `scheme://identifier` with attributes (`solver/pb/attr.go`).
 ///
 /// Schemes are `docker-image`, `oci-layout`, `local`, `git`, `http` and `https`.
