@@ -4,6 +4,7 @@
 //! directory: [`Content`] (blobs), [`Layers`] (layer directories), [`Index`] (what is known of both, and images),
 //! [`Locks`] and [`Lease`]. [`LocalRecords`] is the solver's cache on top of them. [`Overlay`] and [`View`] show
 //! layer directories as one tree; [`diff`] turns a layer directory into an archive.
+//! [`Tree`] selects and hashes files of a context folder or of a view.
 
 mod content;
 mod disk_error;
@@ -17,6 +18,7 @@ mod records;
 mod remove_tree;
 mod staging;
 mod store;
+mod tree;
 mod view;
 
 pub use content::{BlobWriter, Content, ContentError};
@@ -35,4 +37,8 @@ pub use lock::{LockError, LockGuard, LockName, Locks};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
 pub use store::{Store, StoreError};
+pub use tree::{
+    Entry, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,
+    hash_content, is_kept_xattr, read_xattrs,
+};
 pub use view::View;

@@ -18,4 +18,5 @@ pub use compression::{Compression, CompressionError, Decoder};
 pub use diff::{DiffError, diff, write_tree};
 pub(crate) use name::path_of;
 pub use tar_writer::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr};
+pub(crate) use tree::xattrs;
 pub use whiteout::OverlayXattrs;

@@ -1,0 +1,80 @@
+//! Entries of a tree, as they were when first looked at.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rbuild_solver::Decision;
+
+use super::meta::Meta;
+use crate::layer::Xattr;
+
+/// An entry of a tree as it was when somebody first looked at it. Shared by all who look again.
+#[derive(Debug)]
+pub struct Node {
+    meta: Meta,
+    /// What a symbolic link says.
+    link: Option<Box<[u8]>>,
+    /// What the ignore patterns say of it. An excluded directory is only here for exceptions below it.
+    pub(super) ignore: Decision,
+    pub(super) content: OnceLock<Content>,
+    pub(super) dir: Option<Box<Directory>>,
+}
+
+/// What is known of the bytes of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content {
+    pub(super) digest: [u8; 32],
+    /// Whether every later change would show in the file's times. Not so right after a change: another one within
+    /// the clock's granule leaves the same times.
+    pub(super) settled: bool,
+}
+
+/// What is known of the entries of a directory.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    /// All of them, once somebody needed all.
+    pub(super) listing: OnceLock<Listing>,
+    /// Those that were looked up one by one before that; held while listing.
+    pub(super) looked_up: Mutex<BTreeMap<Box<[u8]>, Option<Arc<Node>>>>,
+}
+
+/// A directory's entries.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Sorted by name.
+    pub(super) children: Box<[Child]>,
+    /// The directory's own attributes.
+    pub(super) xattrs: Box<[Xattr]>,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) name: Box<[u8]>,
+    pub(super) node: Arc<Node>,
+}
+
+impl Node {
+    pub(super) fn new(meta: Meta, link: Option<Box<[u8]>>, ignore: Decision) -> Self {
+        let dir = meta.is_dir().then(Box::default);
+        Self { meta, link, ignore, content: OnceLock::new(), dir }
+    }
+
+    /// What the kernel says of it.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// What it says, if it is a symbolic link.
+    pub fn link_target(&self) -> Option<&[u8]> {
+        self.link.as_deref()
+    }
+
+    /// The attributes of a directory whose entries were selected; others' are read from the open file.
+    pub fn directory_xattrs(&self) -> &[Xattr] {
+        match self.dir.as_ref().and_then(|dir| dir.listing.get()) {
+            Some(listing) => &listing.xattrs,
+            None => &[],
+        }
+    }
+}
