@@ -1,16 +1,23 @@
 //! Writes what a build made: images, archives, folders.
 //!
-//! Nothing here knows registries, graphs or progress bars. [`export`](crate::assemble) starts from a snapshot and
-//! an image configuration; [`Image`] is the type to read first.
+//! Nothing here knows registries, graphs or progress bars, and nothing is fetched: [`needs`] says what must be
+//! there first. [`make_image`] turns a [`BuildResult`] into an [`Image`], [`export_image`] and [`export_files`]
+//! put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
 
 mod archive;
+mod export;
 mod image;
+mod layers;
 mod local;
 mod output_file;
 mod tree;
 
 pub use archive::{ArchiveError, ArchiveForm};
+pub use export::{
+    BuildResult, ExportError, FilesDestination, ImageDestination, ImageForm, export_files, export_image, make_image,
+};
 pub use image::{DocumentTypes, Image, ImageLayer, assemble};
-pub use local::{LocalError, LocalOptions};
+pub use layers::{ExportStore, LayerError, LayerForm, Needs, needs};
+pub use local::LocalError;
 pub use output_file::{FileDestination, OutputFileError};
 pub use tree::TreeError;

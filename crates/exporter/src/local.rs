@@ -27,11 +27,11 @@ pub struct LocalError {
 
 /// How files are written.
 #[derive(Clone, Copy, Debug)]
-pub struct LocalOptions {
+pub(crate) struct LocalOptions {
     /// Whether owners are kept: only for real root. Others own what they build.
-    pub keep_owners: bool,
+    pub(crate) keep_owners: bool,
     /// The latest modification time, seconds since 1970.
-    pub epoch: Option<i64>,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// Copies everything below `root` to `folder`, which is made when missing.

@@ -1,0 +1,292 @@
+//! What was typed. Help, completions and the man page come from these definitions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::OutputSpec;
+use crate::progress::Mode;
+
+/// Builds container images from Dockerfiles: no daemon, no root, no container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Folder of the store: cached layers, blobs and images.
+    ///
+    /// Default: $XDG_DATA_HOME/rbuild, or /var/lib/rbuild for root.
+    #[arg(long, global = true, env = "RBUILD_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image, or files, from a Dockerfile.
+    #[command(visible_alias = "b")]
+    Build(Box<BuildArgs>),
+    /// List the images of the local image store.
+    Images(ImagesArgs),
+    /// Show an image's documents as JSON.
+    Inspect(InspectArgs),
+    /// Give an image another name.
+    Tag(TagArgs),
+    /// Remove names from the local image store.
+    Rmi(RmiArgs),
+    /// Write an image of the local image store to an archive.
+    Save(SaveArgs),
+    /// Show what the store takes on the disk.
+    Du(DuArgs),
+    /// Remove what no image and no running build needs.
+    Prune(PruneArgs),
+    /// Look inside.
+    #[command(subcommand)]
+    Debug(DebugCommand),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff.
+    Man,
+}
+
+/// `rbuild build`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct BuildArgs {
+    /// Folder with the files that COPY and ADD read; `-` reads a Dockerfile or a tar archive from standard
+    /// input.
+    #[arg(value_name = "CONTEXT", required_unless_present = "llb")]
+    pub(crate) context: Option<String>,
+
+    /// The Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+
+    /// Name for the image, `name[:tag]`; may be given several times.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+
+    /// Where the result goes: `type=oci|docker|tar|local|image|cacheonly[,dest=PATH][,key=value...]`, a folder, or `-` for
+    /// a tar on standard output. Without it: the local image store.
+    #[arg(short, long, value_name = "SPEC", value_parser = OutputSpec::parse)]
+    pub(crate) output: Vec<OutputSpec>,
+
+    /// Build up to this stage.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Value of an ARG; without `=VALUE` it is taken from the environment.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+
+    /// Label for the image.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+
+    /// The platform to build for, such as linux/amd64.
+    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+
+    /// Do not use what earlier builds made.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Do not use what earlier builds made of these stages.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+
+    /// Ask the registry for newer base images, even where the local image store has them.
+    #[arg(long)]
+    pub(crate) pull: bool,
+
+    /// Line for /etc/hosts of the steps.
+    #[arg(long, value_name = "HOST:IP")]
+    pub(crate) add_host: Vec<String>,
+
+    /// Another context, for COPY --from and FROM: `NAME=FOLDER`, `NAME=docker-image://REF`,
+    /// `NAME=oci-layout://FOLDER[:TAG]`.
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub(crate) build_context: Vec<String>,
+
+    /// Network of the steps that name none.
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
+    pub(crate) network: String,
+
+    /// Print only the image's digest.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", value_name = "MODE")]
+    pub(crate) progress: Option<Mode>,
+
+    /// Write the image's digest to this file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write what was built, as JSON, to this file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// Build a graph in LLB's protobuf form instead of a Dockerfile; `-` reads it from standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "target", "label", "build_arg", "no_cache_filter"])]
+    pub(crate) llb: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) later: LaterArgs,
+}
+
+/// Flags of `docker buildx build` that rbuild does not have yet: known, so that they are refused with a
+/// reason and never taken for something else.
+#[derive(Args, Debug, Default)]
+pub(crate) struct LaterArgs {
+    #[arg(long, hide = true)]
+    pub(crate) push: bool,
+    #[arg(long, hide = true)]
+    pub(crate) load: bool,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) cache_from: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) cache_to: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) secret: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) ssh: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) allow: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) annotation: Vec<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) attest: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) provenance: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sbom: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) call: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) check: bool,
+    #[arg(long, hide = true)]
+    pub(crate) cgroup_parent: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) shm_size: Option<String>,
+    #[arg(long, hide = true, num_args = 1)]
+    pub(crate) ulimit: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) memory: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) builder: Option<String>,
+}
+
+impl LaterArgs {
+    /// The first of these flags that was given and asks for something.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        let off = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "false");
+        [
+            (self.push, "--push"),
+            (self.load, "--load"),
+            (!self.cache_from.is_empty(), "--cache-from"),
+            (!self.cache_to.is_empty(), "--cache-to"),
+            (!self.secret.is_empty(), "--secret"),
+            (!self.ssh.is_empty(), "--ssh"),
+            (!self.allow.is_empty(), "--allow"),
+            (!self.annotation.is_empty(), "--annotation"),
+            (!self.attest.is_empty(), "--attest"),
+            (!off(&self.provenance), "--provenance"),
+            (!off(&self.sbom), "--sbom"),
+            (self.call.as_deref().is_some_and(|call| call != "build"), "--call"),
+            (self.check, "--check"),
+            (self.cgroup_parent.is_some(), "--cgroup-parent"),
+            (self.shm_size.is_some(), "--shm-size"),
+            (!self.ulimit.is_empty(), "--ulimit"),
+            (self.memory.is_some(), "--memory"),
+            (self.builder.is_some(), "--builder"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+/// `rbuild images`.
+#[derive(Args, Debug)]
+pub(crate) struct ImagesArgs {
+    /// Print only digests.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print digests in full.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Print JSON, one image a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `rbuild inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// Name or digest (or its beginning) of an image.
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `rbuild tag`.
+#[derive(Args, Debug)]
+pub(crate) struct TagArgs {
+    /// Name or digest (or its beginning) of an image.
+    pub(crate) image: String,
+    /// The new name.
+    pub(crate) name: String,
+}
+
+/// `rbuild rmi`.
+#[derive(Args, Debug)]
+pub(crate) struct RmiArgs {
+    /// Names or digests (or their beginnings) of images.
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `rbuild save`.
+#[derive(Args, Debug)]
+pub(crate) struct SaveArgs {
+    /// Name or digest (or its beginning) of an image.
+    pub(crate) image: String,
+    /// The archive; `-` is standard output.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: String,
+    /// Which kind of archive.
+    #[arg(long, default_value = "docker", value_parser = ["docker", "oci"])]
+    pub(crate) format: String,
+}
+
+/// `rbuild du`.
+#[derive(Args, Debug)]
+pub(crate) struct DuArgs {
+    /// List every layer, blob and image.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// `rbuild prune`.
+#[derive(Args, Debug)]
+pub(crate) struct PruneArgs {
+    /// Also remove what images of the local image store have cached, and images without a name.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Keep what was used within this time, such as 24h.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) keep_duration: Option<String>,
+    /// Remove, least recently used first, only until the store takes no more than this, such as 10GB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep_storage: Option<String>,
+}
+
+/// `rbuild debug`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    /// Write the graph of a build, as LLB in protobuf form, to standard output.
+    DumpLlb(Box<BuildArgs>),
+}

@@ -1,0 +1,242 @@
+//! `--output`: where the result of a build goes (section 4.1 of the behaviour reference).
+
+use std::path::PathBuf;
+
+use rbuild_cache::Compression;
+use rbuild_exporter::FileDestination;
+
+/// One `--output`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OutputSpec {
+    /// The local image store, under these names beside those of `--tag`.
+    Image {
+        names: Vec<String>,
+        options: ImageOptions,
+    },
+    /// An archive with an image.
+    Archive {
+        form: ArchiveKind,
+        destination: FileDestination,
+        names: Vec<String>,
+        options: ImageOptions,
+    },
+    /// The files, as an archive.
+    Tar(FileDestination),
+    /// The files, in a folder.
+    Local(PathBuf),
+    /// Nowhere: only the cache is filled.
+    CacheOnly,
+}
+
+/// The kinds of image archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArchiveKind {
+    Oci,
+    Docker,
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ImageOptions {
+    /// How new layers are compressed.
+    pub(crate) compression: Compression,
+    /// Whether documents have OCI's media types; `None` leaves it to the kind of output.
+    pub(crate) oci_types: Option<bool>,
+}
+
+impl OutputSpec {
+    /// Parses `type=...,key=value,...`, a folder, or `-`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            return Ok(Self::Tar(FileDestination::Stdout));
+        }
+        let fields = csv_fields(text)?;
+        if let [field] = fields.as_slice()
+            && !field.contains('=')
+        {
+            return Ok(Self::Local(PathBuf::from(field)));
+        }
+        let mut kind = None;
+        let mut attributes = Attributes::default();
+        for field in &fields {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(format!("`{field}` is not of the form key=value"));
+            };
+            match key.to_ascii_lowercase().as_str() {
+                "type" => kind = Some(value.to_owned()),
+                key => attributes.set(key, value)?,
+            }
+        }
+        let kind = kind.ok_or("type is required, such as type=oci")?;
+        attributes.build(&kind)
+    }
+}
+
+/// The attributes as given; [`Attributes::build`] takes those that the type has and refuses what is left.
+#[derive(Default)]
+struct Attributes {
+    dest: Option<String>,
+    names: Vec<String>,
+    compression: Option<String>,
+    compression_level: Option<i32>,
+    oci_types: Option<bool>,
+}
+
+impl Attributes {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let boolean = || match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("`{key}` is true or false, not `{value}`")),
+        };
+        match key {
+            "dest" => self.dest = Some(value.to_owned()),
+            "name" => self.names.extend(value.split(',').map(str::to_owned)),
+            "compression" => self.compression = Some(value.to_owned()),
+            "compression-level" => {
+                let level = value.parse().map_err(|_| format!("`{key}` is a number, not `{value}`"))?;
+                self.compression_level = Some(level);
+            }
+            "oci-mediatypes" => self.oci_types = Some(boolean()?),
+            // The only behaviour there is, asked for by name.
+            "tar" | "store" | "unpack" if boolean()? == (key != "unpack") => {}
+            "mode" if value == "copy" => {}
+            _ => return Err(format!("`{key}={value}` is not supported yet")),
+        }
+        Ok(())
+    }
+
+    fn build(mut self, kind: &str) -> Result<OutputSpec, String> {
+        let spec = match kind {
+            "image" => OutputSpec::Image { options: self.image_options()?, names: std::mem::take(&mut self.names) },
+            "oci" | "docker" => {
+                let form = if kind == "oci" { ArchiveKind::Oci } else { ArchiveKind::Docker };
+                let destination = self.file(kind)?;
+                OutputSpec::Archive {
+                    form,
+                    destination,
+                    options: self.image_options()?,
+                    names: std::mem::take(&mut self.names),
+                }
+            }
+            "tar" => OutputSpec::Tar(self.file(kind)?),
+            "local" => match self.dest.take() {
+                Some(dest) if dest != "-" => OutputSpec::Local(PathBuf::from(dest)),
+                _ => return Err("type=local needs dest=FOLDER".to_owned()),
+            },
+            "cacheonly" => OutputSpec::CacheOnly,
+            "registry" => return Err("type=registry (pushing) is not supported yet".to_owned()),
+            other => {
+                return Err(format!("unknown type `{other}`: image, oci, docker, tar, local or cacheonly"));
+            }
+        };
+        let left = [
+            ("dest", self.dest.is_some()),
+            ("name", !self.names.is_empty()),
+            ("compression", self.compression.is_some()),
+            ("compression-level", self.compression_level.is_some()),
+            ("oci-mediatypes", self.oci_types.is_some()),
+        ];
+        match left.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(format!("type={kind} has no `{key}`")),
+            None => Ok(spec),
+        }
+    }
+
+    fn file(&mut self, kind: &str) -> Result<FileDestination, String> {
+        match self.dest.take() {
+            None => Err(format!("type={kind} needs dest=FILE, or dest=- for standard output")),
+            Some(dest) if dest == "-" => Ok(FileDestination::Stdout),
+            Some(dest) => Ok(FileDestination::Path(PathBuf::from(dest))),
+        }
+    }
+
+    fn image_options(&mut self) -> Result<ImageOptions, String> {
+        let level = self.compression_level.take();
+        let within = |least: i32, most: i32, default: i32| match level {
+            None => Ok(default),
+            Some(level) if (least..=most).contains(&level) => Ok(level),
+            Some(level) => Err(format!("compression-level is {least} to {most}, not {level}")),
+        };
+        let compression = match self.compression.take().as_deref() {
+            None | Some("gzip") => Compression::Gzip { level: within(0, 9, 6)?.cast_unsigned() },
+            Some("zstd") => Compression::Zstd { level: within(1, 22, 3)? },
+            Some("uncompressed") if level.is_none() => Compression::Uncompressed,
+            Some(other) => {
+                return Err(format!("compression `{other}` is not supported: gzip, zstd or uncompressed"));
+            }
+        };
+        Ok(ImageOptions { compression, oci_types: self.oci_types.take() })
+    }
+}
+
+/// Splits at commas outside double quotes; a field in quotes may hold commas, and `""` is a quote (RFC 4180).
+pub(crate) fn csv_fields(text: &str) -> Result<Vec<String>, String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let field = fields.last_mut().expect("there is always one");
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            c => field.push(c),
+        }
+    }
+    if quoted { Err(format!("`{text}` has a quote without an end")) } else { Ok(fields) }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const GZIP: ImageOptions = ImageOptions { compression: Compression::GZIP, oci_types: None };
+
+    #[test]
+    fn the_forms_of_output() {
+        let path = |path: &str| FileDestination::Path(PathBuf::from(path));
+        for (text, expected) in [
+            ("-", OutputSpec::Tar(FileDestination::Stdout)),
+            ("out", OutputSpec::Local(PathBuf::from("out"))),
+            ("type=local,dest=a b", OutputSpec::Local(PathBuf::from("a b"))),
+            ("type=tar,dest=-", OutputSpec::Tar(FileDestination::Stdout)),
+            ("type=cacheonly", OutputSpec::CacheOnly),
+            (
+                "type=oci,\"dest=a,b.tar\",compression=zstd,compression-level=5",
+                OutputSpec::Archive {
+                    form: ArchiveKind::Oci,
+                    destination: path("a,b.tar"),
+                    names: Vec::new(),
+                    options: ImageOptions { compression: Compression::Zstd { level: 5 }, oci_types: None },
+                },
+            ),
+            ("type=image,name=a:1", OutputSpec::Image { names: vec!["a:1".to_owned()], options: GZIP }),
+        ] {
+            assert_eq!(OutputSpec::parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, expected) in [
+            ("type=oci", "needs dest=FILE"),
+            ("dest=x,foo=y", "`foo=y` is not supported yet"),
+            ("type=nope", "unknown type `nope`"),
+            ("type=tar,dest=x,compression=gzip", "type=tar has no `compression`"),
+            ("type=image,compression=lzma", "compression `lzma` is not supported"),
+            ("type=image,compression-level=99", "compression-level is 0 to 9"),
+            ("type=image,push=true", "`push=true` is not supported yet"),
+            ("type=registry", "not supported yet"),
+            ("type=local,\"dest=x", "quote without an end"),
+            ("type=image,x", "not of the form key=value"),
+        ] {
+            let error = OutputSpec::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From a build's result to what the user asked for.
+
+use std::path::PathBuf;
+
+use rbuild_cache::{ContentError, IndexError, LayersError, LeaseError, OverlayError, View};
+use rbuild_oci::{ImageConfig, Reference};
+use rbuild_solver::Snapshot;
+
+use crate::archive::{ArchiveError, ArchiveForm, write_archive};
+use crate::image::{DocumentTypes, Image, assemble};
+use crate::layers::{ExportStore, LayerError, LayerForm, image_layers};
+use crate::local::{LocalError, LocalOptions, write_folder};
+use crate::output_file::FileDestination;
+use crate::tree::{TreeError, write_tar};
+
+/// What a build made.
+#[derive(Clone, Debug)]
+pub struct BuildResult {
+    /// The files.
+    pub snapshot: Snapshot,
+    /// How a container of it runs; `rootfs.diff_ids` is empty.
+    pub config: ImageConfig,
+    /// How many entries of the history belong to the base image.
+    pub base_history: usize,
+    /// `SOURCE_DATE_EPOCH`, seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// Where an image goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageDestination {
+    /// The local image store, under these names.
+    Store {
+        /// The names; none leaves the image without one.
+        names: Vec<Reference>,
+    },
+    /// An archive.
+    Archive {
+        /// Which kind.
+        form: ArchiveForm,
+        /// The names written into it.
+        names: Vec<Reference>,
+        /// Where.
+        file: FileDestination,
+    },
+}
+
+/// Where the files of a result go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesDestination {
+    /// One tar.
+    Tar(FileDestination),
+    /// A folder.
+    Folder {
+        /// Its path; it is made when missing, and what it holds beside the result stays.
+        path: PathBuf,
+        /// Whether owners are kept: only for real root. Others own what they build.
+        keep_owners: bool,
+    },
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageForm {
+    /// The layers.
+    pub layers: LayerForm,
+    /// The documents.
+    pub types: DocumentTypes,
+}
+
+/// Why an export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// An archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A tar of the files.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A folder.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The result's files.
+    #[error("cannot open the layers of the result")]
+    Open(#[from] LayersError),
+    /// The result's files.
+    #[error("cannot merge the layers of the result")]
+    Merge(#[from] OverlayError),
+    /// The image's documents.
+    #[error("cannot store the image's manifest and configuration")]
+    Documents(#[from] ContentError),
+    /// The claim on them.
+    #[error("cannot keep the image's documents from being collected")]
+    Pin(#[from] LeaseError),
+    /// The image's names.
+    #[error("cannot name the image in the local image store")]
+    Name(#[from] IndexError),
+}
+
+/// Makes the image of a result: its layers' blobs and its documents, all in the content store.
+pub fn make_image(store: ExportStore<'_>, result: &BuildResult, form: ImageForm) -> Result<Image, ExportError> {
+    let layers = image_layers(store, &result.snapshot, form.layers)?;
+    let image = assemble(result.config.clone(), result.base_history, &layers, form.types, result.epoch);
+    store.lease.pin_blobs(&[image.descriptor.digest, image.manifest.config.digest])?;
+    store.content.put(&image.config_bytes)?;
+    store.content.put(&image.manifest_bytes)?;
+    Ok(image)
+}
+
+/// Writes an image to an archive, or names it in the local image store.
+pub fn export_image(
+    store: ExportStore<'_>,
+    image: &Image,
+    destination: &ImageDestination,
+    epoch: Option<i64>,
+) -> Result<(), ExportError> {
+    match destination {
+        ImageDestination::Store { names } => {
+            // Names must not point to what a power cut could still take.
+            store.content.sync()?;
+            let mut descriptor = image.descriptor.clone();
+            descriptor.annotations.clear();
+            if names.is_empty() {
+                store.index.add_image(&descriptor)?;
+            }
+            for name in names {
+                store.index.tag_image(&name.with_default_tag().to_string(), &descriptor)?;
+            }
+        }
+        ImageDestination::Archive { form, names, file } => {
+            write_archive(image, names, *form, store.content, epoch, file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files of a result.
+pub fn export_files(
+    store: ExportStore<'_>,
+    result: &BuildResult,
+    destination: &FilesDestination,
+) -> Result<(), ExportError> {
+    let directories = result.snapshot.layers().iter().map(|layer| store.layers.open(layer));
+    let directories: Vec<_> = directories.collect::<Result<_, _>>()?;
+    let directories: Vec<_> = directories.iter().map(std::os::fd::AsFd::as_fd).collect();
+    let view = View::of_directories(store.overlay, &directories)?;
+    match destination {
+        FilesDestination::Tar(file) => write_tar(view.root(), result.epoch, file)?,
+        FilesDestination::Folder { path, keep_owners } => {
+            let options = LocalOptions { keep_owners: *keep_owners, epoch: result.epoch };
+            write_folder(view.root(), path, options)?;
+        }
+    }
+    Ok(())
+}

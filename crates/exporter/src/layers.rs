@@ -1,0 +1,270 @@
+//! The layers of a snapshot as an image names them: known blobs are used again, missing ones are made once and
+//! remembered (design D4).
+
+use std::io::BufWriter;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rbuild_cache::{
+    BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter, LayerFacts, Layers,
+    LayersError, Lease, LeaseError, Overlay, OverlayError, TarWriteError, TarWriter, View, diff,
+};
+use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
+use rbuild_solver::{LayerId, Snapshot};
+
+use crate::image::ImageLayer;
+
+/// Annotation of a layer's descriptor in the index: the digest of its archive (containerd's name for it).
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+
+/// The parts of a store that an export uses.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportStore<'a> {
+    /// Blobs.
+    pub content: &'a Content,
+    /// Layer directories.
+    pub layers: &'a Layers,
+    /// What is known of both, and the local images.
+    pub index: &'a Index,
+    /// Keeps what the export uses from being collected.
+    pub lease: &'a Lease,
+    /// How layers are merged.
+    pub overlay: &'a Overlay,
+}
+
+/// How new layers become blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerForm {
+    /// Compression of layers that this store made. Layers of a base image stay as they came.
+    pub compression: Compression,
+    /// The latest time in the archive (`SOURCE_DATE_EPOCH`), seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+impl LayerForm {
+    /// What made a blob: equal texts, equal bytes for one layer.
+    fn encoder(self) -> String {
+        let encoder = self.compression.encoder_id();
+        match self.epoch {
+            None => encoder,
+            Some(epoch) => format!("{encoder};epoch={epoch}"),
+        }
+    }
+
+    fn media_type(self) -> MediaType {
+        MediaType::oci_layer(match self.compression {
+            Compression::Uncompressed => LayerCompression::None,
+            Compression::Gzip { .. } => LayerCompression::Gzip,
+            Compression::Zstd { .. } => LayerCompression::Zstd,
+        })
+    }
+}
+
+/// Why a layer's blob could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The index.
+    #[error("cannot look up layer `{layer}`")]
+    Index {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: IndexError,
+    },
+    /// A layer directory.
+    #[error("cannot open layer `{layer}`")]
+    Open {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: LayersError,
+    },
+    /// The layers below.
+    #[error("cannot merge the layers below layer `{layer}`")]
+    Merge {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: OverlayError,
+    },
+    /// Its files.
+    #[error("cannot archive layer `{layer}`")]
+    Files {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: DiffError,
+    },
+    /// Its archive.
+    #[error("cannot write the archive of layer `{layer}`")]
+    Archive {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: TarWriteError,
+    },
+    /// Its compressed form.
+    #[error("cannot compress layer `{layer}`")]
+    Compress {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The blob store.
+    #[error("cannot store the blob of layer `{layer}`")]
+    Store {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: ContentError,
+    },
+    /// The claim on the blob.
+    #[error("cannot keep the blob of layer `{layer}` from being collected")]
+    Pin {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: LeaseError,
+    },
+    /// The index says something that is no digest.
+    #[error("the index has an unreadable diff id for layer `{layer}`")]
+    DiffId {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: DigestError,
+    },
+}
+
+/// What must be fetched before an export, because only its layers' owner has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Layers of base images whose blobs are not here. Only an archive holds them.
+    pub blobs: Vec<LayerId>,
+    /// Whether all layers must be unpacked, because a new one is yet to be archived.
+    pub files: bool,
+}
+
+/// Finds out what must be fetched before [`image_layers`].
+pub fn needs(store: ExportStore<'_>, snapshot: &Snapshot, form: LayerForm) -> Result<Needs, LayerError> {
+    let mut needs = Needs::default();
+    for layer in snapshot.layers() {
+        match known(store, layer, form)? {
+            Known::Base { descriptor, .. } => {
+                let there = store.content.contains(&descriptor.digest, descriptor.size);
+                if !there.map_err(|source| LayerError::Store { layer: *layer, source })? {
+                    needs.blobs.push(*layer);
+                }
+            }
+            Known::Made(_) => {}
+            Known::Missing(_) => needs.files = true,
+        }
+    }
+    Ok(needs)
+}
+
+/// The layers of a snapshot, bottom first. Blobs of layers that were made here are in the content store
+/// afterwards; those of base images are where they are.
+pub(crate) fn image_layers(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+    form: LayerForm,
+) -> Result<Vec<ImageLayer>, LayerError> {
+    let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
+        Known::Base { descriptor, diff_id } => Ok(ImageLayer { descriptor, diff_id, created: None }),
+        Known::Made(layer) => Ok(layer),
+        Known::Missing(facts) => make(store, snapshot, position, form, &facts),
+    };
+    snapshot.layers().iter().enumerate().map(made).collect()
+}
+
+/// What the index knows of a layer's blob in a form.
+enum Known {
+    /// It came from a base image.
+    Base { descriptor: Descriptor, diff_id: DiffId },
+    /// It was made here before, and the blob is there.
+    Made(ImageLayer),
+    /// It was made here, and there is no such blob.
+    Missing(LayerFacts),
+}
+
+fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Known, LayerError> {
+    let layer = *layer;
+    let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?.unwrap_or_default();
+    // What we did not compress came from somewhere.
+    if let (Some(blob), Some(diff_id)) = (facts.blobs.iter().find(|blob| blob.encoder.is_none()), facts.diff_id) {
+        return Ok(Known::Base { descriptor: blob.descriptor.clone(), diff_id });
+    }
+    let encoder = form.encoder();
+    let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder)) else {
+        return Ok(Known::Missing(facts));
+    };
+    let digest = blob.descriptor.digest;
+    // Pinned before it is looked for, so that it cannot be collected in between.
+    store.lease.pin_blobs(&[digest]).map_err(|source| LayerError::Pin { layer, source })?;
+    let there = store.content.contains(&digest, blob.descriptor.size);
+    if !there.map_err(|source| LayerError::Store { layer, source })? {
+        return Ok(Known::Missing(facts));
+    }
+    let Some(diff_id) = blob.descriptor.annotations.get(UNCOMPRESSED) else { return Ok(Known::Missing(facts)) };
+    let diff_id = DiffId(Digest::parse(diff_id).map_err(|source| LayerError::DiffId { layer, source })?);
+    Ok(Known::Made(ImageLayer { descriptor: blob.descriptor.clone(), diff_id, created: Some(seconds(&facts)) }))
+}
+
+/// Archives, hashes and compresses a layer in one pass.
+fn make(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+    position: usize,
+    form: LayerForm,
+    facts: &LayerFacts,
+) -> Result<ImageLayer, LayerError> {
+    const BUFFER: usize = 256 << 10;
+    let layer = snapshot.layers()[position];
+    let open = |id: &LayerId| {
+        store.layers.open(id).map_err(|source| LayerError::Open { layer: *id, source })
+    };
+    let below: Vec<OwnedFd> = snapshot.layers()[..position].iter().map(open).collect::<Result<_, _>>()?;
+    let below: Vec<_> = below.iter().map(|directory| directory.as_fd()).collect();
+    let below = match below.as_slice() {
+        [] => None,
+        below => Some(
+            View::of_directories(store.overlay, below).map_err(|source| LayerError::Merge { layer, source })?,
+        ),
+    };
+    let directory = open(&layer)?;
+
+    let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
+    let compress = |source| LayerError::Compress { layer, source };
+    let blob = LayerBlobWriter::new(blob, form.compression).map_err(compress)?;
+    let mut archive = TarWriter::new(BufWriter::with_capacity(BUFFER, blob), form.epoch);
+    diff(directory.as_fd(), below.as_ref().map(View::root), store.overlay.xattrs(), &mut archive)
+        .map_err(|source| LayerError::Files { layer, source })?;
+    let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
+    let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
+    let (blob, writer) = blob.finish().map_err(compress)?;
+
+    store.lease.pin_blobs(&[blob.digest]).map_err(|source| LayerError::Pin { layer, source })?;
+    writer.commit(Some((blob.digest, blob.size))).map_err(|source| LayerError::Store { layer, source })?;
+    let mut descriptor = Descriptor::new(form.media_type(), blob.digest, blob.size);
+    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), blob.diff_id.to_string());
+    let known = BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()) };
+    store.index.add_layer_blob(&layer, &known).map_err(|source| LayerError::Index { layer, source })?;
+    Ok(ImageLayer { descriptor, diff_id: blob.diff_id, created: Some(seconds(facts)) })
+}
+
+/// When a layer was made; now for one that the index forgot.
+fn seconds(facts: &LayerFacts) -> i64 {
+    let created = facts.created.unwrap_or_else(SystemTime::now);
+    created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}
