@@ -28,8 +28,10 @@ pub use index::{
     StoredRecord,
 };
 pub use layer::{
-    Compression, CompressionError, Decoder, DiffError, EntryKind, LayerBlob, LayerBlobWriter,
-    OverlayXattrs, TarEntry, TarWriteError, TarWriter, Xattr, diff, write_tree,
+    AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, Compression,
+    CompressionError, Decoder, DiffError, EntryKind, LayerBlob, LayerBlobReader, LayerBlobWriter,
+    OutsideHardlink, OverlayXattrs, TarEntry, TarReadError, TarWriteError, TarWriter, Xattr, apply,
+    diff, write_tree,
 };
 pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
@@ -41,4 +43,4 @@ pub use tree::{
     Entry, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,
     hash_content, is_kept_xattr, read_xattrs,
 };
-pub use view::View;
+pub use view::{ActiveLayer, View, ViewError};

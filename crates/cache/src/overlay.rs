@@ -15,6 +15,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use thiserror::Error;
 
 use crate::layer::OverlayXattrs;
+use crate::{Layers, LayersError, PendingLayer};
 
 /// The most lower directories that the kernel takes in one overlay (`OVL_MAX_STACK`).
 const KERNEL_LOWER_LIMIT: usize = 500;
@@ -26,8 +27,8 @@ pub const MAX_LAYERS: usize = 2 * KERNEL_LOWER_LIMIT - 1;
 #[derive(Debug)]
 pub struct Overlay {
     xattrs: OverlayXattrs,
-    /// An empty directory: the merged tree of no layers, and what a lone layer is mounted over.
-    empty: OwnedFd,
+    /// Stays empty: the merged tree of no layers, and what a lone layer is mounted over.
+    empty: PendingLayer,
 }
 
 /// Where writes to an overlay go.
@@ -40,9 +41,9 @@ pub struct Upper<'a> {
 }
 
 impl Overlay {
-    /// Takes the xattr namespace to use (`User` inside a user namespace) and an empty directory that stays empty.
-    pub fn new(xattrs: OverlayXattrs, empty: OwnedFd) -> Self {
-        Self { xattrs, empty }
+    /// Prepares to mount the layers of a store, with attributes in the namespace that this process may use.
+    pub fn new(xattrs: OverlayXattrs, layers: &Layers) -> Result<Self, LayersError> {
+        Ok(Self { xattrs, empty: layers.begin()? })
     }
 
     /// Where overlayfs keeps its own attributes.
@@ -52,10 +53,10 @@ impl Overlay {
 
     /// The directory that stays empty.
     pub(crate) fn empty(&self) -> BorrowedFd<'_> {
-        self.empty.as_fd()
+        self.empty.dir()
     }
 
-    /// Mounts `lowers` (bottom first), read only unless there is an `upper`, and returns the root of the merged tree.
+    /// Mounts `lowers` (bottom first, at least one), read only unless there is an `upper`, and returns the root of the merged tree.
     ///
     /// A lone layer without an upper is mounted over an empty directory, which the kernel would otherwise refuse: so whiteouts in it are
     /// not seen, and nothing can be written into a finished layer.
@@ -75,10 +76,6 @@ impl Overlay {
             return self.mount_stack(&stack, upper);
         }
         match (lowers, upper) {
-            ([], _) => self.mount_stack(
-                &[self.empty(), self.empty()][..1 + usize::from(upper.is_none())],
-                upper,
-            ),
             ([lone], None) => self.mount_stack(&[self.empty(), *lone], None),
             _ => self.mount_stack(lowers, upper),
         }

@@ -12,7 +12,10 @@ const MAX_DEPTH: u32 = 64;
 /// Deletes `name` inside `parent`, whatever it is. That it does not exist is no error.
 ///
 /// Never follows a symbolic link and never leaves `parent`.
-pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+pub(crate) fn remove_tree(
+    parent: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Ok(top) => top,

@@ -1,10 +1,10 @@
-//! From an archive to the blob that an image names, in one pass.
+//! From an archive to the blob that an image names and back, hashed on the way.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use rbuild_oci::{DiffId, Digest, Hasher};
 
-use super::compression::{Compression, Encoder};
+use super::compression::{Compression, CompressionError, Decoder, Encoder};
 
 /// What is known of a layer blob once it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,33 @@ impl<W: Write> Write for LayerBlobWriter<W> {
     }
 }
 
+/// Reads the archive in a blob, whatever it is compressed with, and hashes it.
+#[derive(Debug)]
+pub struct LayerBlobReader<R: Read> {
+    decoder: Decoder<R>,
+    archive: Hasher,
+}
+
+impl<R: Read> LayerBlobReader<R> {
+    /// Looks at the first bytes of `blob`. Who wants the blob's own digest verified gives a reader that does.
+    pub fn new(blob: R) -> Result<Self, CompressionError> {
+        Ok(Self { decoder: Decoder::new(blob)?, archive: Hasher::default() })
+    }
+
+    /// The digest of what was read: of the whole archive when it was read to its end, as [`apply`](super::apply) does.
+    pub fn diff_id(self) -> DiffId {
+        DiffId(self.archive.finish())
+    }
+}
+
+impl<R: Read> Read for LayerBlobReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.decoder.read(buffer)?;
+        self.archive.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
 /// Passes bytes on and hashes them.
 #[derive(Debug)]
 struct Hashing<W> {
@@ -93,6 +120,9 @@ mod tests {
             assert_eq!(blob.uncompressed_size, 300_000);
             assert_eq!(blob.digest, Digest::of(&bytes));
             assert_eq!(blob.size, bytes.len() as u64);
+            let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();
+            io::copy(&mut reader, &mut io::sink()).unwrap();
+            assert_eq!(reader.diff_id(), blob.diff_id);
         }
     }
 }

@@ -4,19 +4,26 @@
 //! one from an archive, `diff` makes the archive from one; `compression` and `blob` turn archives into blobs. Everything works on
 //! descriptors and never on paths from the process's root.
 
+mod apply;
+mod attributes;
 mod blob;
 mod compression;
 mod diff;
+mod directories;
 mod gzip;
 mod name;
+mod sparse;
+mod tar_reader;
 mod tar_writer;
 mod tree;
 mod whiteout;
 
-pub use blob::{LayerBlob, LayerBlobWriter};
+pub use apply::{AppliedLayer, ApplyError, ApplyForm, ApplyOptions, OutsideHardlink, apply};
+pub use blob::{LayerBlob, LayerBlobReader, LayerBlobWriter};
 pub use compression::{Compression, CompressionError, Decoder};
 pub use diff::{DiffError, diff, write_tree};
 pub(crate) use name::path_of;
+pub use tar_reader::{ArchiveLimits, TarReadError};
 pub use tar_writer::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr};
 pub(crate) use tree::xattrs;
 pub use whiteout::OverlayXattrs;

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::Xattr;
+use crate::remove_tree::remove_tree;
 
 /// The names in a directory, sorted by bytes, without `.` and `..`.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
@@ -83,5 +84,14 @@ fn sized(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<
             Err(Errno::RANGE) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Deletes `name`, whatever it is. That it does not exist is no error.
+pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => Ok(remove_tree(dir, name)?),
+        Err(Errno::NOENT) => Ok(()),
+        other => Ok(other?),
     }
 }
