@@ -101,9 +101,14 @@ pub enum ExportError {
 }
 
 /// Makes the image of a result: its layers' blobs and its documents, all in the content store.
-pub fn make_image(store: ExportStore<'_>, result: &BuildResult, form: ImageForm) -> Result<Image, ExportError> {
+pub fn make_image(
+    store: ExportStore<'_>,
+    result: &BuildResult,
+    form: ImageForm,
+) -> Result<Image, ExportError> {
     let layers = image_layers(store, &result.snapshot, form.layers)?;
-    let image = assemble(result.config.clone(), result.base_history, &layers, form.types, result.epoch);
+    let image =
+        assemble(result.config.clone(), result.base_history, &layers, form.types, result.epoch);
     store.lease.pin_blobs(&[image.descriptor.digest, image.manifest.config.digest])?;
     store.content.put(&image.config_bytes)?;
     store.content.put(&image.manifest_bytes)?;

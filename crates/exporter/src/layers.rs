@@ -6,8 +6,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
-    BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter, LayerFacts, Layers,
-    LayersError, Lease, LeaseError, Overlay, OverlayError, TarWriteError, TarWriter, View, diff,
+    BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter,
+    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, OverlayError, TarWriteError,
+    TarWriter, View, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -156,7 +157,11 @@ pub struct Needs {
 }
 
 /// Finds out what must be fetched before [`image_layers`].
-pub fn needs(store: ExportStore<'_>, snapshot: &Snapshot, form: LayerForm) -> Result<Needs, LayerError> {
+pub fn needs(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+    form: LayerForm,
+) -> Result<Needs, LayerError> {
     let mut needs = Needs::default();
     for layer in snapshot.layers() {
         match known(store, layer, form)? {
@@ -181,7 +186,9 @@ pub(crate) fn image_layers(
     form: LayerForm,
 ) -> Result<Vec<ImageLayer>, LayerError> {
     let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
-        Known::Base { descriptor, diff_id } => Ok(ImageLayer { descriptor, diff_id, created: None }),
+        Known::Base { descriptor, diff_id } => {
+            Ok(ImageLayer { descriptor, diff_id, created: None })
+        }
         Known::Made(layer) => Ok(layer),
         Known::Missing(facts) => make(store, snapshot, position, form, &facts),
     };
@@ -200,13 +207,20 @@ enum Known {
 
 fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Known, LayerError> {
     let layer = *layer;
-    let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?.unwrap_or_default();
+    let facts = store
+        .index
+        .layer(&layer)
+        .map_err(|source| LayerError::Index { layer, source })?
+        .unwrap_or_default();
     // What we did not compress came from somewhere.
-    if let (Some(blob), Some(diff_id)) = (facts.blobs.iter().find(|blob| blob.encoder.is_none()), facts.diff_id) {
+    if let (Some(blob), Some(diff_id)) =
+        (facts.blobs.iter().find(|blob| blob.encoder.is_none()), facts.diff_id)
+    {
         return Ok(Known::Base { descriptor: blob.descriptor.clone(), diff_id });
     }
     let encoder = form.encoder();
-    let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder)) else {
+    let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder))
+    else {
         return Ok(Known::Missing(facts));
     };
     let digest = blob.descriptor.digest;
@@ -216,9 +230,16 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
     if !there.map_err(|source| LayerError::Store { layer, source })? {
         return Ok(Known::Missing(facts));
     }
-    let Some(diff_id) = blob.descriptor.annotations.get(UNCOMPRESSED) else { return Ok(Known::Missing(facts)) };
-    let diff_id = DiffId(Digest::parse(diff_id).map_err(|source| LayerError::DiffId { layer, source })?);
-    Ok(Known::Made(ImageLayer { descriptor: blob.descriptor.clone(), diff_id, created: Some(seconds(&facts)) }))
+    let Some(diff_id) = blob.descriptor.annotations.get(UNCOMPRESSED) else {
+        return Ok(Known::Missing(facts));
+    };
+    let diff_id =
+        DiffId(Digest::parse(diff_id).map_err(|source| LayerError::DiffId { layer, source })?);
+    Ok(Known::Made(ImageLayer {
+        descriptor: blob.descriptor.clone(),
+        diff_id,
+        created: Some(seconds(&facts)),
+    }))
 }
 
 /// Archives, hashes and compresses a layer in one pass.
@@ -234,12 +255,14 @@ fn make(
     let open = |id: &LayerId| {
         store.layers.open(id).map_err(|source| LayerError::Open { layer: *id, source })
     };
-    let below: Vec<OwnedFd> = snapshot.layers()[..position].iter().map(open).collect::<Result<_, _>>()?;
+    let below: Vec<OwnedFd> =
+        snapshot.layers()[..position].iter().map(open).collect::<Result<_, _>>()?;
     let below: Vec<_> = below.iter().map(|directory| directory.as_fd()).collect();
     let below = match below.as_slice() {
         [] => None,
         below => Some(
-            View::of_directories(store.overlay, below).map_err(|source| LayerError::Merge { layer, source })?,
+            View::of_directories(store.overlay, below)
+                .map_err(|source| LayerError::Merge { layer, source })?,
         ),
     };
     let directory = open(&layer)?;
@@ -255,11 +278,16 @@ fn make(
     let (blob, writer) = blob.finish().map_err(compress)?;
 
     store.lease.pin_blobs(&[blob.digest]).map_err(|source| LayerError::Pin { layer, source })?;
-    writer.commit(Some((blob.digest, blob.size))).map_err(|source| LayerError::Store { layer, source })?;
+    writer
+        .commit(Some((blob.digest, blob.size)))
+        .map_err(|source| LayerError::Store { layer, source })?;
     let mut descriptor = Descriptor::new(form.media_type(), blob.digest, blob.size);
     descriptor.annotations.insert(UNCOMPRESSED.to_owned(), blob.diff_id.to_string());
     let known = BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()) };
-    store.index.add_layer_blob(&layer, &known).map_err(|source| LayerError::Index { layer, source })?;
+    store
+        .index
+        .add_layer_blob(&layer, &known)
+        .map_err(|source| LayerError::Index { layer, source })?;
     Ok(ImageLayer { descriptor, diff_id: blob.diff_id, created: Some(seconds(facts)) })
 }
 

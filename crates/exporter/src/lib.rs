@@ -14,7 +14,8 @@ mod tree;
 
 pub use archive::{ArchiveError, ArchiveForm};
 pub use export::{
-    BuildResult, ExportError, FilesDestination, ImageDestination, ImageForm, export_files, export_image, make_image,
+    BuildResult, ExportError, FilesDestination, ImageDestination, ImageForm, export_files,
+    export_image, make_image,
 };
 pub use image::{DocumentTypes, Image, ImageLayer, assemble};
 pub use layers::{ExportStore, LayerError, LayerForm, Needs, needs};

@@ -1,0 +1,16 @@
+# The two commands: `make demo` and `make test`.
+
+RBUILD := $(or $(CARGO_TARGET_DIR),target)/release/rbuild
+TEST_PACKAGES := busybox-static docker-registry skopeo umoci mmdebstrap uidmap
+
+.PHONY: demo test binary
+demo: binary
+	@if [ "$$(id -u)" = 0 ]; then scripts/install busybox-static mmdebstrap || true; fi
+	@scripts/demo $(RBUILD)
+
+binary:
+	cargo build --release --locked -p rbuild-cli
+
+test:
+	@scripts/install $(TEST_PACKAGES)
+	scripts/test
