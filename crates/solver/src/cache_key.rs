@@ -3,8 +3,6 @@
 use rbuild_oci::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::Selector;
-
 /// What finds the outputs of a vertex that was solved before. Equal keys mean equal outputs, up to what the
 /// step itself makes differently each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,11 +11,13 @@ pub struct CacheKey(pub Digest);
 /// What a key was made from; kept with it so that "why did this step run" has an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyParts {
-    /// Digest of the operation by itself ([`CacheMap::digest`]).
+    /// Digest of the operation by itself ([`CacheMap::digest`]); of a source, [`crate::Executor::source_key`].
     pub op: Digest,
-    /// Per input: the input's key, or the digest of the content that the operation uses of it.
+    /// Per input, what stands for it. In a fast key that is its own key, and the content used of it where it
+    /// is a local folder. In a slow key it is the content used of it where that may stand for it, else the
+    /// state that it is ([`crate::Snapshot::digest`]).
     pub inputs: Vec<Digest>,
-    /// Whether any of `inputs` is content that had to be made first (a slow key) rather than a definition.
+    /// Whether this is a slow key: one of what the inputs turned out to be rather than of their definitions.
     pub by_content: bool,
 }
 
@@ -32,20 +32,4 @@ impl KeyParts {
         }
         CacheKey(hasher.finish())
     }
-}
-
-/// How an operation is keyed: the part of it that decides what comes out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheMap {
-    /// Digest of the operation without what must not matter (section 2.2 of the behaviour reference).
-    pub digest: Digest,
-    /// Per input of the vertex.
-    pub inputs: Vec<InputKeying>,
-}
-
-/// How one input takes part in a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InputKeying {
-    /// The selections whose content may stand for the input; empty when only the input's own key may.
-    pub content: Vec<Selector>,
 }

@@ -6,17 +6,25 @@
 //! other than for progress. Read [`Op`], [`Graph`] and [`solve`] first.
 
 mod cache_key;
+mod cache_map;
+mod error;
 mod executor;
 mod graph;
+mod keys;
 pub mod llb;
 mod op;
 mod pattern;
+mod produce;
 mod progress;
+mod running;
 mod selector;
 mod snapshot;
+mod solve;
 mod store;
 
-pub use cache_key::{CacheKey, CacheMap, InputKeying, KeyParts};
+pub use cache_key::{CacheKey, KeyParts};
+pub use cache_map::{CacheMap, InputKeying};
+pub use error::{SolveError, SolveErrorKind};
 pub use executor::{ExecuteCall, Executor};
 pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, VertexMeta};
 pub use op::{
@@ -30,4 +38,5 @@ pub use pattern::{
 pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, StatusUpdate};
 pub use selector::Selector;
 pub use snapshot::{LayerId, Output, Snapshot};
+pub use solve::{SolveOptions, solve};
 pub use store::{CacheRecord, CacheStore, NewRecord};

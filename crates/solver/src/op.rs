@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// An operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -36,7 +38,7 @@ impl Op {
 /// Something from outside: `scheme://identifier` with attributes (`solver/pb/attr.go`).
 ///
 /// Schemes are `docker-image`, `oci-layout`, `local`, `git`, `http` and `https`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SourceOp {
     /// The whole identifier, such as `docker-image://docker.io/library/busybox:latest@sha256:...` or
     /// `local://context`.

@@ -4,12 +4,13 @@ use rbuild_oci::Digest;
 
 /// Picks files of a state: what a copy reads, or what a mount shows.
 ///
-/// Paths are relative to the root of the state; `/` and the empty path are all of it.
+/// Paths are relative to the root of the state; `/` and the empty path are all of it. A path that is not there
+/// is an error, a pattern that matches nothing is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
-    /// A path, or a pattern of Go's `filepath.Match` per path element when `wildcard`.
+    /// A path, or a pattern of Go's `filepath.Match` per path element when `wildcard`; clean.
     pub path: String,
-    /// Whether `path` may be a pattern.
+    /// Whether `path` is a pattern.
     pub wildcard: bool,
     /// Whether a symbolic link that `path` names is followed.
     pub follow_symlink: bool,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rbuild_oci::{DiffId, Digest};
 
+use crate::SourceOp;
+
 /// The identity of a layer directory: for a layer of an image its diff id, for one that a step made a digest
 /// derived from the step's key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +86,14 @@ impl Snapshot {
         self.0.is_empty()
     }
 
+    /// A digest that differs where the layers differ.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = rbuild_oci::Hasher::default();
+        hasher.update(b"rbuild.snapshot.v1");
+        self.0.iter().for_each(|layer| hasher.update(&layer.0));
+        hasher.finish()
+    }
+
     /// This state with one more layer on top.
     #[must_use]
     pub fn with(&self, layer: LayerId) -> Self {
@@ -99,9 +109,10 @@ impl Snapshot {
 pub enum Output {
     /// A file system state in the store.
     Snapshot(Snapshot),
-    /// A folder of the user's, used in place: the name of a `local://` source. It is never copied as a whole;
-    /// its consumers read the files that their selectors pick (design D4).
-    Local(String),
+    /// A folder of the user's, used in place: its `local://` source, whose attributes say which of its files
+    /// are there (two sources of one folder may differ in that). It is never copied as a whole; its
+    /// consumers read the files that their selectors pick (design D4). Never stored in a cache.
+    Local(Arc<SourceOp>),
 }
 
 #[cfg(test)]

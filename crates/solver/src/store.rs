@@ -41,6 +41,6 @@ pub struct NewRecord<'a> {
     pub outputs: &'a [Output],
     /// The vertex's name, for people.
     pub name: &'a str,
-    /// How long making the outputs took.
+    /// How long making the outputs took; zero when known outputs are linked to another key.
     pub duration: std::time::Duration,
 }

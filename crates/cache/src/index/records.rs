@@ -1,7 +1,7 @@
 //! Cache records: what vertices yielded, by key.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rbuild_oci::{Algorithm, Digest};
@@ -207,7 +207,7 @@ const LOCAL: u8 = 1;
 
 /// ```text
 /// output*      output = 0, number of layers: u32, layer id: 32 bytes each
-///                     | 1, length: u32, name
+///                     | 1, length: u32, source as JSON
 /// ```
 ///
 /// Numbers are little endian. A snapshot may have hundreds of layers, and each step of a long file has one.
@@ -220,10 +220,11 @@ fn encode_outputs(outputs: &[Output]) -> Vec<u8> {
                 bytes.extend((snapshot.layers().len() as u32).to_le_bytes());
                 bytes.extend(snapshot.layers().iter().flat_map(LayerId::as_bytes));
             }
-            Output::Local(name) => {
+            Output::Local(source) => {
+                let source = serde_json::to_vec(&**source).expect("strings can be written as JSON");
                 bytes.push(LOCAL);
-                bytes.extend((name.len() as u32).to_le_bytes());
-                bytes.extend(name.as_bytes());
+                bytes.extend((source.len() as u32).to_le_bytes());
+                bytes.extend(source);
             }
         }
     }
@@ -243,8 +244,8 @@ fn decode_outputs(mut bytes: &[u8]) -> Option<Vec<Output>> {
                 (Output::Snapshot(Snapshot::new(ids)), rest)
             }
             LOCAL => {
-                let (name, rest) = rest.split_at_checked(length)?;
-                (Output::Local(std::str::from_utf8(name).ok()?.to_owned()), rest)
+                let (source, rest) = rest.split_at_checked(length)?;
+                (Output::Local(serde_json::from_slice(source).ok().map(Arc::new)?), rest)
             }
             _ => return None,
         };
@@ -257,6 +258,8 @@ fn decode_outputs(mut bytes: &[u8]) -> Option<Vec<Output>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
+    use rbuild_solver::SourceOp;
+
     use super::*;
 
     #[test]
@@ -267,7 +270,7 @@ mod tests {
             vec![Output::Snapshot(Snapshot::default())],
             vec![
                 Output::Snapshot(Snapshot::new(ids.to_vec())),
-                Output::Local("context".to_owned()),
+                Output::Local(Arc::new(SourceOp::new("local://context"))),
                 Output::Snapshot(Snapshot::new(ids[..1].to_vec())),
             ],
         ] {
