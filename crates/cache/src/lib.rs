@@ -15,6 +15,7 @@ mod lease;
 mod lock;
 mod overlay;
 mod records;
+mod registry;
 mod remove_tree;
 mod staging;
 mod store;
@@ -38,6 +39,10 @@ pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
+pub use registry::{
+    BlobStream, Credential, Credentials, CredentialsError, Document, Proxies, RegistryClient,
+    RegistryError, RegistryErrorKind, RegistryOptions, RetryPolicy,
+};
 pub use store::{Store, StoreError};
 pub use tree::{
     Entry, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,

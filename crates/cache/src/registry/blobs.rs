@@ -1,0 +1,152 @@
+//! Blobs, as streams that survive a broken connection.
+
+use rbuild_oci::{Descriptor, Reference};
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
+
+use super::client::{Failure, Get, Retries, at, broken};
+use super::{RegistryClient, RegistryError, RegistryErrorKind};
+
+/// A blob on its way.
+///
+/// The stream hands out at most as many bytes as the blob has, and goes on where it was when the connection breaks. What
+/// the bytes are is not verified here: the reader does that with a [`rbuild_oci::VerifyingReader`].
+#[derive(Debug)]
+pub struct BlobStream {
+    client: RegistryClient,
+    of: Reference,
+    descriptor: Descriptor,
+    response: Option<Response>,
+    received: u64,
+    /// Bytes of a new answer that were received already: the registry ignored the range.
+    skip: u64,
+    retries: Retries,
+}
+
+impl RegistryClient {
+    /// Starts to fetch a blob of the repository that `of` names.
+    pub async fn blob(
+        &self,
+        of: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<BlobStream, RegistryError> {
+        let mut stream = BlobStream {
+            client: self.clone(),
+            of: of.clone(),
+            descriptor: descriptor.clone(),
+            response: None,
+            received: 0,
+            skip: 0,
+            retries: self.retries(),
+        };
+        while stream.response.is_none() {
+            stream.connect().await?;
+        }
+        Ok(stream)
+    }
+
+    /// Fetches a small blob whole and unverified, but never more than its descriptor's size, which the caller has
+    /// found sensible.
+    pub async fn small_blob(
+        &self,
+        of: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut stream = self.blob(of, descriptor).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+impl BlobStream {
+    /// The next bytes; `None` when the registry has no more.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, RegistryError> {
+        let size = self.descriptor.size;
+        loop {
+            let Some(response) = &mut self.response else {
+                self.connect().await?;
+                continue;
+            };
+            let url = response.url().clone();
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    let skipped = self.skip.min(chunk.len() as u64);
+                    self.skip -= skipped;
+                    let fresh = &chunk[skipped as usize..];
+                    self.received += fresh.len() as u64;
+                    if self.received > size {
+                        let actual = self.received;
+                        return Err(self.fail(self.wrong_size(actual)));
+                    }
+                    if !fresh.is_empty() {
+                        return Ok(Some(fresh.to_vec()));
+                    }
+                }
+                Ok(None) if self.received < size && self.received > 0 => {
+                    // Without a length, an answer that is cut short ends like a complete one.
+                    let error = self.wrong_size(self.received);
+                    self.interrupted(Failure::Transient(error, None)).await?;
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => self.interrupted(broken(&url, error).into()).await?,
+            }
+        }
+    }
+
+    async fn interrupted(&mut self, failure: Failure) -> Result<(), RegistryError> {
+        self.response = None;
+        self.retries.wait(failure).await.map_err(|kind| at(&self.of, kind))
+    }
+
+    /// Makes one attempt to get an answer that goes on after what was received; without an error it may be tried again.
+    async fn connect(&mut self) -> Result<(), RegistryError> {
+        let digest = self.descriptor.digest;
+        let path = format!("blobs/{digest}");
+        let get = Get { of: &self.of, path, accept: None, offset: self.received };
+        let response = match self.client.try_get(&get).await {
+            Ok(response) => response,
+            Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => {
+                return Err(self.fail(RegistryErrorKind::BlobUnknown(digest)));
+            }
+            Err(failure) => return self.interrupted(failure).await,
+        };
+        let resumes = response.status() == StatusCode::PARTIAL_CONTENT;
+        let start = if resumes { range_start(&response) } else { Some(0) };
+        // A range that we did not ask for cannot be put together with what is there.
+        let Some(start) = start.filter(|start| *start <= self.received) else {
+            let kind = RegistryErrorKind::Status {
+                status: 206,
+                method: "GET",
+                path: format!("/v2/{}/blobs/{digest}", self.of.repository()),
+                message: "the range is not the one that was asked for".to_owned(),
+            };
+            return Err(self.fail(kind));
+        };
+        if let Some(length) = response.content_length()
+            && start.checked_add(length) != Some(self.descriptor.size)
+        {
+            return Err(self.fail(self.wrong_size(start.saturating_add(length))));
+        }
+        self.skip = self.received - start;
+        self.response = Some(response);
+        Ok(())
+    }
+
+    fn wrong_size(&self, actual: u64) -> RegistryErrorKind {
+        let Self { descriptor, .. } = self;
+        RegistryErrorKind::BlobSize { digest: descriptor.digest, expected: descriptor.size, actual }
+    }
+
+    fn fail(&self, kind: RegistryErrorKind) -> RegistryError {
+        at(&self.of, kind)
+    }
+}
+
+/// The first position of `Content-Range: bytes 5-9/10`.
+fn range_start(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}

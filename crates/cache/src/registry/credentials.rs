@@ -1,0 +1,187 @@
+//! The logins that docker and podman have stored.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use rbuild_oci::Reference;
+
+/// Where logins are looked for: docker's `config.json` and podman's `auth.json` have one format, with plain logins, a
+/// `credsStore` and `credHelpers`.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    files: Vec<PathBuf>,
+}
+
+/// How to tell a registry who is asking.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A name and a password.
+    Password {
+        /// The name.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// An identity token, which is exchanged for access tokens.
+    IdentityToken(String),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password { .. } => "Password(..)",
+            Self::IdentityToken(_) => "IdentityToken(..)",
+        })
+    }
+}
+
+/// Why stored logins cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file is there and cannot be opened.
+    #[error("cannot open `{}`", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file or what a helper said cannot be understood, or a helper cannot be run.
+    #[error("cannot use the login for `{registry}` in `{}`: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Whose login.
+        registry: String,
+        /// Why, without anything that a helper printed: that could be a secret.
+        reason: &'static str,
+    },
+}
+
+impl Credentials {
+    /// No logins: everything is asked for anonymously.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Looks into these files, in this order; those that do not exist are passed over.
+    pub fn from_files(files: Vec<PathBuf>) -> Self {
+        Self { files }
+    }
+
+    /// The login for a repository, or `None`. Blocks: it reads files and may run a helper program.
+    pub(super) fn find(&self, of: &Reference) -> Result<Option<Credential>, CredentialsError> {
+        for path in &self.files {
+            for server in server_names(of) {
+                if let Some(credential) = look_up(path, &server)? {
+                    return Ok(Some(credential));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The names under which a login may be stored: podman knows logins of a part of a registry, docker calls Docker Hub by the
+/// address of its first version.
+fn server_names(of: &Reference) -> Vec<String> {
+    let mut names = Vec::new();
+    let full = of.name();
+    let mut name = full.as_str();
+    while let Some((shorter, _)) = name.rsplit_once('/') {
+        names.push(name.to_owned());
+        name = shorter;
+    }
+    names.push(name.to_owned());
+    if of.registry() == "docker.io" {
+        names.push("https://index.docker.io/v1/".to_owned());
+    }
+    names
+}
+
+fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CredentialsError::Open { path: path.to_owned(), source }),
+    };
+    let reason = match docker_credential::get_credential_from_reader(BufReader::new(file), server) {
+        // `docker logout` leaves an entry without a login.
+        Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => return Ok(None),
+        Ok(DockerCredential::UsernamePassword(name, password)) => {
+            return Ok(Some(Credential::Password { name, password }));
+        }
+        Ok(DockerCredential::IdentityToken(token)) => {
+            return Ok(Some(Credential::IdentityToken(token)));
+        }
+        // A helper that fails has no login for this server; it has no other way to say so.
+        Err(
+            CredentialRetrievalError::NoCredentialConfigured
+            | CredentialRetrievalError::ConfigNotFound
+            | CredentialRetrievalError::HelperFailure { .. },
+        ) => return Ok(None),
+        Err(CredentialRetrievalError::HelperCommunicationError) => {
+            "its credential helper cannot be run"
+        }
+        Err(CredentialRetrievalError::MalformedHelperResponse) => {
+            "its credential helper printed no login"
+        }
+        Err(CredentialRetrievalError::CredentialDecodingError) => {
+            "its `auth` is not the base64 of `name:password`"
+        }
+        Err(CredentialRetrievalError::CredentialMismatchError) => {
+            "its `auth` contradicts its `username` and `password`"
+        }
+        Err(CredentialRetrievalError::ConfigReadError) => "the file is not JSON of this format",
+    };
+    Err(CredentialsError::Unusable { path: path.to_owned(), registry: server.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(config: &str, reference: &str) -> Result<Option<Credential>, CredentialsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, config).unwrap();
+        let missing = folder.path().join("missing.json");
+        Credentials::from_files(vec![missing, path]).find(&Reference::parse(reference).unwrap())
+    }
+
+    #[test]
+    fn finds_logins_as_docker_and_podman_store_them() {
+        // base64 of `name:secret`.
+        let auth = "bmFtZTpzZWNyZXQ=";
+        let login =
+            Some(Credential::Password { name: "name".to_owned(), password: "secret".to_owned() });
+        for (server, reference, found) in [
+            ("https://index.docker.io/v1/", "busybox", true),
+            ("docker.io", "busybox", true),
+            ("quay.io", "quay.io/a/b", true),
+            ("quay.io/a", "quay.io/a/b", true),
+            ("quay.io/x", "quay.io/a/b", false),
+            ("localhost:5000", "localhost:5000/x", true),
+            ("localhost", "localhost:5000/x", false),
+        ] {
+            let config = format!(r#"{{"auths": {{"{server}": {{"auth": "{auth}"}}}}}}"#);
+            let expected = login.clone().filter(|_| found);
+            assert_eq!(find(&config, reference).unwrap(), expected, "{server}");
+        }
+        let token = r#"{"auths": {"a.b": {"identitytoken": "t"}}}"#;
+        let expected = Some(Credential::IdentityToken("t".to_owned()));
+        assert_eq!(find(token, "a.b/x").unwrap(), expected);
+        assert_eq!(find(r#"{"auths": {"a.b": {}}}"#, "a.b/x").unwrap(), None);
+    }
+
+    #[test]
+    fn says_what_it_cannot_use_without_the_secret() {
+        let said = |config| find(config, "a.b/x").unwrap_err().to_string();
+        assert!(said("{").contains("is not JSON"));
+        let wrong = said(r#"{"auths": {"a.b": {"auth": "geheim!"}}}"#);
+        assert!(wrong.contains("`auth`") && !wrong.contains("geheim"), "{wrong}");
+        assert!(said(r#"{"credsStore": "there-is-none"}"#).contains("cannot be run"));
+    }
+}

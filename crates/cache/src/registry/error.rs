@@ -1,0 +1,182 @@
+//! What can go wrong at a registry, and what to do about it.
+
+use std::error::Error;
+use std::fmt;
+
+use rbuild_oci::{Digest, VerifyError};
+
+use super::CredentialsError;
+
+/// A registry did not give what it was asked for.
+#[derive(Debug)]
+pub struct RegistryError {
+    /// The registry, as in the reference.
+    pub registry: String,
+    /// The repository.
+    pub repository: String,
+    /// What went wrong.
+    pub kind: Box<RegistryErrorKind>,
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}: {}", self.registry, self.repository, self.kind)
+    }
+}
+
+impl Error for RegistryError {
+    /// What is below the kind, which is part of this message already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
+
+/// See [`RegistryError`].
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryErrorKind {
+    /// DNS knows no such name.
+    #[error("host `{host}` does not resolve: check the registry's name and the network")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        source: reqwest::Error,
+    },
+    /// Nobody answers, or the TLS handshake failed.
+    #[error("cannot connect to `{host}`")]
+    Connect {
+        /// The host.
+        host: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The connection broke before an answer was complete.
+    #[error("the connection to `{host}` broke")]
+    Broken {
+        /// The host.
+        host: String,
+        /// How.
+        source: reqwest::Error,
+    },
+    /// The address of a proxy cannot be used.
+    #[error("the proxy `{0}` is not an address")]
+    Proxy(String),
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+    /// The system's or the configured certificates cannot be used.
+    #[error("cannot set up TLS with {what}")]
+    Tls {
+        /// Which certificates.
+        what: String,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// A file with certificates cannot be read.
+    #[error("cannot read the certificates in `{}`: {reason}", path.display())]
+    Certificates {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The registry wants to know who is asking, and nothing is configured.
+    #[error(
+        "access denied: the repository does not exist or needs a login (log in with `docker login {registry}`)"
+    )]
+    LoginNeeded {
+        /// The name to log in to.
+        registry: String,
+    },
+    /// The registry knows who is asking and refuses.
+    #[error(
+        "access denied: the configured login is not accepted, or may not read this repository (log in again with \
+         `docker login {registry}`)"
+    )]
+    Denied {
+        /// The name to log in to.
+        registry: String,
+    },
+    /// The configured credentials cannot be read.
+    #[error("cannot read the credentials")]
+    Credentials(#[source] CredentialsError),
+    /// The registry asks for credentials in a way that is not known, or not safe.
+    #[error("cannot answer the registry's challenge `{challenge}`: {reason}")]
+    Challenge {
+        /// Its `WWW-Authenticate` header, shortened.
+        challenge: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The token service gave no token.
+    #[error("token service `{service}` answered {status}: {message}")]
+    Token {
+        /// Its address.
+        service: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said, shortened.
+        message: String,
+    },
+    /// There is no such tag or manifest.
+    #[error("`{reference}` not found: there is no such repository, tag or digest")]
+    ManifestUnknown {
+        /// The tag or digest.
+        reference: String,
+    },
+    /// A manifest names a blob that the registry does not have.
+    #[error("blob `{0}` is missing at the registry")]
+    BlobUnknown(Digest),
+    /// The registry limits how often one may ask.
+    #[error("the registry limits requests (429): wait, or log in with `docker login {registry}`")]
+    TooManyRequests {
+        /// The name to log in to.
+        registry: String,
+    },
+    /// Any other refusal.
+    #[error("the registry answered {status} to `{method} {path}`: {message}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What was asked.
+        method: &'static str,
+        /// Of what.
+        path: String,
+        /// The registry's own words, shortened.
+        message: String,
+    },
+    /// A redirect that is not followed.
+    #[error("redirect to `{location}` is not followed: {reason}")]
+    Redirect {
+        /// Where to.
+        location: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A document is larger than any sensible one.
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge {
+        /// Which document.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A blob has another size at the registry than in its manifest.
+    #[error("blob `{digest}` has {actual} bytes at the registry, the manifest says {expected}")]
+    BlobSize {
+        /// Which blob.
+        digest: Digest,
+        /// What the manifest says.
+        expected: u64,
+        /// What the registry says.
+        actual: u64,
+    },
+    /// What was sent is not what was asked for.
+    #[error("{what} is not what was asked for")]
+    Verify {
+        /// Which document.
+        what: String,
+        /// The difference.
+        source: VerifyError,
+    },
+}
