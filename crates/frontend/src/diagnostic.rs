@@ -134,8 +134,6 @@ impl Diagnostic {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
 
     #[test]

@@ -44,8 +44,8 @@ pub fn render(source: &Source, diagnostics: &[Diagnostic], options: RenderOption
         }
         match rest.count() {
             0 => {}
-            1 => drawn.push_str(&format!("and 1 more {name}\n\n")),
-            more => drawn.push_str(&format!("and {more} more {name}s\n\n")),
+            1 => drawn.extend(["and 1 more ", name, "\n\n"]),
+            more => drawn.extend(["and ", &more.to_string(), " more ", name, "s\n\n"]),
         }
     }
     drawn.truncate(drawn.trim_end().len());
@@ -69,7 +69,7 @@ fn report<'a>(source: &'a Source, diagnostic: &'a Diagnostic) -> Vec<Group<'a>> 
     for label in diagnostic.labels.iter().take(MAX_LABELS) {
         match excerpt.holds(label.span) {
             true => {
-                annotations.push(excerpt.mark(AnnotationKind::Context, label.span, &label.text))
+                annotations.push(excerpt.mark(AnnotationKind::Context, label.span, &label.text));
             }
             false => elsewhere.push(label),
         }
@@ -109,7 +109,7 @@ fn fix<'a>(source: &'a Source, diagnostic: &'a Diagnostic) -> Option<Group<'a>> 
     if !excerpt.holds(all) || excerpt.origin().is_some() {
         return None;
     }
-    let help = diagnostic.help.as_deref().unwrap_or("write");
+    let help = diagnostic.help.as_deref().unwrap_or("try this");
     let patches = diagnostic
         .fixes
         .iter()

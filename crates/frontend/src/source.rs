@@ -212,8 +212,6 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
 
     #[test]

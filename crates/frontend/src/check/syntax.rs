@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::rule::{Rule, warning};
+use super::{Rule, warning};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::{Alias, Command, Dockerfile, Instruction, Pairs, Statement};
 use crate::dockerfile::keyword::Keyword;
@@ -18,7 +18,7 @@ pub fn check(dockerfile: &Dockerfile) -> Vec<Diagnostic> {
         match &statement.instruction {
             Instruction::Maintainer(name) => found.push(maintainer(statement, name)),
             Instruction::Env(pairs) | Instruction::Label(pairs) => {
-                found.extend(legacy_pairs(statement, pairs))
+                found.extend(legacy_pairs(statement, pairs));
             }
             Instruction::Expose(ports) => ports.iter().for_each(|port| exposed(port, &mut found)),
             _ => {}

@@ -101,7 +101,8 @@ fn shell_words(line: &Mapped) -> Vec<Mapped> {
             }
             (_, '"') => open.push(Enclosure::Double),
             (_, '\'') => {
-                if !chars.any(|(_, next)| next == '\'') {
+                let closing = chars.find(|(_, next)| *next == '\'');
+                if closing.is_none() {
                     return Vec::new();
                 }
             }
@@ -117,8 +118,6 @@ fn shell_words(line: &Mapped) -> Vec<Mapped> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
     use crate::source::{Source, Span};
 

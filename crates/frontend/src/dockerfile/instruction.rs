@@ -374,7 +374,7 @@ impl Parts<'_> {
                 .binary_search_by_key(&span.start, |heredoc| heredoc.word.span().start)
             {
                 Ok(index) if self.heredocs[index].word.span() == span => {
-                    inline.push(self.heredocs[index].clone())
+                    inline.push(self.heredocs[index].clone());
                 }
                 _ => sources.push(word),
             }
@@ -467,7 +467,7 @@ impl Parts<'_> {
                 return Some(duration);
             }
             Ok(_) => {
-                self.error(&written, format!("Interval {flag:?} cannot be less than 1ms"), sink)
+                self.error(&written, format!("Interval {flag:?} cannot be less than 1ms"), sink);
             }
             Err(message) => self.error(&written, message, sink),
         }
@@ -479,7 +479,7 @@ impl Parts<'_> {
         match written.text().parse::<i32>() {
             Ok(retries) if retries >= 0 => return Some(retries.unsigned_abs()),
             Ok(retries) => {
-                self.error(&written, format!("--retries cannot be negative ({retries})"), sink)
+                self.error(&written, format!("--retries cannot be negative ({retries})"), sink);
             }
             Err(_) => {
                 let message = format!("--retries must be a number, not {:?}", clip(written.text()));

@@ -142,8 +142,6 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
     use crate::source::Source;
 

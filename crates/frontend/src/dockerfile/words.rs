@@ -109,8 +109,6 @@ pub(crate) fn split_flags(text: &Mapped) -> (Vec<Mapped>, Mapped) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
     use crate::source::{Source, Span};
 
