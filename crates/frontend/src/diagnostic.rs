@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::source::{Source, Span};
+use crate::source::Span;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum Level {
     Error,
 }
 
-/// A message about a place in a [`Source`].
+/// A message about a place in a [`Source`](crate::Source).
 ///
 /// It does not hold the source: who shows it passes the source that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,33 +119,5 @@ impl Diagnostic {
     /// Whether it keeps the file from being built.
     pub fn is_error(&self) -> bool {
         self.level == Level::Error
-    }
-
-    /// The one line that BuildKit would print, for people and scripts that search for it:
-    /// `dockerfile parse error on line 3: unknown instruction: FOO`, or `StageNameCasing: ... (line 3)`.
-    pub fn compat_message(&self, source: &Source) -> String {
-        let line = source.line(self.span.start);
-        match self.level {
-            Level::Error => format!("dockerfile parse error on line {line}: {}", self.message),
-            Level::Warning => format!("{}: {} (line {line})", self.code, self.message),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compat_messages_have_line_numbers() {
-        let source = Source::new("Dockerfile", "FROM a\nFOO\n").unwrap();
-        let error =
-            Diagnostic::error("unknown-instruction", Span::new(7, 10), "unknown instruction: FOO");
-        assert_eq!(
-            error.compat_message(&source),
-            "dockerfile parse error on line 2: unknown instruction: FOO"
-        );
-        let warning = Diagnostic::warning("StageNameCasing", Span::new(0, 4), "Stage name");
-        assert_eq!(warning.compat_message(&source), "StageNameCasing: Stage name (line 1)");
     }
 }

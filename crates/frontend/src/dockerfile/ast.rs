@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::mapped::Mapped;
 use super::mount::MountSpec;
-use crate::diagnostic::Diagnostic;
-use crate::source::{Span, Spanned};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::source::{Source, Span, Spanned};
 
 /// A parsed file. Parsing never fails: what could not be understood is in `diagnostics`.
 #[derive(Debug, Clone)]
@@ -22,6 +22,26 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
+    /// The line on which the instruction at `offset` begins, or else `offset` is.
+    pub fn line(&self, source: &Source, offset: u32) -> u32 {
+        let after = self.statements.partition_point(|statement| statement.span.start <= offset);
+        let statement = after.checked_sub(1).map(|index| &self.statements[index]);
+        let around = statement.filter(|statement| offset < statement.span.end);
+        around.map_or_else(|| source.line(offset), |statement| source.line(statement.span.start))
+    }
+
+    /// The one line that BuildKit would print, for people and scripts that search for it:
+    /// `dockerfile parse error on line 3: unknown instruction: FOO`, or `StageNameCasing: ... (line 3)`.
+    pub fn compat_message(&self, source: &Source, diagnostic: &Diagnostic) -> String {
+        let line = self.line(source, diagnostic.span.start);
+        match diagnostic.level {
+            Level::Error => {
+                format!("dockerfile parse error on line {line}: {}", diagnostic.message)
+            }
+            Level::Warning => format!("{}: {} (line {line})", diagnostic.code, diagnostic.message),
+        }
+    }
+
     /// Whether there is an error, so that building makes no sense.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)

@@ -1,4 +1,10 @@
 //! A file's logical lines to typed instructions, whatever is in them.
+//!
+//! Accepts what BuildKit accepts, and words errors as it does. It differs where that would be of no use:
+//! all errors are reported and not only the first; text that is not UTF-8 is an error outside comments; a trigger that
+//! no image could use is a warning where it is written; flags of instructions that have none (ARG, STOPSIGNAL,
+//! HEALTHCHECK NONE) are errors rather than ignored; a heredoc is seen though `${..}` before it has a modifier that only
+//! a shell knows.
 
 use super::ast::{Dockerfile, Statement};
 use super::heredoc::{self, Opener};

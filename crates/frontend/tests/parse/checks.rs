@@ -9,7 +9,7 @@ fn linted(text: &str) -> (Vec<String>, Vec<Diagnostic>) {
     assert!(!dockerfile.has_errors(), "{text}: {:?}", dockerfile.diagnostics);
     let found =
         Checks::of(&dockerfile).unwrap().filter(&dockerfile, rbuild_frontend::check(&dockerfile));
-    (found.iter().map(|diagnostic| diagnostic.compat_message(&source)).collect(), found)
+    (found.iter().map(|diagnostic| dockerfile.compat_message(&source, diagnostic)).collect(), found)
 }
 
 #[track_caller]
@@ -79,7 +79,7 @@ fn instruction_casing() {
 fn continuations() {
     check(
         "FROM a\nRUN b \\\n\n\n  c\n",
-        &["NoEmptyContinuation: Empty continuation line (line 3)"],
+        &["NoEmptyContinuation: Empty continuation line (line 2)"],
     );
     check_fixed("FROM a\nRUN b \\\n\n  \n  c \\\n\n d", "FROM a\nRUN b \\\n  c \\\n d");
 }
@@ -176,7 +176,7 @@ fn options() {
     let (source, dockerfile) = read("# check=foo=1\nFROM a\n");
     let error = Checks::of(&dockerfile).unwrap_err();
     assert_eq!(
-        error.compat_message(&source),
+        dockerfile.compat_message(&source, &error),
         "dockerfile parse error on line 1: invalid check option \"foo\""
     );
 }

@@ -146,6 +146,14 @@ fn all_errors_come_at_once() {
 }
 
 #[test]
+fn errors_name_the_first_line_of_the_instruction() {
+    check(
+        "FROM a\nRUN \\\n --x \\\n b",
+        &["FROM a", "RUN sh b", "dockerfile parse error on line 2: unknown flag: --x"],
+    );
+}
+
+#[test]
 fn lines_have_a_limit() {
     let message = "dockerfile line greater than max allowed size of 65535";
     let errors = |text: &str| {

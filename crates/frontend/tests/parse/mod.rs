@@ -28,8 +28,10 @@ pub(crate) fn read(text: &str) -> (Source, Dockerfile) {
 pub(crate) fn shown(text: &str) -> String {
     let (source, dockerfile) = read(text);
     let statements = dockerfile.statements.iter().map(show);
-    let messages =
-        dockerfile.diagnostics.iter().map(|diagnostic| diagnostic.compat_message(&source));
+    let messages = dockerfile
+        .diagnostics
+        .iter()
+        .map(|diagnostic| dockerfile.compat_message(&source, diagnostic));
     statements.chain(messages).collect::<Vec<_>>().join("\n")
 }
 

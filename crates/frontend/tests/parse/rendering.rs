@@ -105,6 +105,10 @@ fn colours() {
     let drawn = render(&source, &dockerfile.diagnostics, RenderOptions { color: true, ..PLAIN });
     assert!(drawn.contains("\u{1b}["), "{drawn}");
     assert_eq!(render(&source, &[], PLAIN), "");
+    for width in [0, 1, 20, usize::MAX] {
+        let drawn = render(&source, &dockerfile.diagnostics, RenderOptions { width, ..PLAIN });
+        assert!(drawn.contains("unknown instruction: FOO"), "{drawn}");
+    }
 }
 
 #[test]
