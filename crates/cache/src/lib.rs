@@ -8,6 +8,7 @@
 
 mod content;
 mod disk_error;
+mod gc;
 mod index;
 mod layer;
 mod layers;
@@ -24,6 +25,7 @@ mod view;
 
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
+pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
 pub use index::{
     BlobFacts, BlobSource, Image, Index, IndexError, IndexWarning, LayerFacts, StoredKey,
     StoredRecord,

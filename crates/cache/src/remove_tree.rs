@@ -1,49 +1,76 @@
 //! Deletes directory trees that hostile archives may have made.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
-/// How many directories are open at once. `std::fs::remove_dir_all` keeps one open per level, so a tree a few
-/// thousand levels deep (an archive of some kilobytes) could never be deleted with it.
-const MAX_DEPTH: u32 = 64;
+use crate::DiskError;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Deletes `name` inside `parent`, whatever it is. That it does not exist is no error.
 ///
-/// Never follows a symbolic link and never leaves `parent`.
-pub(crate) fn remove_tree(
-    parent: BorrowedFd<'_>,
-    name: impl rustix::path::Arg + Copy,
-) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Ok(top) => top,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return gone(unlinkat(parent, name, AtFlags::empty())),
-        Err(Errno::ACCESS) => open_forbidden(parent, name, flags)?,
-        Err(error) => return Err(error),
-    };
-    let mut removal = Removal { top: top.as_fd(), hoisted: 0 };
-    // What is too deep is moved up to the top and met there by the next round.
-    loop {
-        let before = removal.hoisted;
-        removal.empty(top.as_fd(), 0)?;
-        if removal.hoisted == before {
-            break;
+/// Never follows a symbolic link, and nobody else may be changing the tree. Only one directory is open at a
+/// time: `std::fs::remove_dir_all` keeps one open per level, so a tree some thousand levels deep, an archive of
+/// a few kilobytes, could never be deleted with it.
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: impl Arg + Copy) -> rustix::io::Result<()> {
+    let Some(mut at) = enter(parent, name)? else { return Ok(()) };
+    // The names that lead from `name` to `at`, and the directories that are left in each of them and in `name`.
+    let mut path: Vec<CString> = Vec::new();
+    let mut left = vec![remove_files(at.as_fd())?];
+    while let Some(directories) = left.last_mut() {
+        if let Some(name) = directories.pop() {
+            if let Some(child) = enter(at.as_fd(), &*name)? {
+                at = child;
+                left.push(remove_files(at.as_fd())?);
+                path.push(name);
+            }
+            continue;
+        }
+        left.pop();
+        if let Some(name) = path.pop() {
+            at = openat(&at, c"..", DIRECTORY, Mode::empty())?;
+            gone(unlinkat(&at, &name, AtFlags::REMOVEDIR))?;
         }
     }
     gone(unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
-/// Opens a directory that its mode closes to its own owner (who is not root).
-fn open_forbidden(
-    parent: BorrowedFd<'_>,
-    name: impl rustix::path::Arg + Copy,
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-    rustix::fs::openat(parent, name, flags, Mode::empty())
+/// Opens a directory. What is none is deleted instead.
+fn enter(parent: BorrowedFd<'_>, name: impl Arg + Copy) -> rustix::io::Result<Option<OwnedFd>> {
+    match openat(parent, name, DIRECTORY, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            gone(unlinkat(parent, name, AtFlags::empty())).map(|()| None)
+        }
+        // Its mode closes it to its own owner, who is not root.
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            openat(parent, name, DIRECTORY, Mode::empty()).map(Some)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes what is in a directory, but for the directories, whose names it returns.
+fn remove_files(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
+    let mut directories = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match entry.file_type() {
+            _ if name == c"." || name == c".." => {}
+            FileType::Directory | FileType::Unknown => directories.push(name.to_owned()),
+            _ => gone(unlinkat(directory, name, AtFlags::empty()))?,
+        }
+    }
+    Ok(directories)
 }
 
 fn gone(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
@@ -53,67 +80,16 @@ fn gone(result: rustix::io::Result<()>) -> rustix::io::Result<()> {
     }
 }
 
-struct Removal<'a> {
-    top: BorrowedFd<'a>,
-    hoisted: u64,
-}
-
-impl Removal<'_> {
-    fn empty(&mut self, dir: BorrowedFd<'_>, depth: u32) -> rustix::io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for entry in Dir::read_from(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            if !matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
-                gone(unlinkat(dir, name, AtFlags::empty()))?;
-                continue;
-            }
-            let child = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-                Ok(child) => child,
-                Err(Errno::NOENT) => continue,
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    gone(unlinkat(dir, name, AtFlags::empty()))?;
-                    continue;
-                }
-                Err(Errno::ACCESS) => open_forbidden(dir, name, flags)?,
-                Err(error) => return Err(error),
-            };
-            if depth == MAX_DEPTH {
-                self.hoist(dir, name)?;
-                continue;
-            }
-            self.empty(child.as_fd(), depth + 1)?;
-            gone(unlinkat(dir, name, AtFlags::REMOVEDIR))?;
-        }
-        Ok(())
-    }
-
-    fn hoist(&mut self, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<()> {
-        loop {
-            self.hoisted += 1;
-            let to = format!(".rbuild-hoisted-{}", self.hoisted);
-            match renameat(dir, name, self.top, &to) {
-                // A name of the tree itself; the next number is tried.
-                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {}
-                other => return other,
-            }
-        }
-    }
-}
-
 /// Deletes what is at an absolute path.
-pub(crate) fn remove_path(path: &std::path::Path) -> Result<(), crate::DiskError> {
-    let failed = |error| crate::DiskError::new("delete", path, error);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-    else {
+pub(crate) fn remove_path(path: &Path) -> Result<(), DiskError> {
+    let failed = |error| DiskError::new("delete", path, error);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed(Errno::INVAL));
     };
+    let name = CString::new(name.as_encoded_bytes()).map_err(|_| failed(Errno::INVAL))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat(CWD, parent, flags, Mode::empty()) {
-        Ok(parent) => remove_tree(parent.as_fd(), name).map_err(failed),
+    match openat(CWD, parent, flags, Mode::empty()) {
+        Ok(parent) => remove_tree(parent.as_fd(), &*name).map_err(failed),
         Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(failed(error)),
     }
@@ -151,11 +127,10 @@ mod tests {
         let mut at =
             rustix::fs::openat(CWD, dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
                 .unwrap();
-        for _ in 0..3000 {
+        // Some limits are 1024.
+        for _ in 0..1200 {
             rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
-            rustix::fs::mkdirat(&at, ".rbuild-hoisted-1", Mode::RWXU).unwrap();
-            at = rustix::fs::openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-                .unwrap();
+            at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         remove_path(&dir.path().join("d")).unwrap();
         assert!(!dir.path().join("d").exists());

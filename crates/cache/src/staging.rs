@@ -5,6 +5,7 @@
 //! whatever way, so a directory that can be locked belongs to nobody and is deleted by whoever opens the store
 //! next. The pid in the name is for people: nothing is ever concluded from it, so its reuse does no harm.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +42,9 @@ impl Staging {
     /// A place in this process's directory that nobody has used.
     pub(crate) fn stage(self: &Arc<Self>) -> Result<Staged, DiskError> {
         let own = self.own()?;
-        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let path = own.path.join(&name);
+        let number = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let path = own.path.join(&number);
+        let name = CString::new(number).expect("digits");
         Ok(Staged { staging: Arc::clone(self), name, path, moved: false })
     }
 
@@ -120,7 +122,7 @@ fn lock_directory(path: &Path) -> Result<Option<OwnedFd>, DiskError> {
 #[derive(Debug)]
 pub(crate) struct Staged {
     staging: Arc<Staging>,
-    name: String,
+    name: CString,
     path: PathBuf,
     moved: bool,
 }
@@ -132,7 +134,7 @@ impl Staged {
     }
 
     /// Its name in there.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &CStr {
         &self.name
     }
 

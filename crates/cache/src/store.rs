@@ -153,7 +153,11 @@ impl Store {
 
     /// Takes a lease: what a build uses is pinned in it and not collected while it lives.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
-        Lease::take(&self.root.join("leases"))
+        Lease::take(&self.leases())
+    }
+
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
     }
 }
 

@@ -12,6 +12,7 @@ mod value;
 
 pub use database::{Index, IndexError, IndexWarning};
 pub use images::Image;
+pub(crate) use layer_facts::KnownLayer;
 pub use layer_facts::{BlobFacts, BlobSource, LayerFacts};
 pub(crate) use records::layers_of;
 pub use records::{StoredKey, StoredRecord};
