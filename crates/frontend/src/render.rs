@@ -17,12 +17,16 @@ const MAX_LINES: u32 = 8;
 /// At most so many other places are shown.
 const MAX_LABELS: usize = 8;
 
+/// Narrower than this nothing can be read, and the library computes with the width unchecked.
+const MIN_WIDTH: usize = 40;
+const MAX_WIDTH: usize = 1_000;
+
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenderOptions {
     /// Whether to use ANSI colours and Unicode lines.
     pub color: bool,
-    /// The width of the terminal.
+    /// The width of the terminal; drawn for 40 to 1,000 columns.
     pub width: usize,
     /// At most so many errors, and so many warnings, are drawn; the others are counted.
     pub limit: usize,
@@ -34,7 +38,7 @@ pub fn render(source: &Source, diagnostics: &[Diagnostic], options: RenderOption
         true => Renderer::styled().decor_style(DecorStyle::Unicode),
         false => Renderer::plain(),
     };
-    let renderer = renderer.term_width(options.width);
+    let renderer = renderer.term_width(options.width.clamp(MIN_WIDTH, MAX_WIDTH));
     let mut drawn = String::new();
     for (level, name) in [(Level::Warning, "warning"), (Level::Error, "error")] {
         let mut rest = diagnostics.iter().filter(|diagnostic| diagnostic.level == level);
