@@ -273,7 +273,6 @@ impl Write for BlobWriter {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -199,7 +199,6 @@ impl PendingLayer {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 

@@ -111,7 +111,6 @@ pub(crate) fn open_lock_file(path: &Path) -> Result<File, DiskError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

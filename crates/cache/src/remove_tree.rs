@@ -96,7 +96,6 @@ pub(crate) fn remove_path(path: &Path) -> Result<(), DiskError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -164,7 +164,6 @@ impl Drop for Staged {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -192,7 +192,7 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
         let entry = entry.on_path("list", root).map_err(failed)?;
         let name = entry.file_name();
         let ours = |known: &&str| known.split('/').next() == name.to_str();
-        if !DIRECTORIES.iter().any(|known| ours(&known)) && name != "version" {
+        if !DIRECTORIES.iter().any(ours) && name != "version" {
             let found = name.to_string_lossy().into_owned();
             return Err(StoreError::NotAStore { path: root.to_owned(), found });
         }

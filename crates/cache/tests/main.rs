@@ -1,5 +1,10 @@
-//! The public face of the crate, against real registries and real folders.
+//! The crate's public face, against real parts.
+#![expect(clippy::unwrap_used, reason = "test")]
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
+mod collect;
+mod fixture;
+mod index;
+mod processes;
+mod records;
 mod registry;
+mod store;

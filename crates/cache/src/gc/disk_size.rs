@@ -64,7 +64,6 @@ impl Tally {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 

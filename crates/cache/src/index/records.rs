@@ -256,7 +256,6 @@ fn decode_outputs(mut bytes: &[u8]) -> Option<Vec<Output>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use rbuild_solver::SourceOp;
 
