@@ -1,6 +1,6 @@
 //! Several processes on one store: the test binary runs itself again, as [`child`].
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -122,7 +122,6 @@ fn hold(root: &Path) {
     let mut blob = store.content.begin().unwrap();
     blob.write_all(&vec![1; 1 << 20]).unwrap();
     say("holding");
-    std::io::stdin().read_exact(&mut [0]).unwrap_or_default();
     loop {
         std::thread::park();
     }
@@ -251,6 +250,8 @@ fn fill(root: &Path) {
         }
     };
     assert!(error.is_full(), "{error:?}");
+    let error = Store::open(&root.with_file_name("second")).unwrap_err();
+    assert!(matches!(error, rbuild_cache::StoreError::Full { .. }), "{error:?}");
     drop(blob);
     // With space again, everything works again, without repair.
     let again = Store::open(root).unwrap();

@@ -17,6 +17,9 @@ use crate::lock::open_lock_file;
 /// How long a writer waits for other processes' writes, which take microseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a write-ahead log may be that is left for the next process, in bytes.
+const MAX_LEFT_LOG: u64 = 256 * 1024;
+
 /// The index of a store. Clones are the same index.
 #[derive(Clone, Debug)]
 pub struct Index(pub(super) Arc<Inner>);
@@ -29,6 +32,8 @@ pub(super) struct Inner {
     pub(super) used: Mutex<HashMap<i64, i64>>,
     /// Makes the next opening replace the database.
     damaged_mark: PathBuf,
+    /// The write-ahead log.
+    log: PathBuf,
 }
 
 /// Something that the user should know but that does not keep the index from working.
@@ -99,6 +104,7 @@ impl Index {
             connection: Mutex::new(connection),
             used: Mutex::default(),
             damaged_mark: files.damaged_mark,
+            log: root.join("index.db-wal"),
         };
         Ok((Self(Arc::new(inner)), warnings))
     }
@@ -163,8 +169,14 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Collection will take these records for older than they are.
+        // If it fails, collection takes these records for older than they are.
         let _ = self.flush();
+        // A long log is read whole by the process that opens it next; then flushing is the smaller cost.
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > MAX_LEFT_LOG) {
+            let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+            // If it fails, the log stays as it is.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 }
 
@@ -284,8 +296,8 @@ impl Files {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
         let connection = Connection::open_with_flags(&self.database, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        // The last process to close would write the log into the database and flush both: milliseconds, at the
-        // end of a build that did nothing. Whoever has written a thousand pages does it instead.
+        // The last process to close would write the log into the database and flush both, which takes
+        // milliseconds, at the end of a build that did nothing. See `Inner::drop`.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch(
             "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA mmap_size = 268435456;",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rbuild_oci::{Algorithm, Digest};
+use rbuild_oci::Digest;
 use rbuild_solver::{CacheKey, KeyParts, LayerId, NewRecord, Output, Snapshot};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -169,10 +169,6 @@ impl Index {
                         _ => bytes.try_into().ok().map(Digest::Sha512),
                     };
                     let digest = digest.ok_or_else(|| unreadable(0, Unreadable))?;
-                    debug_assert!(matches!(
-                        digest.algorithm(),
-                        Algorithm::Sha256 | Algorithm::Sha512
-                    ));
                     Ok(StoredKey { key: CacheKey(digest), parts: json(row, 1)? })
                 })?
                 .collect()
