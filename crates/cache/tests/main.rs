@@ -4,6 +4,7 @@
 mod collect;
 mod fixture;
 mod index;
+mod layers;
 mod processes;
 mod records;
 mod registry;

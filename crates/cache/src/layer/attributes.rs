@@ -1,7 +1,7 @@
 //! Owner, mode, extended attributes and time of what an archive holds.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -10,6 +10,8 @@ use super::apply::{ApplyError, ApplyForm, timestamps};
 use super::directories::Parent;
 use super::name::CleanName;
 use super::tar_reader::Metadata;
+use super::tree;
+use crate::tree::is_kept_xattr;
 
 /// Sets attributes, in the order in which they survive each other: a change of owner clears set-id bits and capabilities.
 #[derive(Debug)]
@@ -39,7 +41,30 @@ impl Attributes {
         }
     }
 
-    /// Of an open file or directory.
+    /// Of an open directory, which may have been there before and then loses what the archive does not mention.
+    pub(super) fn set_directory(
+        &mut self,
+        dir: &OwnedFd,
+        metadata: &Metadata,
+        name: &CleanName,
+    ) -> Result<(), ApplyError> {
+        if self.form == ApplyForm::Merged {
+            let cannot =
+                |source| ApplyError::entry("replace the extended attributes of", name, source);
+            for present in tree::xattrs(dir).map_err(cannot)? {
+                let is_given = metadata.xattrs.iter().any(|given| given.name == present.name);
+                if !is_given && is_kept_xattr(&present.name) {
+                    match rustix::fs::fremovexattr(dir, &*present.name) {
+                        Ok(()) | Err(Errno::PERM | Errno::NODATA | Errno::OPNOTSUPP) => {}
+                        Err(error) => return Err(cannot(error.into())),
+                    }
+                }
+            }
+        }
+        self.set(dir, metadata, name)
+    }
+
+    /// Of an open file.
     pub(super) fn set(
         &mut self,
         file: impl AsFd,

@@ -91,6 +91,8 @@ struct Frame {
     dir: OwnedFd,
     below: Option<OwnedFd>,
     children: vec::IntoIter<Child>,
+    /// Nothing below shows through: the directory is opaque, or in an opaque one.
+    hides_below: bool,
     /// Zero-sized files with `overlay.whiteout` are whiteouts here (`opaque` = `x`).
     xattr_whiteouts: bool,
     path_length: usize,
@@ -247,8 +249,10 @@ impl<W: Write> Differ<'_, W> {
         changed: bool,
     ) -> Result<(), DiffError> {
         let present = tree::names(dir.as_fd()).map_err(|source| self.cannot("list", source))?;
-        let children = match (&below, opaque.as_deref()) {
-            (Some(below), Some(b"y")) => {
+        let hides_below = opaque.as_deref() == Some(b"y")
+            || self.stack.last().is_some_and(|parent| parent.hides_below);
+        let children = match &below {
+            Some(below) if hides_below => {
                 let lower = tree::names(below.as_fd())
                     .map_err(|source| self.cannot("list the lower", source))?;
                 merge(present, lower)
@@ -259,6 +263,7 @@ impl<W: Write> Differ<'_, W> {
             dir,
             below,
             children: children.into_iter(),
+            hides_below,
             xattr_whiteouts: opaque.as_deref() == Some(b"x"),
             path_length: self.path.len(),
             unwritten: Some(found),

@@ -174,7 +174,7 @@ impl<'a> Directories<'a> {
             let stat = rustix::fs::fstat(&dir)
                 .map_err(|error| ApplyError::entry("read the metadata of", name, error.into()))?;
             if stat.st_ino == *inode {
-                attributes.set(&dir, metadata, name)?;
+                attributes.set_directory(&dir, metadata, name)?;
             }
         }
         Ok(())
