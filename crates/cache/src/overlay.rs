@@ -1,11 +1,13 @@
 //! Overlay mounts that no mount table ever sees.
 //!
-//! `fsopen`, `fsconfig` and `fsmount` make a *detached* mount: its file descriptor is the root directory of the merged tree and is handed
-//! straight to `openat2`. Closing it unmounts, so that a killed process leaves nothing behind. Layers are passed by descriptor
-//! (`lowerdir+`), which spares `mount(2)`'s limit of one page of options (45 layers) and all quoting of `:` and `,`.
+//! `fsopen`, `fsconfig` and `fsmount` make a *detached* mount: its file descriptor is the root directory of the
+//! merged tree and is handed straight to `openat2`. Closing it unmounts, so that a killed process leaves
+//! nothing behind. Layers are passed by descriptor (`lowerdir+`), which spares `mount(2)`'s limit of one page
+//! of options (45 layers) and all quoting of `:` and `,`.
 //!
-//! `redirect_dir=nofollow,metacopy=off,index=off` is always given: it is accepted with and without `userxattr`, and it keeps the upper
-//! directory readable as a layer on its own (no redirects, no files without their content).
+//! `redirect_dir=nofollow,metacopy=off,index=off` is always given: it is accepted with and without `userxattr`,
+//! and it keeps the upper directory readable as a layer on its own (no redirects, no files without their
+//! content).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -56,10 +58,11 @@ impl Overlay {
         self.empty.dir()
     }
 
-    /// Mounts `lowers` (bottom first, at least one), read only unless there is an `upper`, and returns the root of the merged tree.
+    /// Mounts `lowers` (bottom first, at least one), read only unless there is an `upper`, and returns the root
+    /// of the merged tree.
     ///
-    /// A lone layer without an upper is mounted over an empty directory, which the kernel would otherwise refuse: so whiteouts in it are
-    /// not seen, and nothing can be written into a finished layer.
+    /// A lone layer without an upper is mounted over an empty directory, which the kernel would otherwise
+    /// refuse: so whiteouts in it are not seen, and nothing can be written into a finished layer.
     pub fn mount(
         &self,
         lowers: &[BorrowedFd<'_>],
@@ -126,7 +129,8 @@ impl Overlay {
     }
 }
 
-/// Gives overlayfs a directory by descriptor, and by its name in `/proc` where the kernel (before 6.13) takes no descriptors.
+/// Gives overlayfs a directory by descriptor, and by its name in `/proc` where the kernel (before 6.13) takes
+/// no descriptors.
 fn set_directory(
     context: &OwnedFd,
     key: &'static str,
@@ -150,7 +154,8 @@ fn refused(context: &OwnedFd, step: &'static str, error: Errno) -> OverlayError 
     }
 }
 
-/// What the kernel says about a failed configuration: one message a read, prefixed with its severity (`e `, `w `, `i `).
+/// What the kernel says about a failed configuration: one message a read, prefixed with its severity (`e `, `w
+/// `, `i `).
 fn kernel_messages(context: &OwnedFd) -> Vec<String> {
     let mut messages = Vec::new();
     let mut buffer = [0; 1024];

@@ -1,8 +1,8 @@
 //! Snapshots as directory trees: to read, and to write the next layer.
 //!
-//! A [`View`] shows a snapshot. An [`ActiveLayer`] is a snapshot that is being changed: what is written through its
-//! root collects in a new layer directory, which [`ActiveLayer::commit`] puts into the store. Both are descriptors
-//! of mounts that are in no mount table; dropping them, or dying, unmounts.
+//! A [`View`] shows a snapshot. An [`ActiveLayer`] is a snapshot that is being changed: what is written through
+//! its root collects in a new layer directory, which [`ActiveLayer::commit`] puts into the store. Both are
+//! descriptors of mounts that are in no mount table; dropping them, or dying, unmounts.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,15 +84,16 @@ impl ActiveLayer {
         Ok(Self { merged: Some(merged), pending })
     }
 
-    /// The root directory of the snapshot with the changes so far: to be read, written through, or made the root of a step.
+    /// The root directory of the snapshot with the changes so far: to be read, written through, or made the
+    /// root of a step.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.merged.as_ref().map_or_else(|| self.pending.dir(), AsFd::as_fd)
     }
 
     /// Puts the changes into the store as a layer.
     ///
-    /// Nobody may use the root any more: a step's processes and mounts are gone. If the layer is there already, it stays and this one is
-    /// discarded.
+    /// Nobody may use the root any more: a step's processes and mounts are gone. If the layer is there already,
+    /// it stays and this one is discarded.
     pub fn commit(self, id: &LayerId) -> Result<(), LayersError> {
         drop(self.merged);
         self.pending.commit(id)

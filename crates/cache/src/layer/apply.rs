@@ -1,16 +1,16 @@
 //! From a layer's archive to a layer directory.
 //!
-//! The archive may be hostile. Nothing outside the root is ever touched: directories are found with `openat2` and
-//! `RESOLVE_IN_ROOT`, so that a link leads no further than the root, and the last component of a name is never
-//! followed. Names with `..` and absolute names are cleaned into the root, as containerd does.
+//! The archive may be hostile. Nothing outside the root is ever touched: directories are found with `openat2`
+//! and `RESOLVE_IN_ROOT`, so that a link leads no further than the root, and the last component of a name is
+//! never followed. Names with `..` and absolute names are cleaned into the root, as containerd does.
 //!
-//! An entry replaces what an earlier one has put in its place, unless both are directories; a later whiteout wins
-//! over an earlier entry, and the other way round.
+//! An entry replaces what an earlier one has put in its place, unless both are directories; a later whiteout
+//! wins over an earlier entry, and the other way round.
 //!
-//! The walk-through: [`apply`] in form [`ApplyForm::Layer`] into a new layer directory, for all layers of an image side
-//! by side. If [`AppliedLayer::needs_parents`], the archive is one of the few that cannot stand alone (design D3):
-//! discard the directory and `apply` once more in form [`ApplyForm::Merged`] to an overlay of the layers below, with
-//! a new layer directory as its upper.
+//! The walk-through: [`apply`] in form [`ApplyForm::Layer`] into a new layer directory, for all layers of an
+//! image side by side. If [`AppliedLayer::needs_parents`], the archive is one of the few that cannot stand
+//! alone (design D3): discard the directory and `apply` once more in form [`ApplyForm::Merged`] to an overlay
+//! of the layers below, with a new layer directory as its upper.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -57,7 +57,8 @@ pub struct AppliedLayer {
     pub entries: u64,
     /// How long the archive is.
     pub bytes: u64,
-    /// Directories that the archive puts things into but says nothing about. They were made with mode 0755, owned by root.
+    /// Directories that the archive puts things into but says nothing about. They were made with mode 0755,
+    /// owned by root.
     pub implicit_parents: Vec<PathBuf>,
     /// Hard links to files that are not in the archive. They were left out.
     pub outside_hardlinks: Vec<OutsideHardlink>,
@@ -81,8 +82,9 @@ pub struct OutsideHardlink {
 }
 
 impl AppliedLayer {
-    /// Whether the archive only makes sense on top of the layers below it: they have the mode and owner of directories
-    /// that it leaves out (which may even be links there), or the files that its hard links point to.
+    /// Whether the archive only makes sense on top of the layers below it: they have the mode and owner of
+    /// directories that it leaves out (which may even be links there), or the files that its hard links point
+    /// to.
     pub fn needs_parents(&self) -> bool {
         !self.implicit_parents.is_empty() || !self.outside_hardlinks.is_empty() || self.opaque_root
     }

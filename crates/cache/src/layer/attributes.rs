@@ -13,7 +13,8 @@ use super::tar_reader::Metadata;
 use super::tree;
 use crate::tree::is_kept_xattr;
 
-/// Sets attributes, in the order in which they survive each other: a change of owner clears set-id bits and capabilities.
+/// Sets attributes, in the order in which they survive each other: a change of owner clears set-id bits and
+/// capabilities.
 #[derive(Debug)]
 pub(super) struct Attributes {
     form: ApplyForm,

@@ -72,7 +72,8 @@ impl<R: Read> LayerBlobReader<R> {
         Ok(Self { decoder: Decoder::new(blob)?, archive: Hasher::default() })
     }
 
-    /// The digest of what was read: of the whole archive when it was read to its end, as [`apply`](super::apply) does.
+    /// The digest of what was read: of the whole archive when it was read to its end, as
+    /// [`apply`](super::apply) does.
     pub fn diff_id(self) -> DiffId {
         DiffId(self.archive.finish())
     }

@@ -36,8 +36,8 @@ impl Compression {
     /// Zstandard as its authors tuned it.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 
-    /// Names everything that decides the compressed bytes of given content, so that a blob can be told from one that another encoder would
-    /// make. Changes when the bytes do; `gzip.rs` has a test that notices.
+    /// Names everything that decides the compressed bytes of given content, so that a blob can be told from one
+    /// that another encoder would make. Changes when the bytes do; `gzip.rs` has a test that notices.
     pub fn encoder_id(self) -> String {
         match self {
             Self::Uncompressed => "none".to_owned(),
@@ -49,7 +49,8 @@ impl Compression {
     }
 }
 
-/// Compresses what is written to it. The bytes do not depend on how the writes are cut or on the number of threads.
+/// Compresses what is written to it. The bytes do not depend on how the writes are cut or on the number of
+/// threads.
 #[derive(Debug)]
 pub(crate) struct Encoder<W: Write>(Kind<W>);
 
@@ -117,7 +118,7 @@ type Rewound<R> = Chain<Cursor<Vec<u8>>, R>;
 enum Source<R: Read> {
     Uncompressed(Rewound<R>),
     /// Not `GzDecoder`, which stops after the first member: pigz, bgzip and eStargz write many.
-    Gzip(MultiGzDecoder<BufReader<Rewound<R>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Rewound<R>>>>),
     Zstd(zstd::Decoder<'static, BufReader<Rewound<R>>>),
 }
 
@@ -128,7 +129,8 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks at the first bytes of `blob`. What is neither gzip nor Zstandard is taken for an uncompressed archive.
+    /// Looks at the first bytes of `blob`. What is neither gzip nor Zstandard is taken for an uncompressed
+    /// archive.
     pub fn new(mut blob: R) -> Result<Self, CompressionError> {
         let mut magic = Vec::new();
         (&mut blob).take(LONGEST_MAGIC).read_to_end(&mut magic).map_err(CompressionError::Read)?;
@@ -144,7 +146,7 @@ impl<R: Read> Decoder<R> {
         let (is_gzip, is_zstd) = (magic.starts_with(GZIP), magic.starts_with(ZSTD));
         let blob = Cursor::new(magic).chain(blob);
         Ok(Self(if is_gzip {
-            Source::Gzip(MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER, blob)))
+            Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER, blob))))
         } else if is_zstd {
             let blob = BufReader::with_capacity(READ_BUFFER, blob);
             Source::Zstd(zstd::Decoder::with_buffer(blob).map_err(CompressionError::Read)?)

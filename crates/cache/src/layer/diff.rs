@@ -1,19 +1,21 @@
 //! From a layer directory to the layer's archive.
 //!
-//! Only the layer directory is walked, in the order of the names' bytes; the layers below, merged, are asked about those names alone. So the
-//! cost follows what changed. The rules are BuildKit's:
+//! Only the layer directory is walked, in the order of the names' bytes; the layers below, merged, are asked
+//! about those names alone. So the cost follows what changed. The rules are BuildKit's:
 //!
 //! * a whiteout is written for what exists below, and dropped otherwise;
-//! * an opaque directory is compared with the directory below and its deletions are written one by one; `.wh..wh..opq` is never written,
-//!   because some readers mishandle it;
-//! * what equals its counterpart below is left out (a `chown -R` that changed nothing copied everything up); but a file with several names
-//!   in the layer always stays, because whether one of them is new is known only after all were seen;
+//! * an opaque directory is compared with the directory below and its deletions are written one by one;
+//!   `.wh..wh..opq` is never written, because some readers mishandle it;
+//! * what equals its counterpart below is left out (a `chown -R` that changed nothing copied everything up);
+//!   but a file with several names in the layer always stays, because whether one of them is new is known only
+//!   after all were seen;
 //! * the parents of everything that is written are written before it;
 //! * sockets are left out; of several names of one file the first is the file and the others are hard links.
 //!
-//! Our own: the content decides, where BuildKit believes equal sizes and nanoseconds; and the root is written when its mode, owner or
-//! attributes changed. Of the extended attributes `security.capability` and `user.*` are kept (BuildKit keeps the former alone), and what was
-//! escaped when the layer was applied (see [`whiteout`](super::whiteout)).
+//! Our own: the content decides, where BuildKit believes equal sizes and nanoseconds; and the root is written
+//! when its mode, owner or attributes changed. Of the extended attributes `security.capability` and `user.*`
+//! are kept (BuildKit keeps the former alone), and what was escaped when the layer was applied (see
+//! [`whiteout`](super::whiteout)).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -33,7 +35,8 @@ use super::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr, path_of};
 /// The root directory of an image that says nothing about it.
 const DEFAULT_ROOT_MODE: u32 = 0o755;
 
-/// Writes the changes that the layer directory `layer` makes to `below`, the merged tree of the layers under it (`None`: there are none).
+/// Writes the changes that the layer directory `layer` makes to `below`, the merged tree of the layers under it
+/// (`None`: there are none).
 ///
 /// `below` must not contain `layer`. The archive is not finished: call [`TarWriter::finish`].
 pub fn diff<W: Write>(
@@ -392,7 +395,7 @@ impl<W: Write> Differ<'_, W> {
             match overlay.classify(&xattr.name) {
                 LayerXattr::Plain => attributes.kept.extend(kept(xattr)),
                 LayerXattr::Escaped(name) => {
-                    attributes.kept.push(Xattr { name, value: xattr.value })
+                    attributes.kept.push(Xattr { name, value: xattr.value });
                 }
                 LayerXattr::Opaque => attributes.opaque = Some(xattr.value),
                 LayerXattr::Whiteout => attributes.whiteout = true,
@@ -491,8 +494,8 @@ fn kept(mut xattr: Xattr) -> Option<Xattr> {
     kept.then_some(xattr)
 }
 
-/// Turns file capabilities of revision 3 whose user namespace root is uid 0, which is ours, into revision 2: the same capabilities,
-/// readable by everybody, and the same bytes with and without a user namespace.
+/// Turns file capabilities of revision 3 whose user namespace root is uid 0, which is ours, into revision 2:
+/// the same capabilities, readable by everybody, and the same bytes with and without a user namespace.
 fn drop_namespace_root(value: &mut Vec<u8>) {
     const REVISION_2: u8 = 2;
     const REVISION_3: u8 = 3;

@@ -1,8 +1,9 @@
 //! gzip on all cores, with the same bytes every time.
 //!
-//! The content is cut into blocks of 128 KiB. Each is deflated on its own, with the 32 KiB before it as dictionary, and ends at a byte
-//! border (`Sync`); put together they are one ordinary gzip member. Every block gets a fresh compressor, so that nothing hangs on which
-//! thread did what before. `gzp`, which does the same, gives other bytes on every run.
+//! The content is cut into blocks of 128 KiB. Each is deflated on its own, with the 32 KiB before it as
+//! dictionary, and ends at a byte border (`Sync`); put together they are one ordinary gzip member. Every block
+//! gets a fresh compressor, so that nothing hangs on which thread did what before. `gzp`, which does the same,
+//! gives other bytes on every run.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -117,7 +118,8 @@ impl<W: Write> Write for GzipEncoder<W> {
     }
 }
 
-/// Waits for a block. On a thread of the pool it does the pool's work meanwhile, or a pool of one thread would wait for itself.
+/// Waits for a block. On a thread of the pool it does the pool's work meanwhile, or a pool of one thread would
+/// wait for itself.
 fn wait(receiver: &Receiver<io::Result<Deflated>>) -> io::Result<Deflated> {
     let lost = || io::Error::other("a compression thread panicked");
     loop {
@@ -242,7 +244,8 @@ mod tests {
         assert!(decoded == content);
     }
 
-    /// Fails when zlib-rs or the cutting of the blocks starts to give other bytes: then [`ENCODER`] has to change with the digest here.
+    /// Fails when zlib-rs or the cutting of the blocks starts to give other bytes: then [`ENCODER`] has to
+    /// change with the digest here.
     #[test]
     fn golden_digest() {
         let digest = rbuild_oci::Digest::of(&encode(&content(1_000_000), 6, 50_000));

@@ -1,8 +1,8 @@
 //! Layer archives and layer directories, in both directions.
 //!
-//! A *layer directory* is in overlay form: it is used as it is as a lower directory of an overlay mount (see [`whiteout`]). `apply` makes
-//! one from an archive, `diff` makes the archive from one; `compression` and `blob` turn archives into blobs. Everything works on
-//! descriptors and never on paths from the process's root.
+//! A *layer directory* is in overlay form: it is used as it is as a lower directory of an overlay mount (see
+//! [`whiteout`]). `apply` makes one from an archive, `diff` makes the archive from one; `compression` and
+//! `blob` turn archives into blobs. Everything works on descriptors and never on paths from the process's root.
 
 mod apply;
 mod attributes;

@@ -11,8 +11,8 @@ pub(crate) fn path_of(bytes: &[u8]) -> PathBuf {
 
 /// A name in an archive, cleaned: relative, without `.`, `..`, empty components and slashes at the ends.
 ///
-/// `..` takes back the component before it and means nothing at the root, as in `filepath.Clean("/" + name)`: absolute
-/// names and names that would lead out of the root become names inside, as containerd has it.
+/// `..` takes back the component before it and means nothing at the root, as in `filepath.Clean("/" + name)`:
+/// absolute names and names that would lead out of the root become names inside, as containerd has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CleanName {
     path: Vec<u8>,

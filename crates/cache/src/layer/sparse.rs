@@ -1,7 +1,8 @@
 //! Files with holes, in the three ways in which GNU tar writes them into PAX archives.
 //!
-//! 0.0 repeats `GNU.sparse.offset` and `GNU.sparse.numbytes`; 0.1 has one `GNU.sparse.map`; 1.0 has the map at the
-//! start of the entry's data. The old GNU form with maps in header blocks ends up in the same [`SparseMap`].
+//! 0.0 repeats `GNU.sparse.offset` and `GNU.sparse.numbytes`; 0.1 has one `GNU.sparse.map`; 1.0 has the map at
+//! the start of the entry's data. The old GNU form with maps in header blocks ends up in the same
+//! [`SparseMap`].
 
 use super::tar_reader::decimal;
 

@@ -137,7 +137,8 @@ impl<R: Read> TarReader<R> {
             let size = unsigned(&header.as_old().size).ok_or_else(|| self.malformed("bad size"))?;
             match header.entry_type().as_byte() {
                 b'x' | b'X' => long.pax = self.extended(size)?,
-                // git writes one with the commit in it; like containerd we believe nothing else that is said globally.
+                // git writes one with the commit in it; like containerd we believe nothing else that is said
+                // globally.
                 b'g' => drop(self.extended(size)?),
                 b'L' => long.path = until_nul(self.extended(size)?),
                 b'K' => long.link = until_nul(self.extended(size)?),
@@ -260,15 +261,15 @@ impl<R: Read> TarReader<R> {
         if matches!(type_flag, b'0' | b'\0' | b'7' | b'S') {
             self.begin_data(fields.size)?;
         }
-        if let Kind::File { .. } = kind {
-            if let Some(map) = self.sparse_map(header, fields.sparse)? {
-                self.check_bytes(map.size)?;
-                self.holes += map.size;
-                entry.kind = Kind::File { size: map.size };
-                if let Some(name) = map.name {
-                    entry.path = name;
-                }
-                entry.sparse = Some(map.segments);
+        if let Kind::File { .. } = kind
+            && let Some(map) = self.sparse_map(header, fields.sparse)?
+        {
+            self.check_bytes(map.size)?;
+            self.holes += map.size;
+            entry.kind = Kind::File { size: map.size };
+            entry.sparse = Some(map.segments);
+            if let Some(name) = map.name {
+                entry.path = name;
             }
         }
         Ok(entry)
@@ -398,7 +399,8 @@ impl<R: Read> TarReader<R> {
         Ok(content)
     }
 
-    /// The next header, `None` at the end of the archive: two empty blocks, one at the end of the stream, or none.
+    /// The next header, `None` at the end of the archive: two empty blocks, one at the end of the stream, or
+    /// none.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>, TarReadError> {
         let mut block = [0; BLOCK];
         for empty_before in [false, true] {
@@ -573,7 +575,8 @@ fn pax_time(text: &[u8]) -> Option<Time> {
     })
 }
 
-/// A numeric field: octal digits between blanks and NULs, or, marked by the first bit, big-endian two's complement.
+/// A numeric field: octal digits between blanks and NULs, or, marked by the first bit, big-endian two's
+/// complement.
 fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {

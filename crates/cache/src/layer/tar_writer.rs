@@ -1,9 +1,10 @@
 //! Writes archives whose bytes follow from the entries alone.
 //!
-//! ustar headers, with a PAX header in front where ustar is too narrow: a name or link over 100 bytes, an id of 2^21 or more, a size of
-//! 8 GiB or more, a time before 1970 or after 2242, extended attributes. Records are in the order of their keys. No user or group names, no
-//! access or change times, whole seconds only (BuildKit truncates too: a cache hit must not hang on nanoseconds that other tools drop).
-//! Two empty blocks end the archive, without padding to a record of 10 KiB. `tar::Builder` was not used: it writes long names in the GNU
+//! ustar headers, with a PAX header in front where ustar is too narrow: a name or link over 100 bytes, an id of
+//! 2^21 or more, a size of 8 GiB or more, a time before 1970 or after 2242, extended attributes. Records are in
+//! the order of their keys. No user or group names, no access or change times, whole seconds only (BuildKit
+//! truncates too: a cache hit must not hang on nanoseconds that other tools drop). Two empty blocks end the
+//! archive, without padding to a record of 10 KiB. `tar::Builder` was not used: it writes long names in the GNU
 //! form and leaves PAX to its caller.
 
 use std::io::{self, Read, Write};
@@ -173,7 +174,7 @@ impl<W: Write> TarWriter<W> {
         header.numbers(entry.mode & 0o7777, fit(entry.uid), fit(entry.gid), size, fit_time(mtime));
         match entry.kind {
             EntryKind::Symlink { target } | EntryKind::HardLink { target } => {
-                header.text(157, NAME_LIMIT, target)
+                header.text(157, NAME_LIMIT, target);
             }
             EntryKind::CharacterDevice { major, minor }
             | EntryKind::BlockDevice { major, minor } => {
@@ -252,7 +253,7 @@ fn pax_records(entry: &TarEntry<'_>, name: &[u8], mtime: i64) -> Vec<u8> {
             add(b"linkpath", target.to_vec());
         }
         EntryKind::File { size } if size >= SIZE_LIMIT => {
-            add(b"size", size.to_string().into_bytes())
+            add(b"size", size.to_string().into_bytes());
         }
         _ => {}
     }
@@ -352,7 +353,6 @@ pub enum TarWriteError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -5,9 +5,10 @@
 //! | one name is gone | an entry `.wh.<name>` | a character device 0:0 called `<name>` |
 //! | all names below are gone | an entry `.wh..wh..opq` in the directory | the directory's xattr `overlay.opaque` = `y` |
 //!
-//! overlayfs keeps its attributes under `trusted.`, or under `user.` when it is mounted in a user namespace. An image may itself contain
-//! attributes of that name (somebody stored an overlay in it). They are *escaped* on the way in, `trusted.overlay.x` becoming
-//! `trusted.overlay.overlay.x`, so that an image cannot redirect or hide files of the layers below; and unescaped on the way out.
+//! overlayfs keeps its attributes under `trusted.`, or under `user.` when it is mounted in a user namespace. An
+//! image may itself contain attributes of that name (somebody stored an overlay in it). They are *escaped* on
+//! the way in, `trusted.overlay.x` becoming `trusted.overlay.overlay.x`, so that an image cannot redirect or
+//! hide files of the layers below; and unescaped on the way out.
 
 use rustix::fs::{FileType, Stat};
 

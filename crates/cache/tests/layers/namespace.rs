@@ -7,8 +7,8 @@ use rbuild_cache::OverlayXattrs;
 /// Tells a test that it has been started inside a user namespace.
 const INSIDE: &str = "RBUILD_TEST_IN_USER_NAMESPACE";
 
-/// Calls `test` with the namespace in which overlayfs keeps its attributes: as root here, and, in a second process of
-/// this binary, as an ordinary user would. `name` is the test's full name.
+/// Calls `test` with the namespace in which overlayfs keeps its attributes: as root here, and, in a second
+/// process of this binary, as an ordinary user would. `name` is the test's full name.
 pub(super) fn privileged(name: &str, test: fn(OverlayXattrs)) {
     if std::env::var_os(INSIDE).is_some() {
         return test(OverlayXattrs::User);

@@ -54,8 +54,9 @@ fn check(world: &World, number: u32, steps: &[Vec<Change>]) {
         assert!(!applied.needs_parents(), "{applied:?}");
         (on_top, _) =
             world.apply_merged(&on_top, &format!("{number} {step} top"), &archive).unwrap();
-        // A step that touches one of several names of a file below, and changes nothing, parts it from the others. That is
-        // not worth a copy of the file in the archive, so from the second layer on links are not compared.
+        // A step that touches one of several names of a file below, and changes nothing, parts it from the
+        // others. That is not worth a copy of the file in the archive, so from the second layer on links are
+        // not compared.
         let shown = |snapshot| {
             let listing = listing(&path_of(&world.view(snapshot)));
             if step == 0 { listing } else { without_links(&listing) }
