@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use rbuild_cache::{IndexError, IndexWarning, Store, StoreError};
+use rbuild_oci::{Descriptor, Digest, MediaType};
 
 use crate::fixture::Fixture;
 
@@ -106,7 +107,7 @@ fn a_damaged_index_is_replaced_and_content_stays() {
     drop(store);
     damage(&root, 0);
     let store = Store::open(&root).unwrap();
-    let [IndexWarning::Replaced { aside }] = &store.warnings[..] else { panic!() };
+    let [IndexWarning::Replaced { aside, images: 0 }] = &store.warnings[..] else { panic!() };
     assert!(aside.exists());
     assert_eq!(store.content.read(&digest, 10).unwrap(), b"kept");
     assert_eq!(store.index.images().unwrap(), []);
@@ -132,4 +133,31 @@ fn damage_that_shows_later_is_replaced_at_the_next_start() {
     let store = Store::open(&root).unwrap();
     assert_eq!(store.warnings.len(), 1);
     assert_eq!(store.index.images().unwrap(), []);
+}
+
+#[test]
+fn images_are_saved_from_a_damaged_index() {
+    use std::os::unix::fs::FileExt;
+    let Fixture { store, dir } = Fixture::new();
+    let root = dir.path().join("store");
+    let image = Descriptor::new(MediaType::OciManifest, Digest::of(b"manifest"), 8);
+    store.index.tag_image("app", &image).unwrap();
+    drop(store);
+    let connection = rusqlite::Connection::open(root.join("index.db")).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let page: u64 = connection
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'layers'", [], |row| {
+            row.get::<_, i64>(0).map(i64::unsigned_abs)
+        })
+        .unwrap();
+    drop(connection);
+    let file = std::fs::File::options().write(true).open(root.join("index.db")).unwrap();
+    file.write_all_at(&[0x5a; 4096], (page - 1) * 4096).unwrap();
+    let store = Store::open(&root).unwrap();
+    let error = store.index.layer(&rbuild_solver::LayerId::derived("a", &[])).unwrap_err();
+    assert!(matches!(error, IndexError::Damaged(_)), "{error}");
+    let store = Store::open(&root).unwrap();
+    assert!(matches!(store.warnings[..], [IndexWarning::Replaced { images: 1, .. }]));
+    assert_eq!(store.index.image("app").unwrap().unwrap().descriptor, image);
+    assert_eq!(store.index.layer(&rbuild_solver::LayerId::derived("a", &[])).unwrap(), None);
 }

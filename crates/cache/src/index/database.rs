@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,13 +42,15 @@ pub(super) struct Inner {
 pub enum IndexWarning {
     /// The database was damaged and a new one was made.
     #[error(
-        "the index of the store was damaged and was made anew: cached steps run again, and the names of local \
-         images are lost (the damaged file is kept as `{}`)",
+        "the index of the store was damaged and was made anew: cached steps run again, and of the local \
+         images only {images} were found in it (it is kept as `{}`)",
         aside.display()
     )]
     Replaced {
         /// Where the damaged one is now.
         aside: PathBuf,
+        /// How many names of images could be read from it.
+        images: usize,
     },
 }
 
@@ -257,38 +260,35 @@ impl Files {
             return Ok(connection);
         }
         self.set_aside()?;
-        warnings.push(IndexWarning::Replaced { aside: self.aside.clone() });
-        let made =
-            self.connect(OpenFlags::SQLITE_OPEN_CREATE).and_then(|(mut connection, version)| {
-                migrate(&mut connection, version, MIGRATIONS)?;
-                Ok(connection)
-            });
-        made.map_err(|source| IndexError::Database { action: "make", source })
+        let make = || {
+            let (mut connection, version) = self.connect(OpenFlags::SQLITE_OPEN_CREATE)?;
+            migrate(&mut connection, version, MIGRATIONS)?;
+            Ok(connection)
+        };
+        let connection =
+            make().map_err(|source| IndexError::Database { action: "make", source })?;
+        let images = super::images::salvage(&self.aside, &connection);
+        warnings.push(IndexWarning::Replaced { aside: self.aside.clone(), images });
+        Ok(connection)
     }
 
     /// Processes that have it open go on with the renamed file, undisturbed.
     fn set_aside(&self) -> Result<(), IndexError> {
-        let rename = |from: &Path, to: &Path| match std::fs::rename(from, to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(DiskError::new("rename the damaged index", from, error))
-            }
-            _ => Ok(()),
-        };
-        rename(&self.database, &self.aside)?;
-        for suffix in ["-wal", "-shm"] {
+        // The log goes first, and in place of an older one: a log is believed to belong to the file beside it.
+        // Without a database, a process died just here, and what is aside is what it was about to save from.
+        let suffixes = ["-wal", "-shm", ""].into_iter().filter(|_| self.database.exists());
+        for suffix in suffixes {
             let with = |path: &Path| {
                 let mut name = path.as_os_str().to_owned();
                 name.push(suffix);
                 PathBuf::from(name)
             };
-            rename(&with(&self.database), &with(&self.aside))?;
+            let (from, to) = (with(&self.database), with(&self.aside));
+            absent(std::fs::remove_file(&to)).on_path("delete", &to)?;
+            absent(std::fs::rename(&from, &to)).on_path("rename the damaged index", &from)?;
         }
-        match std::fs::remove_file(&self.damaged_mark) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(DiskError::new("delete", &self.damaged_mark, error).into())
-            }
-            _ => Ok(()),
-        }
+        absent(std::fs::remove_file(&self.damaged_mark)).on_path("delete", &self.damaged_mark)?;
+        Ok(())
     }
 
     /// Opens the database and reads its version.
@@ -308,6 +308,14 @@ impl Files {
     }
 }
 
+/// Takes a file that is not there for one that was dealt with.
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Runs the scripts that a database of this version lacks.
 fn migrate(connection: &mut Connection, version: i64, scripts: &[&str]) -> rusqlite::Result<()> {
     // Stays in the file.
@@ -318,4 +326,31 @@ fn migrate(connection: &mut Connection, version: i64, scripts: &[&str]) -> rusql
     }
     transaction.pragma_update(None, "user_version", scripts.len() as i64)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_databases_are_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let first = "CREATE TABLE a (x)";
+        let mut connection = Connection::open(&path).unwrap();
+        migrate(&mut connection, 0, &[first]).unwrap();
+        connection.execute("INSERT INTO a VALUES (7)", []).unwrap();
+        // The first script would fail if it ran again.
+        migrate(&mut connection, 1, &[first, "ALTER TABLE a ADD COLUMN y DEFAULT 8"]).unwrap();
+        let row = connection.query_row("SELECT x, y FROM a", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        assert_eq!(row.unwrap(), (7, 8));
+        let version: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 2);
+        // What fails leaves everything as it was.
+        migrate(&mut connection, 2, &["", "", "DROP TABLE a", "nonsense"]).unwrap_err();
+        connection.query_row("SELECT x FROM a", [], |_| Ok(())).unwrap();
+    }
 }

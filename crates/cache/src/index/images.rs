@@ -1,9 +1,10 @@
 //! The local image store: names for manifests and indexes whose blobs are in the store.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use rbuild_oci::{Descriptor, Digest};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::database::{Index, IndexError};
 use super::value::{from_millis, json, now, to_json};
@@ -117,4 +118,22 @@ fn insert(
         )?
         .execute(params![name, descriptor.digest.to_string(), to_json(descriptor), now()])
         .map(|_| ())
+}
+
+/// Copies what can still be read of the images in a damaged database. They are what a user would miss: everything
+/// else in the index is made again. Returns how many there were.
+pub(super) fn salvage(damaged: &Path, into: &Connection) -> usize {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(damaged) = Connection::open_with_flags(damaged, flags) else { return 0 };
+    let Ok(mut read) = damaged.prepare(&format!("SELECT {COLUMNS} FROM images NOT INDEXED")) else {
+        return 0;
+    };
+    let Ok(images) = read.query_map([], image) else { return 0 };
+    let mut salvaged = 0;
+    // After the first row that cannot be reached, none can.
+    for image in images.map_while(Result::ok) {
+        // A damaged table may name two images the same.
+        salvaged += usize::from(insert(into, image.name.as_deref(), &image.descriptor).is_ok());
+    }
+    salvaged
 }
