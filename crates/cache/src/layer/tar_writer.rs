@@ -411,7 +411,7 @@ mod tests {
         let name = [b'n'; 150];
         let target = [b't'; 150];
         let xattrs = [
-            Xattr { name: b"user.b".to_vec(), value: vec![0, b'\n', 0xff] },
+            Xattr { name: b"user.b".to_vec(), value: vec![0, b'=', 0xff] },
             Xattr { name: b"user.a".to_vec(), value: Vec::new() },
             Xattr { name: b"user.a=b".to_vec(), value: Vec::new() },
         ];
@@ -439,7 +439,7 @@ mod tests {
             records,
             [
                 ("SCHILY.xattr.user.a".to_owned(), Vec::new()),
-                ("SCHILY.xattr.user.b".to_owned(), vec![0, b'\n', 0xff]),
+                ("SCHILY.xattr.user.b".to_owned(), vec![0, b'=', 0xff]),
                 ("linkpath".to_owned(), target.to_vec()),
                 ("mtime".to_owned(), b"-5".to_vec()),
                 ("path".to_owned(), name.to_vec()),

@@ -222,7 +222,7 @@ fn privileged_an_archive_holds_what_changed() {
             // A new name of an old file brings the file along.
             check(
                 &|root| {
-                    fs::hard_link(format!("{root}/etc/unchanged"), format!("{root}/z")).unwrap()
+                    fs::hard_link(format!("{root}/etc/unchanged"), format!("{root}/z")).unwrap();
                 },
                 &["etc/", "etc/unchanged", "z -> etc/unchanged"],
             );
@@ -241,13 +241,13 @@ fn privileged_an_archive_holds_what_changed() {
             check(
                 &|root| {
                     fs::set_permissions(format!("{root}/etc"), fs::Permissions::from_mode(0o700))
-                        .unwrap()
+                        .unwrap();
                 },
                 &["etc/"],
             );
             check(
                 &|root| {
-                    drop(std::os::unix::net::UnixListener::bind(format!("{root}/socket")).unwrap())
+                    drop(std::os::unix::net::UnixListener::bind(format!("{root}/socket")).unwrap());
                 },
                 &[],
             );

@@ -28,7 +28,7 @@ fn privileged_a_tree_survives_its_archives() {
             prop::collection::vec(change(), 0..20),
         );
         let mut runner =
-            TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
         let result = runner.run(&strategy, |steps| {
             number.set(number.get() + 1);
             check(&world, number.get(), &[steps.0, steps.1, steps.2]);
