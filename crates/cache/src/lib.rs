@@ -9,11 +9,13 @@
 mod content;
 mod disk_error;
 mod gc;
+mod image_source;
 mod index;
 mod layer;
 mod layers;
 mod lease;
 mod lock;
+mod oci_layout;
 mod overlay;
 mod records;
 mod registry;
@@ -26,6 +28,10 @@ mod view;
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
+pub use image_source::{
+    DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageSource, ImageSourceOptions,
+    PullMode, PullProgress, ResolvedImage,
+};
 pub use index::{
     BlobFacts, BlobSource, Image, Index, IndexError, IndexWarning, LayerFacts, StoredKey,
     StoredRecord,
@@ -39,6 +45,7 @@ pub use layer::{
 pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
+pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{

@@ -105,7 +105,7 @@ fn open_all(layers: &Layers, snapshot: &Snapshot) -> Result<Vec<OwnedFd>, Layers
 }
 
 /// Gives the new layer's root the owner, mode, attributes and time of the root below.
-fn copy_root(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn copy_root(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = rustix::fs::openat(from, ".", flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&from)?;

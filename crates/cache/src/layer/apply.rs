@@ -64,6 +64,8 @@ pub struct AppliedLayer {
     pub outside_hardlinks: Vec<OutsideHardlink>,
     /// The archive deletes everything below it. overlayfs knows no opaque root, so that was not done.
     pub opaque_root: bool,
+    /// The archive has an entry for the root itself. Without one, the root below keeps its mode and owner.
+    pub explicit_root: bool,
     /// Device nodes that this process may not make, and were left out.
     pub skipped_devices: u64,
     /// Extended attributes that this process may not set or the file system does not have.
@@ -144,6 +146,7 @@ impl<'a> Unpacker<'a> {
             implicit_parents: self.directories.implicit(),
             outside_hardlinks: self.outside_hardlinks,
             opaque_root: self.opaque_root,
+            explicit_root: self.directories.has_explicit_root(),
             skipped_devices: self.skipped_devices,
             skipped_xattrs,
             skipped_owners,

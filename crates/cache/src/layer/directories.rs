@@ -157,6 +157,11 @@ impl<'a> Directories<'a> {
         Ok(())
     }
 
+    /// Whether there was an entry for the root itself.
+    pub(super) fn has_explicit_root(&self) -> bool {
+        self.explicit.iter().any(|explicit| explicit.name.is_root())
+    }
+
     /// Sets what the archive says about directories.
     pub(super) fn set_attributes(&self, attributes: &mut Attributes) -> Result<(), ApplyError> {
         // Children before parents, mostly: a parent's mode might close it.

@@ -1,0 +1,215 @@
+//! From a place to a blob in the store, or past it on the way.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use rbuild_oci::{Descriptor, Reference};
+
+use super::error::FetchError;
+use super::progress::BlobProgress;
+use super::reader::chunks;
+use super::{ImageError, ImageSource, PullProgress};
+use crate::disk_error::DiskError;
+use crate::{BlobSource, BlobWriter, Content, ContentError, LockName, OciLayout};
+
+/// Where blobs come from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    Registry(Reference),
+    Layout(OciLayout),
+}
+
+impl Origin {
+    /// `None` for a place that was noted by another version and is not understood.
+    fn from_blob_source(source: &BlobSource) -> Option<Self> {
+        match source {
+            BlobSource::Registry { registry, repository } => {
+                Reference::parse(&format!("{registry}/{repository}")).ok().map(Self::Registry)
+            }
+            BlobSource::OciLayout { path } => Some(Self::Layout(OciLayout::new(path))),
+        }
+    }
+
+    pub(super) fn to_blob_source(&self) -> BlobSource {
+        match self {
+            Self::Registry(reference) => BlobSource::Registry {
+                registry: reference.registry().to_owned(),
+                repository: reference.repository().to_owned(),
+            },
+            Self::Layout(layout) => BlobSource::OciLayout { path: layout.folder().to_owned() },
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => write!(f, "`{}`", reference.name()),
+            Self::Layout(layout) => write!(f, "`{}`", layout.folder().display()),
+        }
+    }
+}
+
+impl ImageSource {
+    /// Makes sure that a layer's blob is in the store.
+    ///
+    /// `descriptor` is one of those that the layer's facts list. Nothing is unpacked.
+    pub async fn ensure_blob(
+        &self,
+        descriptor: &Descriptor,
+        progress: &PullProgress,
+    ) -> Result<(), ImageError> {
+        self.lease.pin_blobs(&[descriptor.digest])?;
+        if self.content.contains(&descriptor.digest, descriptor.size)? {
+            return Ok(());
+        }
+        let _lock = self.locks.lock(LockName::Blob(&descriptor.digest)).await?;
+        if self.content.contains(&descriptor.digest, descriptor.size)? {
+            return Ok(());
+        }
+        self.fetch(descriptor, progress, |blob| blob.finish(Ok(()))).await
+    }
+
+    /// Fetches a blob that is not in the store from the first place that gives it, and lets `read` have it on the way, in
+    /// a thread. `read` ends with [`IncomingBlob::finish`]. The caller holds the blob's lock.
+    pub(super) async fn fetch<T: Send + 'static>(
+        &self,
+        descriptor: &Descriptor,
+        progress: &PullProgress,
+        read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Clone + Send + 'static,
+    ) -> Result<T, ImageError> {
+        let _permit = self.transfers.acquire().await.expect("the semaphore is never closed");
+        let sources = self.index.blob_sources(&descriptor.digest)?;
+        let mut failed = None;
+        for source in &sources {
+            let Some(origin) = Origin::from_blob_source(source) else { continue };
+            let progress = progress.blob(descriptor);
+            match self.fetch_from(origin, descriptor, progress, read.clone()).await {
+                Ok(value) => return Ok(value),
+                // The bytes were right; another place has the same.
+                Err(error @ (ImageError::Unpack { .. } | ImageError::DiffId { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| ContentError::Missing(descriptor.digest).into()))
+    }
+
+    async fn fetch_from<T: Send + 'static>(
+        &self,
+        origin: Origin,
+        descriptor: &Descriptor,
+        mut progress: BlobProgress,
+        read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Send + 'static,
+    ) -> Result<T, ImageError> {
+        let writer = self.content.begin_with(descriptor.digest.algorithm())?;
+        let incoming = {
+            let (content, descriptor) = (self.content.clone(), descriptor.clone());
+            let from = origin.to_string();
+            move |inner: Box<dyn Read>, progress| IncomingBlob {
+                inner,
+                writer,
+                content,
+                descriptor,
+                from,
+                progress,
+                write_error: None,
+            }
+        };
+        match origin {
+            Origin::Layout(layout) => {
+                let descriptor = descriptor.clone();
+                blocking(move || {
+                    let file = layout.open_file(&descriptor)?;
+                    read(incoming(Box::new(file), Some(progress)))
+                })
+                .await
+            }
+            Origin::Registry(reference) => {
+                let mut stream = self.registry.blob(&reference, descriptor).await?;
+                let (sender, reader) = chunks();
+                let reading = blocking(move || read(incoming(Box::new(reader), None)));
+                let sending = async move {
+                    while let Some(chunk) = stream.chunk().await? {
+                        progress.add(chunk.len());
+                        if !sender.send(chunk).await {
+                            return Ok(());
+                        }
+                    }
+                    sender.end().await;
+                    progress.complete();
+                    Ok::<_, ImageError>(())
+                };
+                // The reader's error is only an echo of the sender's, if there is one.
+                let (read, sent) = tokio::join!(reading, sending);
+                sent.and(read)
+            }
+        }
+    }
+}
+
+/// Runs file work on a thread where it may block. A panic there goes on here.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// A blob on its way into the store: what is read from it is written there.
+pub(super) struct IncomingBlob {
+    inner: Box<dyn Read>,
+    writer: BlobWriter,
+    content: Content,
+    descriptor: Descriptor,
+    from: String,
+    /// Where the reading is the transfer.
+    progress: Option<BlobProgress>,
+    write_error: Option<io::Error>,
+}
+
+impl Read for IncomingBlob {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        // A file may grow while it is read; what is too long is too long after one byte.
+        if self.writer.written() <= self.descriptor.size {
+            self.writer.write_all(&buffer[..read]).map_err(|error| {
+                let message = io::Error::new(error.kind(), "cannot keep a copy");
+                self.write_error = Some(error);
+                message
+            })?;
+        }
+        if let Some(progress) = &mut self.progress {
+            progress.add(read);
+        }
+        Ok(read)
+    }
+}
+
+impl IncomingBlob {
+    /// Reads what is left and puts the blob into the store. `used` is what its reader made of it.
+    ///
+    /// A blob that is not what was promised may well have made no sense to its reader: that it is another blob is then
+    /// the better explanation.
+    pub(super) fn finish<T>(mut self, used: Result<T, ImageError>) -> Result<T, ImageError> {
+        let Descriptor { digest, size, .. } = self.descriptor;
+        let limit = size.saturating_sub(self.writer.written()).saturating_add(1);
+        let drained = io::copy(&mut self.by_ref().take(limit), &mut io::sink());
+        if let Some(error) = self.write_error {
+            let error = DiskError::new("write", &self.content.path(&digest), error);
+            return Err(ContentError::from(error).into());
+        }
+        let failed = |source| ImageError::Fetch { digest, from: self.from.clone(), source };
+        drained.map_err(|error| failed(FetchError::Read(error)))?;
+        self.writer
+            .commit(Some((digest, size)))
+            .map_err(|error| failed(FetchError::Content(error)))?;
+        if let Some(progress) = self.progress {
+            progress.complete();
+        }
+        used
+    }
+}

@@ -1,0 +1,66 @@
+//! How far the download of a blob is.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use rbuild_oci::{Descriptor, Digest};
+use rbuild_solver::{Event, Progress, StatusUpdate};
+
+/// Between two reports of one blob. People cannot read faster.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where pulls report: the vertex that needs the layers.
+#[derive(Clone, Debug)]
+pub struct PullProgress {
+    /// The channel.
+    pub progress: Progress,
+    /// Who needs the layers.
+    pub vertex: Digest,
+}
+
+impl PullProgress {
+    /// Reports to nobody.
+    pub fn discard() -> Self {
+        Self { progress: Progress::discard(), vertex: Digest::of(b"") }
+    }
+
+    pub(super) fn warn(&self, message: String) {
+        self.progress.send(Event::Warning { vertex: Some(self.vertex), message });
+    }
+
+    pub(super) fn blob(&self, descriptor: &Descriptor) -> BlobProgress {
+        let now = SystemTime::now();
+        let status = StatusUpdate {
+            vertex: self.vertex,
+            id: descriptor.digest.to_string(),
+            current: 0,
+            total: descriptor.size,
+            started: now,
+            completed: None,
+        };
+        self.progress.send(Event::Status(status.clone()));
+        BlobProgress { progress: self.progress.clone(), status, reported: Instant::now() }
+    }
+}
+
+/// The progress of one blob.
+#[derive(Debug)]
+pub(super) struct BlobProgress {
+    progress: Progress,
+    status: StatusUpdate,
+    reported: Instant,
+}
+
+impl BlobProgress {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.status.current += bytes as u64;
+        if self.reported.elapsed() >= INTERVAL {
+            self.reported = Instant::now();
+            self.progress.send(Event::Status(self.status.clone()));
+        }
+    }
+
+    pub(super) fn complete(mut self) {
+        self.status.completed = Some(SystemTime::now());
+        self.progress.send(Event::Status(self.status));
+    }
+}

@@ -1,0 +1,149 @@
+//! What image sources are made of.
+
+use std::sync::Arc;
+
+use rbuild_oci::{ChainId, Descriptor, DiffId, Digest, ImageConfig, Reference};
+use rbuild_solver::{LayerId, Snapshot};
+use tokio::sync::Semaphore;
+
+use crate::{
+    ArchiveLimits, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
+    RegistryClient, Store,
+};
+
+/// How many blobs are fetched and unpacked at a time, unless said otherwise. Registries begin to refuse beyond that.
+const PARALLEL: usize = 6;
+
+/// Finds images, and fetches their layers when they are needed. Clones share their limits and connections.
+#[derive(Clone, Debug)]
+pub struct ImageSource {
+    pub(super) content: Content,
+    pub(super) layers: Layers,
+    pub(super) index: Index,
+    pub(super) locks: Locks,
+    pub(super) lease: Lease,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) registry: RegistryClient,
+    pub(super) options: ImageSourceOptions,
+    pub(super) transfers: Arc<Semaphore>,
+}
+
+/// How layers are fetched and unpacked.
+#[derive(Clone, Debug)]
+pub struct ImageSourceOptions {
+    /// How many blobs at a time.
+    pub parallel: usize,
+    /// Leave files to ourselves whose owner does not exist in our user namespace: right where there is only one id.
+    pub ignore_chown_errors: bool,
+    /// How much of an archive is believed.
+    pub limits: ArchiveLimits,
+}
+
+impl Default for ImageSourceOptions {
+    fn default() -> Self {
+        Self { parallel: PARALLEL, ignore_chown_errors: false, limits: ArchiveLimits::default() }
+    }
+}
+
+/// Where an image is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageName {
+    /// In the local image store, then at its registry.
+    Reference(Reference),
+    /// In an OCI image layout folder.
+    Layout(OciLayout, LayoutImage),
+}
+
+impl std::fmt::Display for ImageName {
+    /// As people write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reference(reference) => f.write_str(&reference.familiar()),
+            Self::Layout(layout, image) => {
+                write!(f, "oci-layout://{}", layout.folder().display())?;
+                match image {
+                    LayoutImage::Only => Ok(()),
+                    LayoutImage::Named(name) => write!(f, ":{name}"),
+                    LayoutImage::Digest(digest) => write!(f, "@{digest}"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether what is there already is good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullMode {
+    /// An image of the local image store is taken as it is; for others the registry is asked what a tag names now.
+    Missing,
+    /// The registry is always asked (`--pull`). A digest names one thing only, so for it this changes nothing.
+    Always,
+}
+
+/// What an image is. None of its layers need be in the store.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// The same image by digest: this name never means another one, and resolves without the network while the store
+    /// has the documents.
+    pub name: ImageName,
+    /// What the name meant: an index, or the manifest itself.
+    pub top: Descriptor,
+    /// The manifest for the platform.
+    pub manifest: Descriptor,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// The configuration's descriptor.
+    pub config_descriptor: Descriptor,
+    /// The configuration as it was written.
+    pub config_bytes: Vec<u8>,
+    /// The layers, bottom first.
+    pub layers: Vec<ImageLayer>,
+    /// The file system that the layers make.
+    pub snapshot: Snapshot,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageLayer {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// The digest of the archive in the blob.
+    pub diff_id: DiffId,
+    /// The layer's directory in the store, once it is unpacked.
+    pub id: LayerId,
+}
+
+impl ResolvedImage {
+    /// The identity of the file system: equal for images that have the same layers under different names. `None` without layers.
+    pub fn chain_id(&self) -> Option<ChainId> {
+        ChainId::of(&self.config.rootfs.diff_ids)
+    }
+
+    /// The digest that the name stands for.
+    pub fn digest(&self) -> Digest {
+        self.top.digest
+    }
+}
+
+impl ImageSource {
+    /// Finds images at `registry` and in folders, and keeps them in `store`. What is used is pinned in `lease`.
+    pub fn new(
+        store: &Store,
+        lease: Lease,
+        overlay: Arc<Overlay>,
+        registry: RegistryClient,
+        options: ImageSourceOptions,
+    ) -> Self {
+        Self {
+            content: store.content.clone(),
+            layers: store.layers.clone(),
+            index: store.index.clone(),
+            locks: store.locks.clone(),
+            lease,
+            overlay,
+            registry,
+            transfers: Arc::new(Semaphore::new(options.parallel.max(1))),
+            options,
+        }
+    }
+}
