@@ -134,12 +134,25 @@ fn duration(time: libc::timeval) -> Duration {
 /// Gives every signal its default action and blocks none: ignored signals and the mask survive `execve(2)`, and Rust programs ignore
 /// `SIGPIPE`.
 pub(crate) fn reset_signals() {
-    // SAFETY: an empty set and the default action are valid for every signal; for those that cannot be changed the call fails.
-    unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+    // The kernel's `struct sigaction`, which has at most four words; all zero it means the default action.
+    let default = [0_u64; 4];
+    let set_size = 8_usize;
+    for signal in 1..=64 {
+        // SAFETY: the default action is valid for every signal, and the structure is live and large enough; for the two signals that cannot
+        // be changed the call fails. The C library's own call would leave out the signals that it has for itself.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<c_void>(),
+                set_size,
+            );
         }
-        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+    }
+    let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the first call makes the set a valid one, and the second reads it.
+    unsafe {
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
     }

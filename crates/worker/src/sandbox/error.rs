@@ -20,6 +20,12 @@ pub enum SandboxError {
         /// The cause.
         source: io::Error,
     },
+    /// The running program is not any more where it was started from.
+    #[error("`{path}` was replaced while it was running; start the build again")]
+    ProgramReplaced {
+        /// The program's path.
+        path: String,
+    },
     /// A sandbox could not be started or spoken to.
     #[error("cannot {action}")]
     Start {

@@ -67,8 +67,12 @@ impl First<'_> {
         setsid().context("start", "a session")?;
         let user = User::resolve(root, &spec.user)?;
         namespaces::enter(spec)?;
-        Rootfs::new(root, self.request, stubs).assemble(&self.descriptors.mounts, &self.binds)?;
-        namespaces::pivot(root)?;
+        let read_only = Rootfs::new(root, self.request, stubs)
+            .assemble(&self.descriptors.mounts, &self.binds)?;
+        match read_only {
+            None => namespaces::pivot(root, 2)?,
+            Some(read_only) => namespaces::pivot(read_only.as_fd(), 3)?,
+        }
         for limit in &spec.rlimits {
             set_rlimit(limit)?;
         }

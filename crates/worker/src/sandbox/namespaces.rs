@@ -45,12 +45,14 @@ pub(super) fn attach_on_root(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// Makes `root`, attached before, the process's root, and lets go of the old one.
-pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
-    // With "." twice the old root ends up on top of the new one, and no directory is needed to put it (pivot_root(2), notes).
+/// Makes `root` the process's root and lets go of the `covered` mounts that it was attached on top of: the old root and what was
+/// attached on that before.
+pub(super) fn pivot(root: BorrowedFd<'_>, covered: usize) -> Result<(), Failure> {
+    // With "." twice the old root ends up on top of the new one, and no directory is needed to put it (pivot_root(2), notes). What was
+    // attached on the old root is still there, so they have to be taken off one by one: any that stayed would be entered by "..".
     fchdir(root)
         .and_then(|()| pivot_root(c".", c"."))
-        .and_then(|()| unmount(c".", UnmountFlags::DETACH))
+        .and_then(|()| (0..covered).try_for_each(|_| unmount(c".", UnmountFlags::DETACH)))
         .and_then(|()| rustix::process::chdir(c"/"))
         .context("change the root to", "the image's")
 }

@@ -109,11 +109,14 @@ impl<'a> Rootfs<'a> {
     }
 
     /// Attaches the root on top of the old one and everything else over it. `binds` are the clones for the spec's mounts.
+    ///
+    /// Returns the read-only double of the tree if the root is to be read-only. The root itself stays writable, since what was made to
+    /// mount upon has to be removed through it.
     pub(super) fn assemble(
         mut self,
         descriptors: &[OwnedFd],
         binds: &[Option<OwnedFd>],
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<OwnedFd>, Failure> {
         // Below the new root, where it goes away together with the old one, lie the files that exist in memory only.
         let files = new_filesystem("tmpfs", &[("mode", "0700")], NO_PROGRAMS)
             .and_then(|files| attach_on_root(files.as_fd()).map(|()| files))
@@ -128,11 +131,17 @@ impl<'a> Rootfs<'a> {
             self.mount(mount, index, files.as_fd(), descriptors, bind)
                 .context("mount", &mount.destination)?;
         }
-        if self.request.spec.root_read_only {
-            sys::mount_set_attributes(self.root, sys::MOUNT_ATTR_RDONLY, false)
-                .context("make read-only", "/")?;
+        if !self.request.spec.root_read_only {
+            return Ok(None);
         }
-        Ok(())
+        let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+        open_tree(self.root, c"", flags)
+            .and_then(|double| {
+                sys::mount_set_attributes(double.as_fd(), sys::MOUNT_ATTR_RDONLY, false)?;
+                attach_on_root(double.as_fd())?;
+                Ok(Some(double))
+            })
+            .context("make read-only", "/")
     }
 
     /// `/proc`, `/dev` and `/sys`, which must be ordinary directories: over a link they would cover something else.

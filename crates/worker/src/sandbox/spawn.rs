@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Stat, fstat, stat};
 use rustix::mount::OpenTreeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
@@ -50,7 +50,21 @@ impl Sandbox {
     ///
     /// Without the right to clone a mount, that is when neither root nor in a user namespace.
     pub fn open() -> Result<Self, SandboxError> {
-        Self::open_program(Path::new("/proc/self/exe"))
+        const OWN: &str = "/proc/self/exe";
+        let error = |source| SandboxError::OpenProgram { path: OWN.to_owned(), source };
+        // Only its path leads to its mount in this process's mount namespace: the link itself leads to the one from which it was executed,
+        // which is another after the move into a user namespace and cannot be cloned from here.
+        let path = std::fs::read_link(OWN).map_err(error)?;
+        let sandbox = Self::open_program(&path)?;
+        let facts = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let same = stat(OWN)
+            .and_then(|own| Ok(facts(own) == facts(fstat(&*sandbox.program)?)))
+            .map_err(|errno| error(errno.into()))?;
+        if same {
+            Ok(sandbox)
+        } else {
+            Err(SandboxError::ProgramReplaced { path: path.display().to_string() })
+        }
     }
 
     /// Prepares to start sandboxes from another program whose `main` begins with

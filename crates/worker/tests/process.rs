@@ -1,0 +1,207 @@
+//! The step's process: its program, exit, user, directory, descriptors.
+
+use std::os::unix::fs::MetadataExt;
+
+use rbuild_worker::{ExitStatus, Rlimit, RlimitResource, SandboxError};
+
+use crate::support::{Root, command, require_root, script};
+
+/// An ELF file of 32 bits whose only code is `exit(42)` by way of `int 0x80`.
+#[cfg(target_arch = "x86_64")]
+fn i386_program() -> Vec<u8> {
+    let code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+    let base = 0x0804_8000_u32;
+    let mut elf = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Executable, Intel 80386, version 1.
+    elf.extend([2, 0, 3, 0, 1, 0, 0, 0]);
+    // Entry point, program headers, no section headers, no flags.
+    for value in [base + 84, 52, 0, 0] {
+        elf.extend(value.to_le_bytes());
+    }
+    elf.extend([52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    // One loaded segment: the whole file, readable and executable.
+    let size = 84 + u32::try_from(code.len()).unwrap();
+    for value in [1, 0, base, base, size, size, 5, 0x1000] {
+        elf.extend(value.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+/// An ELF file of 64 bits whose only code is an undefined instruction.
+#[cfg(target_arch = "x86_64")]
+fn crashing_program() -> Vec<u8> {
+    let code = [0x0f, 0x0b];
+    let base = 0x40_0000_u64;
+    let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    elf.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    for value in [base + 120, 64, 0] {
+        elf.extend(value.to_le_bytes());
+    }
+    elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    elf.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    let size = 120 + u64::try_from(code.len()).unwrap();
+    for value in [0, base, base, size, size, 0x1000] {
+        elf.extend(value.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+#[test]
+fn privileged_exit_code_is_reported() {
+    require_root!();
+    let root = Root::new();
+    for code in [0, 1, 42, 255] {
+        let done = root.run(&script(&format!("exit {code}")));
+        assert_eq!(done.exit.status, ExitStatus::Code(code));
+    }
+    let done = root.run(&script("echo out; echo err >&2; exit 3"));
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"));
+    assert!(done.exit.usage.max_resident > 0);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn privileged_signal_is_reported() {
+    require_root!();
+    let root = Root::new();
+    root.write_program("crash", crashing_program());
+    let done = root.run(&command(&["/crash"]));
+    assert_eq!(done.exit.status, ExitStatus::Signal(4));
+    // A shell that is the first process reports its child's.
+    assert_eq!(root.run(&script("/crash; exit $?")).exit.status, ExitStatus::Code(132));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn privileged_32_bit_program_runs() {
+    require_root!();
+    let root = Root::new();
+    root.write_program("exit42", i386_program());
+    assert_eq!(root.run(&command(&["/exit42"])).exit.status, ExitStatus::Code(42));
+}
+
+#[test]
+fn privileged_program_is_searched_in_the_roots_path() {
+    require_root!();
+    let root = Root::new();
+    root.write_program("usr/bin/where", "#!/bin/sh\necho usr\n");
+    root.write_program("bin/where", "#!/bin/sh\necho bin\n");
+    assert_eq!(root.output(&command(&["where"])), "usr\n");
+    let mut spec = command(&["where"]);
+    spec.env = vec!["PATH=/nonesuch:/bin".to_owned()];
+    assert_eq!(root.output(&spec), "bin\n");
+}
+
+#[test]
+fn privileged_program_that_cannot_run_has_a_shells_code() {
+    require_root!();
+    let root = Root::new();
+    root.write("bin/data", "x");
+    root.write_program("bin/lost", "#!/nonesuch\n");
+    root.write_program("bin/binary", [0x7f, b'X']);
+    for (program, code, message) in [
+        ("nonesuch", 127, "exec: \"nonesuch\": executable file not found in $PATH"),
+        ("/x/nonesuch", 127, "exec: \"/x/nonesuch\": no such file or directory"),
+        ("/bin/data", 126, "exec: \"/bin/data\": permission denied"),
+        ("data", 126, "exec: \"/bin/data\": permission denied"),
+        ("/bin", 126, "exec: \"/bin\": permission denied"),
+        (
+            "lost",
+            127,
+            "exec: \"/bin/lost\": no such file or directory (its interpreter or loader is missing)",
+        ),
+        ("/bin/binary", 126, "exec: \"/bin/binary\": exec format error"),
+    ] {
+        let error = root.try_run(&command(&[program]), &[]).unwrap_err();
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (Some(code), message),
+            "{program}"
+        );
+    }
+}
+
+#[test]
+fn privileged_user_is_looked_up_in_the_root() {
+    require_root!();
+    let root = Root::new();
+    for (user, expected) in [
+        ("", "uid=0(root) gid=0(root) groups=0(root)\n/root\n"),
+        ("app", "uid=1000(app) gid=1001(app) groups=50(staff),1001(app)\n/home/app\n"),
+        ("1000", "uid=1000(app) gid=1001(app) groups=50(staff),1001(app)\n/home/app\n"),
+        ("app:staff", "uid=1000(app) gid=50(staff) groups=50(staff)\n/home/app\n"),
+        ("4242:7", "uid=4242 gid=7 groups=7\n/\n"),
+    ] {
+        let mut spec = script("id; echo $HOME");
+        spec.user = user.to_owned();
+        assert_eq!(root.output(&spec), expected, "{user}");
+    }
+    let mut spec = script("id");
+    spec.user = "nobodyknows".to_owned();
+    let error = root.try_run(&spec, &[]).unwrap_err();
+    assert!(matches!(error, SandboxError::User(_)));
+    assert_eq!(
+        error.to_string(),
+        "unable to find user nobodyknows: no matching entries in passwd file"
+    );
+}
+
+#[test]
+fn privileged_missing_working_directory_is_made_for_the_user() {
+    require_root!();
+    let root = Root::new();
+    let mut spec = script("pwd; touch x");
+    spec.user = "app".to_owned();
+    spec.cwd = "/srv/a/b".to_owned();
+    assert_eq!(root.output(&spec), "/srv/a/b\n");
+    for directory in ["srv", "srv/a", "srv/a/b"] {
+        let metadata = root.path.join(directory).metadata().unwrap();
+        let facts = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+        assert_eq!(facts, (1000, 1001, 0o755), "{directory}");
+    }
+    assert_eq!(root.path.join("srv/a/b/x").metadata().unwrap().uid(), 1000);
+}
+
+#[test]
+fn privileged_step_is_the_first_process() {
+    require_root!();
+    let root = Root::new();
+    // `ls` has its directory open as 3.
+    assert_eq!(
+        root.output(&script("echo $$; umask; cat; ls /proc/self/fd")),
+        "1\n0022\n0\n1\n2\n3\n"
+    );
+}
+
+#[test]
+fn privileged_ignored_signals_are_not_inherited() {
+    require_root!();
+    let root = Root::new();
+    assert_eq!(
+        root.output(&command(&["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"])),
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
+}
+
+#[test]
+fn privileged_limits_are_set() {
+    require_root!();
+    let root = Root::new();
+    let mut spec = script("ulimit -n; ulimit -Hn; ulimit -c");
+    spec.rlimits = vec![
+        Rlimit { resource: RlimitResource::Nofile, soft: Some(100), hard: Some(200) },
+        Rlimit { resource: RlimitResource::Core, soft: Some(0), hard: Some(0) },
+    ];
+    assert_eq!(root.output(&spec), "100\n200\n0\n");
+}
+
+#[test]
+fn privileged_environment_is_exactly_what_was_asked_for() {
+    require_root!();
+    let root = Root::new();
+    let mut spec = command(&["env"]);
+    spec.env.push("GREETING=a b=c\nd".to_owned());
+    assert_eq!(root.output(&spec), "PATH=/usr/bin:/bin\nGREETING=a b=c\nd\nHOME=/root\n");
+}
