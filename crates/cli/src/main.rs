@@ -1,3 +1,28 @@
-//! rbuild
+//! The command line: arguments, wiring, progress, commands.
+//!
+//! What was typed is in [`args`]; `commands` does it; `wiring` is the one place that knows every implementation.
+
+mod args;
+mod commands;
+mod error;
+mod output;
+mod paths;
 mod progress;
-fn main() {}
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // A process that rbuild started to run a step in is this program too, and goes no further.
+    rbuild_worker::init_main_if_requested();
+    match commands::run(args::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone.
+            let _ = write!(std::io::stderr(), "{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Draws a running build's events (design D9): the only place that does.
 
-mod format;
+pub(crate) mod format;
 mod json;
 mod layout;
 mod plain;

@@ -1,0 +1,249 @@
+//! What a build reads: the Dockerfile, its `.dockerignore`, and the context folder, from wherever they were
+//! given (sections 1.14 and 1.15 of the behaviour reference).
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rbuild_cache::{ApplyForm, ApplyOptions, ArchiveLimits, Decoder, apply};
+use tempfile::TempDir;
+
+use crate::args::BuildArgs;
+use crate::error::{CommandError, Kind};
+
+/// The largest Dockerfile that is read; the parser has limits of its own.
+const DOCKERFILE_LIMIT: u64 = 64 << 20;
+/// The name that Dockerfiles have when none is given.
+const DOCKERFILE: &str = "Dockerfile";
+
+/// What a build reads.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// The Dockerfile's name, as shown in messages.
+    pub(crate) name: String,
+    /// Its bytes.
+    pub(crate) dockerfile: Vec<u8>,
+    /// The file of ignore patterns and its name, if there is one.
+    pub(crate) ignore: Option<IgnoreFile>,
+    /// The context folder; a Dockerfile on standard input alone has none.
+    pub(crate) context: Option<PathBuf>,
+    /// Holds the files of a context that came as an archive.
+    _unpacked: Option<TempDir>,
+}
+
+/// A `.dockerignore`.
+#[derive(Debug)]
+pub(crate) struct IgnoreFile {
+    /// Its path, for messages.
+    pub(crate) path: PathBuf,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+impl Input {
+    /// Reads what the arguments name. `scratch` is where an archive on standard input is unpacked.
+    pub(crate) fn read(args: &BuildArgs, scratch: &Path) -> Result<Self, CommandError> {
+        let context = args.context.as_deref().unwrap_or(".");
+        match context {
+            "-" if args.file.as_deref() == Some("-") => Err(CommandError::usage(
+                "the context and the Dockerfile cannot both come from standard input",
+            )),
+            "-" => Self::from_stdin(args, scratch),
+            url if is_remote(url) => {
+                Err(CommandError::usage(format!("the context `{url}` is not a local folder"))
+                    .hint("contexts from git or HTTP are not supported yet: fetch it and give the folder"))
+            }
+            folder => Self::from_folder(args, Path::new(folder)),
+        }
+    }
+
+    fn from_folder(args: &BuildArgs, folder: &Path) -> Result<Self, CommandError> {
+        let fail = |error| {
+            CommandError::caused(Kind::Usage, format!("cannot use `{}` as the build context", folder.display()), error)
+        };
+        let folder = folder.canonicalize().map_err(fail)?;
+        if !folder.is_dir() {
+            return Err(CommandError::usage(format!("the build context `{}` is not a folder", folder.display())));
+        }
+        if args.file.as_deref() == Some("-") {
+            let dockerfile = read_limited(io::stdin().lock(), "standard input")?;
+            let ignore = ignore_file(None, &folder)?;
+            return Ok(Self {
+                name: DOCKERFILE.to_owned(),
+                dockerfile,
+                ignore,
+                context: Some(folder),
+                _unpacked: None,
+            });
+        }
+        let path = dockerfile_path(args, &folder);
+        let file = File::open(&path).map_err(|error| {
+            let error = CommandError::caused(Kind::Usage, format!("cannot open `{}`", path.display()), error);
+            if args.file.is_none() { error.hint("give the Dockerfile with -f") } else { error }
+        })?;
+        if !file.metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(CommandError::usage(format!("`{}` is a folder, not a Dockerfile", path.display())));
+        }
+        let dockerfile = read_limited(file, &path.display().to_string())?;
+        let name = match path.file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => path.display().to_string(),
+        };
+        let ignore = ignore_file(Some(&path), &folder)?;
+        Ok(Self { name, dockerfile, ignore, context: Some(folder), _unpacked: None })
+    }
+
+    /// Standard input is an archive with the context, or a Dockerfile that needs none.
+    fn from_stdin(args: &BuildArgs, scratch: &Path) -> Result<Self, CommandError> {
+        let mut stdin = io::stdin().lock();
+        let mut head = Vec::new();
+        let fail = |error| CommandError::caused(Kind::Usage, "cannot read standard input", error);
+        stdin.by_ref().take(512).read_to_end(&mut head).map_err(fail)?;
+        if !is_archive(&head) {
+            if args.file.is_some() {
+                return Err(CommandError::usage("standard input is no archive, so -f finds no file in it"));
+            }
+            let dockerfile = read_limited(head.as_slice().chain(stdin), "standard input")?;
+            return Ok(Self {
+                name: DOCKERFILE.to_owned(),
+                dockerfile,
+                ignore: None,
+                context: None,
+                _unpacked: None,
+            });
+        }
+        let unpacked = tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(|error| {
+            CommandError::caused(Kind::Environment, "cannot make a folder for the context", error)
+        })?;
+        let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
+            CommandError::new(Kind::Usage, format!("cannot unpack the archive on standard input: {error}"))
+        };
+        let archive = Decoder::new(head.as_slice().chain(stdin)).map_err(|error| bad(error.into()))?;
+        let root = File::open(unpacked.path()).map_err(|error| bad(error.into()))?;
+        apply(archive, root.as_fd(), &ApplyOptions { form: ApplyForm::Merged, ignore_chown_errors: true, limits: ArchiveLimits::default() })
+            .map_err(|error| bad(error.into()))?;
+        let input = Self::from_folder(
+            &BuildArgs { file: args.file.as_ref().map(|file| in_folder(unpacked.path(), file)), ..BuildArgs::default() },
+            unpacked.path(),
+        )?;
+        Ok(Self { _unpacked: Some(unpacked), ..input })
+    }
+}
+
+/// A path in an archive, wherever it says that it begins.
+fn in_folder(folder: &Path, file: &str) -> String {
+    folder.join(file.trim_start_matches('/')).display().to_string()
+}
+
+/// The given Dockerfile, or `Dockerfile` in the folder, or `dockerfile` there.
+fn dockerfile_path(args: &BuildArgs, folder: &Path) -> PathBuf {
+    if let Some(file) = &args.file {
+        return PathBuf::from(file);
+    }
+    let usual = folder.join(DOCKERFILE);
+    let lower = folder.join("dockerfile");
+    if !usual.exists() && lower.exists() { lower } else { usual }
+}
+
+/// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the folder.
+pub(crate) fn ignore_file(dockerfile: Option<&Path>, folder: &Path) -> Result<Option<IgnoreFile>, CommandError> {
+    let beside = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in beside.into_iter().chain([folder.join(".dockerignore")]) {
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                return Ok(Some(IgnoreFile { path, text }));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(CommandError::caused(Kind::Usage, format!("cannot read `{}`", path.display()), error));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a context is somewhere else: git or HTTP, in any of the forms that docker knows.
+fn is_remote(context: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|start| context.starts_with(start))
+        && !Path::new(context).exists()
+}
+
+/// Whether bytes begin a tar archive, possibly compressed.
+fn is_archive(head: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
+    MAGIC.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar") || is_old_tar(head)
+}
+
+/// A tar header of before POSIX has no magic, but a checksum over itself with the checksum's own place blank.
+fn is_old_tar(head: &[u8]) -> bool {
+    let Some(stored) = head.get(148..156).filter(|_| head.len() == 512) else { return false };
+    let digits: String = stored.iter().map(|byte| char::from(*byte)).filter(char::is_ascii_digit).collect();
+    let sum: u32 = head.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    u32::from_str_radix(&digits, 8) == Ok(sum)
+}
+
+fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    reader
+        .take(DOCKERFILE_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| CommandError::caused(Kind::Usage, format!("cannot read `{what}`"), error))?;
+    if bytes.len() as u64 > DOCKERFILE_LIMIT {
+        return Err(CommandError::usage(format!("`{what}` is larger than any Dockerfile may be (64 MiB)")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read(folder: &Path, file: Option<&str>) -> Result<Input, CommandError> {
+        let file = file.map(|file| folder.join(file).display().to_string());
+        let context = Some(folder.display().to_string());
+        Input::read(&BuildArgs { context, file, ..BuildArgs::default() }, folder)
+    }
+
+    #[test]
+    fn the_file_beside_the_dockerfile_replaces_the_ignore_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.Dockerfile", "FROM a"), ("dockerfile", "FROM b"), (".dockerignore", "x")] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let lower = read(folder.path(), None).unwrap();
+        assert_eq!((lower.name.as_str(), lower.ignore.unwrap().text.as_str()), ("dockerfile", "x"));
+        fs::write(folder.path().join("a.Dockerfile.dockerignore"), "y").unwrap();
+        assert_eq!(read(folder.path(), Some("a.Dockerfile")).unwrap().ignore.unwrap().text, "y");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("/Dockerfile`") && error.contains("-f"), "{error}");
+        let error = read(&folder.path().join("nowhere"), None).unwrap_err().to_string();
+        assert!(error.contains("nowhere` as the build context"), "{error}");
+        let args = BuildArgs { context: Some("https://example.com/x.git".to_owned()), ..BuildArgs::default() };
+        assert!(Input::read(&args, folder.path()).unwrap_err().to_string().contains("not supported yet"));
+    }
+
+    #[test]
+    fn archives_are_told_from_dockerfiles() {
+        assert!(is_archive(b"\x1f\x8b\x08"));
+        assert!(!is_archive(b"FROM scratch\n"));
+        let mut header = tar::Header::new_old();
+        header.set_path("a").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        assert!(is_archive(header.as_bytes()));
+    }
+}

@@ -1,0 +1,218 @@
+//! The local image store: `images`, `inspect`, `tag`, `rmi`.
+
+use std::io::{self, Write as _};
+use std::time::SystemTime;
+
+use rbuild_cache::{Image as StoredImage, Index, Store};
+use rbuild_oci::{Digest, Manifest, MediaType, Reference};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::args::{ImagesArgs, InspectArgs, RmiArgs, TagArgs};
+use crate::error::{CommandError, Kind};
+use crate::progress::format;
+
+/// The largest document of an image that is read.
+pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
+
+/// `rbuild images`.
+pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandError> {
+    let images = store.index.images().map_err(index_error)?;
+    let mut out = String::new();
+    if args.quiet {
+        let mut digests: Vec<String> = images.iter().map(|image| shorten(image, args.no_trunc)).collect();
+        digests.dedup();
+        out = digests.into_iter().map(|digest| digest + "\n").collect();
+    } else if args.json {
+        for image in &images {
+            let line = json!({
+                "name": image.name,
+                "digest": image.descriptor.digest,
+                "created": timestamp(image.created),
+                "size": size(store, image),
+            });
+            out.push_str(&format!("{line}\n"));
+        }
+    } else {
+        let rows: Vec<[String; 5]> = images
+            .iter()
+            .map(|image| {
+                let name = image.name.as_deref().and_then(|name| Reference::parse(name).ok());
+                let tag = name.as_ref().and_then(|name| name.tag().map(str::to_owned));
+                [
+                    name.map_or_else(|| "<none>".to_owned(), |name| repository(&name)),
+                    tag.unwrap_or_else(|| "<none>".to_owned()),
+                    shorten(image, args.no_trunc),
+                    age(image.created),
+                    size(store, image).map_or_else(|| "?".to_owned(), format::bytes),
+                ]
+            })
+            .collect();
+        out = table(["REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE"], &rows);
+    }
+    print(out.as_bytes())
+}
+
+/// `rbuild inspect`.
+pub(crate) fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
+    let documents = args.images.iter().map(|name| {
+        let image = find(&store.index, name)?;
+        let manifest = document(store, &image.descriptor.digest)?;
+        let config = match serde_json::from_value::<Manifest>(manifest.clone()) {
+            Ok(parsed) => document(store, &parsed.config.digest)?,
+            Err(_) => Value::Null,
+        };
+        Ok(json!({
+            "Names": names_of(&store.index, &image)?,
+            "Digest": image.descriptor.digest,
+            "MediaType": image.descriptor.media_type,
+            "Created": timestamp(image.created),
+            "Size": size(store, &image),
+            "Manifest": manifest,
+            "Config": config,
+        }))
+    });
+    let documents = documents.collect::<Result<Vec<_>, CommandError>>()?;
+    let mut text = serde_json::to_string_pretty(&documents).expect("JSON values serialise");
+    text.push('\n');
+    print(text.as_bytes())
+}
+
+/// `rbuild tag`.
+pub(crate) fn tag(store: &Store, args: &TagArgs) -> Result<(), CommandError> {
+    let image = find(&store.index, &args.image)?;
+    let name = image_name(&args.name)?;
+    store.index.tag_image(&name.to_string(), &image.descriptor).map_err(index_error)
+}
+
+/// `rbuild rmi`: each name goes by itself; a digest takes all names with it. All or nothing is looked up first.
+pub(crate) fn rmi(store: &Store, args: &RmiArgs) -> Result<(), CommandError> {
+    let found = args.images.iter().map(|name| Ok((name, find(&store.index, name)?)));
+    let found = found.collect::<Result<Vec<_>, CommandError>>()?;
+    let mut out = String::new();
+    for (given, image) in found {
+        let by_name = Reference::parse(given).ok().map(|name| name.with_default_tag().to_string());
+        if by_name.is_some() && by_name == image.name {
+            store.index.remove_image(image.name.as_deref().unwrap_or_default()).map_err(index_error)?;
+        } else {
+            store.index.remove_image_digest(&image.descriptor.digest).map_err(index_error)?;
+        }
+        out.push_str(&format!("Removed: {given}\n"));
+    }
+    print(out.as_bytes())
+}
+
+/// An image's full name with its tag, for something that is to be named.
+pub(crate) fn image_name(text: &str) -> Result<Reference, CommandError> {
+    let name = Reference::parse(text)
+        .map_err(|error| CommandError::caused(Kind::Usage, format!("invalid tag `{text}`"), error))?;
+    if name.digest().is_some() {
+        return Err(CommandError::usage(format!("invalid tag `{text}`: a name to give cannot have a digest")));
+    }
+    Ok(name.with_default_tag())
+}
+
+/// Finds an image by name, digest, or at least four characters of a digest's beginning.
+pub(crate) fn find(index: &Index, text: &str) -> Result<StoredImage, CommandError> {
+    const LEAST: usize = 4;
+    if let Ok(name) = Reference::parse(text)
+        && let Some(image) = index.image(&name.with_default_tag().to_string()).map_err(index_error)?
+    {
+        return Ok(image);
+    }
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let missing = || {
+        CommandError::new(Kind::Usage, format!("no image `{text}` in the local image store"))
+            .hint("`rbuild images` lists what there is")
+    };
+    if hex.len() < LEAST || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(missing());
+    }
+    let images = index.images().map_err(index_error)?;
+    let mut matching = images.into_iter().filter(|image| image.descriptor.digest.hex().starts_with(hex));
+    let first = matching.next().ok_or_else(missing)?;
+    if matching.any(|other| other.descriptor.digest != first.descriptor.digest) {
+        return Err(CommandError::usage(format!("`{text}` begins the digests of several images: give more of it")));
+    }
+    Ok(first)
+}
+
+fn names_of(index: &Index, image: &StoredImage) -> Result<Vec<String>, CommandError> {
+    let images = index.images().map_err(index_error)?;
+    let same = images.into_iter().filter(|other| other.descriptor.digest == image.descriptor.digest);
+    Ok(same.filter_map(|other| other.name).collect())
+}
+
+fn document(store: &Store, digest: &Digest) -> Result<Value, CommandError> {
+    let bytes = store.content.read(digest, DOCUMENT_LIMIT).map_err(|error| {
+        CommandError::caused(Kind::Environment, format!("cannot read `{digest}` of the image"), error)
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CommandError::caused(Kind::Environment, format!("`{digest}` is no JSON document"), error))
+}
+
+/// What a pull of the image would transfer; for an index, what its own documents say.
+fn size(store: &Store, image: &StoredImage) -> Option<u64> {
+    let bytes = store.content.read(&image.descriptor.digest, DOCUMENT_LIMIT).ok()?;
+    if image.descriptor.media_type == MediaType::OciIndex || image.descriptor.media_type == MediaType::DockerManifestList {
+        return Some(image.descriptor.size);
+    }
+    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    Some(manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>())
+}
+
+fn repository(name: &Reference) -> String {
+    let familiar = name.familiar();
+    match familiar.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository.to_owned(),
+        _ => familiar,
+    }
+}
+
+fn shorten(image: &StoredImage, in_full: bool) -> String {
+    if in_full { image.descriptor.digest.to_string() } else { image.descriptor.digest.hex()[..12].to_owned() }
+}
+
+fn timestamp(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}
+
+fn age(at: SystemTime) -> String {
+    let seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// Columns that are as wide as their widest text.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned() + "\n"
+    };
+    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
+    std::iter::once(line(head)).chain(rows).collect()
+}
+
+/// Writes to standard output; a reader that is gone is no failure.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), CommandError> {
+    match io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::caused(Kind::Environment, "cannot write to standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn index_error(error: rbuild_cache::IndexError) -> CommandError {
+    CommandError::caused(Kind::Environment, "cannot read or write the local image store", error)
+}

@@ -1,0 +1,51 @@
+//! What each command does.
+
+mod build;
+mod images;
+mod space;
+
+use std::io;
+
+use clap::CommandFactory as _;
+use rbuild_cache::Store;
+
+use crate::args::{Cli, Command, DebugCommand};
+use crate::error::{CommandError, Kind};
+use crate::paths;
+
+/// Does what was typed.
+pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
+    match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut io::stdout());
+            return Ok(());
+        }
+        Command::Man => {
+            return clap_mangen::Man::new(Cli::command())
+                .render(&mut io::stdout())
+                .map_err(|error| CommandError::caused(Kind::Environment, "cannot write the manual page", error));
+        }
+        _ => {}
+    }
+    let root = paths::store_root(cli.root.as_deref())?;
+    // Layers belong to sub-ids of the user, so every command that touches the store runs where those are ids of
+    // its own; and before any thread exists, for the kernel takes no process with threads into a namespace.
+    let identity = rbuild_worker::enter_user_namespace().map_err(|error| {
+        CommandError::caused(Kind::Environment, "cannot become root in a user namespace", error)
+            .hint("run rbuild as root, or allow user namespaces to your user")
+    })?;
+    let store = Store::open(&root)
+        .map_err(|error| CommandError::caused(Kind::Environment, "cannot open the store", error))?;
+    match cli.command {
+        Command::Build(args) => build::build(store, &args, &identity),
+        Command::Images(args) => images::images(&store, &args),
+        Command::Inspect(args) => images::inspect(&store, &args),
+        Command::Tag(args) => images::tag(&store, &args),
+        Command::Rmi(args) => images::rmi(&store, &args),
+        Command::Save(args) => build::save(store, &args),
+        Command::Du(args) => space::du(&store, &args),
+        Command::Prune(args) => space::prune(&store, &args),
+        Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),
+        Command::Completions { .. } | Command::Man => Ok(()),
+    }
+}

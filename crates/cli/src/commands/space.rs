@@ -1,0 +1,135 @@
+//! What the store takes on the disk: `du`, `prune`.
+
+use std::time::Duration;
+
+use rbuild_cache::{PruneOptions, Store, Usage, prune as collect};
+
+use super::images::{print, table};
+use crate::args::{DuArgs, PruneArgs};
+use crate::error::{CommandError, Kind};
+use crate::progress::format::bytes;
+
+/// `rbuild du`.
+pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
+    let usage = Usage::measure(store)
+        .map_err(|error| CommandError::caused(Kind::Environment, "cannot measure the store", error))?;
+    let mut out = String::new();
+    if args.verbose {
+        let rows: Vec<[String; 4]> = usage
+            .each_layer
+            .iter()
+            .map(|layer| {
+                let state = if layer.in_use { "in use" } else { "reclaimable" };
+                [layer.id.to_string()[..12].to_owned(), bytes(layer.size), state.to_owned(), layer.description.clone()]
+            })
+            .collect();
+        out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
+        out.push('\n');
+    }
+    let row = |name: &str, count: u64, size: u64, reclaimable: u64| {
+        [name.to_owned(), count.to_string(), bytes(size), bytes(reclaimable)]
+    };
+    let (layers, blobs) = (usage.layers, usage.blobs);
+    let rows = [
+        row("Layers", layers.count, layers.size, layers.reclaimable),
+        row("Blobs", blobs.count, blobs.size, blobs.reclaimable),
+        row("Contexts", 0, usage.contexts, usage.contexts),
+        row("Index", usage.records, usage.index, 0),
+        row("Being made", 0, usage.pending, 0),
+        row("Total", usage.images, usage.total(), usage.reclaimable()),
+    ];
+    let rows = rows.map(|mut row| {
+        // Only layers, blobs and records are counted; the others are amounts.
+        row[1] = match row[0].as_str() {
+            "Contexts" | "Being made" => String::new(),
+            "Index" => format!("{} records", row[1]),
+            "Total" => format!("{} images", row[1]),
+            _ => row[1].clone(),
+        };
+        row
+    });
+    out.push_str(&table(["KIND", "COUNT", "SIZE", "RECLAIMABLE"], &rows));
+    print(out.as_bytes())
+}
+
+/// `rbuild prune`.
+pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError> {
+    let keep_duration = args.keep_duration.as_deref().map(duration).transpose()?;
+    let keep_storage = args.keep_storage.as_deref().map(size).transpose()?;
+    let options = PruneOptions { all: args.all, keep_duration, keep_storage, dangling_images: true };
+    let pruned = collect(store, &options)
+        .map_err(|error| CommandError::caused(Kind::Environment, "cannot prune the store", error))?;
+    let text = format!(
+        "Removed {} layers, {} blobs, {} cache records and {} images without a name: {} freed\n",
+        pruned.layers.len(),
+        pruned.blobs.len(),
+        pruned.records,
+        pruned.images,
+        bytes(pruned.freed)
+    );
+    print(text.as_bytes())
+}
+
+/// `1h30m`, `45s`, `2d`: numbers with a unit each.
+fn duration(text: &str) -> Result<Duration, CommandError> {
+    let wrong = || CommandError::usage(format!("`{text}` is no duration: write it as 24h, 30m or 1h30m"));
+    let mut total = Duration::ZERO;
+    let mut number = String::new();
+    for c in text.chars() {
+        if c.is_ascii_digit() || c == '.' {
+            number.push(c);
+            continue;
+        }
+        let unit = match c {
+            'd' => 86_400.0,
+            'h' => 3600.0,
+            'm' => 60.0,
+            's' => 1.0,
+            _ => return Err(wrong()),
+        };
+        let amount: f64 = number.parse().map_err(|_| wrong())?;
+        number.clear();
+        let part = Duration::try_from_secs_f64(amount * unit).map_err(|_| wrong())?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+    }
+    if text.is_empty() || !number.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// `10GB`, `512MiB`, `1000`: bytes with decimal or binary units.
+fn size(text: &str) -> Result<u64, CommandError> {
+    let wrong = || CommandError::usage(format!("`{text}` is no size: write it as 10GB, 512MB or 1GiB"));
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let amount: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        "tib" => 1_099_511_627_776.0,
+        _ => return Err(wrong()),
+    };
+    Ok((amount * unit) as u64)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts() {
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(size("1.5GB").unwrap(), 1_500_000_000);
+        assert_eq!(size("1KiB").unwrap(), 1024);
+        for bad in ["", "h", "5", "5x", "1e99d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "GB", "5X", "-1"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! How a command fails: what is printed, and the exit code.
+
+use std::error::Error;
+use std::fmt;
+
+/// What kind of failure it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Something that was typed is wrong: 2.
+    Usage,
+    /// The build failed: 1.
+    Build,
+    /// The machine, a registry or the disk does not let it happen: 1.
+    Environment,
+    /// Interrupted by the user: 130, as a shell says it of SIGINT.
+    Interrupted,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: Kind,
+    /// Printed before the error: a drawn source line, the end of a step's output.
+    preface: String,
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// A failure without a cause below it.
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, preface: String::new(), message: message.to_string(), source: None, hints: Vec::new() }
+    }
+
+    /// Wrong usage.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// A failure that an error below explains.
+    pub(crate) fn caused(
+        kind: Kind,
+        message: impl fmt::Display,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: Some(Box::new(source)), ..Self::new(kind, message) }
+    }
+
+    /// Adds something that the user can do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds a text that is printed before the error.
+    pub(crate) fn preface(mut self, text: impl Into<String>) -> Self {
+        self.preface = text.into();
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 2,
+            Kind::Build | Kind::Environment => 1,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.preface)?;
+        write!(f, "ERROR: {}", self.message)?;
+        let mut cause: Option<&dyn Error> = self.source.as_deref().map(|source| source as &dyn Error);
+        let mut last = self.message.clone();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A transparent wrapper says what its cause says.
+            if text != last {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            cause = error.source();
+        }
+        writeln!(f)?;
+        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))
+    }
+}
+
+impl Error for CommandError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_and_are_not_repeated() {
+        let inner = std::io::Error::other("disk on fire");
+        let error = CommandError::caused(Kind::Environment, "cannot open the store", inner).hint("try water");
+        assert_eq!(error.to_string(), "ERROR: cannot open the store: disk on fire\nhint: try water\n");
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(CommandError::usage("no").exit_code(), 2);
+    }
+}

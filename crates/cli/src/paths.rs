@@ -1,0 +1,26 @@
+//! Where things are: the one place that looks at the environment for it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::{CommandError, Kind};
+
+/// The folder of the store: as given, else by the user's kind. To be called before a user namespace makes
+/// everybody root.
+pub(crate) fn store_root(given: Option<&Path>) -> Result<PathBuf, CommandError> {
+    if let Some(given) = given {
+        return std::path::absolute(given)
+            .map_err(|error| CommandError::caused(Kind::Usage, "--root needs a folder", error));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/rbuild"));
+    }
+    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_DATA_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("rbuild"))
+        .ok_or_else(|| {
+            CommandError::new(Kind::Environment, "neither XDG_DATA_HOME nor HOME says where the store is")
+                .hint("give it with --root or RBUILD_ROOT")
+        })
+}
