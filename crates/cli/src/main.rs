@@ -8,6 +8,7 @@ mod error;
 mod output;
 mod paths;
 mod progress;
+mod wiring;
 
 use std::io::Write as _;
 use std::process::ExitCode;

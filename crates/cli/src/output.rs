@@ -45,6 +45,12 @@ pub(crate) struct ImageOptions {
 }
 
 impl OutputSpec {
+    /// Where a result goes when nothing is said.
+    pub(crate) fn default_image() -> Self {
+        let options = ImageOptions { compression: Compression::GZIP, oci_types: None };
+        Self::Image { names: Vec::new(), options }
+    }
+
     /// Parses `type=...,key=value,...`, a folder, or `-`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text == "-" {

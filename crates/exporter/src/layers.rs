@@ -151,7 +151,7 @@ pub enum LayerError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Layers of base images whose blobs are not here. Only an archive holds them.
-    pub blobs: Vec<LayerId>,
+    pub blobs: Vec<Descriptor>,
     /// Whether all layers must be unpacked, because a new one is yet to be archived.
     pub files: bool,
 }
@@ -168,7 +168,7 @@ pub fn needs(
             Known::Base { descriptor, .. } => {
                 let there = store.content.contains(&descriptor.digest, descriptor.size);
                 if !there.map_err(|source| LayerError::Store { layer: *layer, source })? {
-                    needs.blobs.push(*layer);
+                    needs.blobs.push(descriptor);
                 }
             }
             Known::Made(_) => {}

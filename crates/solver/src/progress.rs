@@ -148,6 +148,11 @@ impl Progress {
         vertex
     }
 
+    /// Tells the user something that stops nothing.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(Event::Warning { vertex: None, message: message.into() });
+    }
+
     /// Ends work that [`Progress::start`] began.
     pub fn complete(&self, vertex: Digest, cached: bool, error: Option<String>) {
         self.send(Event::Completed { vertex, at: SystemTime::now(), cached, error });

@@ -42,7 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Inspect(args) => images::inspect(&store, &args),
         Command::Tag(args) => images::tag(&store, &args),
         Command::Rmi(args) => images::rmi(&store, &args),
-        Command::Save(args) => build::save(store, &args),
+        Command::Save(args) => build::save(store, &args, &identity),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),

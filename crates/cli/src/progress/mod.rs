@@ -97,6 +97,16 @@ impl Display {
     }
 }
 
+/// Whether what is drawn on standard error may have colours.
+pub(crate) fn stderr_takes_colour() -> bool {
+    colour() && io::stderr().is_terminal()
+}
+
+/// Prints to standard error once the display is gone; nobody is left to tell when that fails.
+pub(crate) fn print_after(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Colours are wanted unless `NO_COLOR` is set (no-color.org).
 fn colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -1,0 +1,103 @@
+//! How a build fails: the step, the end of its output, the marked line of the Dockerfile (section 5.3 of the
+//! behaviour reference).
+
+use rbuild_frontend::Source;
+use rbuild_solver::{SolveError, SourceLocation};
+
+use crate::error::{CommandError, Kind};
+use crate::progress::FailedStep;
+
+/// Lines shown around the marked ones.
+const AROUND: usize = 3;
+/// The longest line that is shown whole.
+const LONGEST: usize = 200;
+
+/// A build that failed.
+#[derive(Debug)]
+pub(crate) enum BuildError {
+    /// A vertex failed.
+    Step {
+        /// What goes after `failed to solve`.
+        error: CommandError,
+        /// The marked lines.
+        excerpt: String,
+    },
+    /// Anything else.
+    Other(CommandError),
+}
+
+impl From<CommandError> for BuildError {
+    fn from(error: CommandError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl BuildError {
+    /// The failure of a vertex.
+    pub(crate) fn step<E, S>(error: SolveError<E, S>, source: Option<&Source>) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+        S: std::error::Error + Send + Sync + 'static,
+    {
+        let excerpt = match (&error.location, source) {
+            (Some(location), Some(source)) => excerpt(source, location),
+            _ => String::new(),
+        };
+        Self::Step { error: CommandError::caused(Kind::Build, "failed to solve", error.kind), excerpt }
+    }
+
+    /// The error with everything that explains it. `failed` is the step as the display saw it.
+    pub(crate) fn into_command_error(self, failed: Option<&FailedStep>) -> CommandError {
+        match self {
+            Self::Other(error) => error,
+            Self::Step { error, excerpt } => {
+                let mut preface = String::new();
+                if let Some(step) = failed.filter(|step| !step.tail.is_empty()) {
+                    preface.push_str(&format!("------\n > {}:\n", step.name));
+                    for line in &step.tail {
+                        preface.push_str(line);
+                        preface.push('\n');
+                    }
+                    preface.push_str("------\n");
+                }
+                error.preface(preface + &excerpt)
+            }
+        }
+    }
+}
+
+/// The lines of a location with some around them; marked ones begin with `>>>`.
+fn excerpt(source: &Source, location: &SourceLocation) -> String {
+    let (first, last) = (location.first_line as usize, location.last_line as usize);
+    let from = first.saturating_sub(AROUND).max(1);
+    let to = last.saturating_add(AROUND);
+    let rule = "-".repeat(20);
+    let mut text = format!("{}:{first}\n{rule}\n", location.file);
+    for (number, line) in source.text().lines().enumerate().map(|(index, line)| (index + 1, line)) {
+        if number < from {
+            continue;
+        }
+        if number > to {
+            break;
+        }
+        let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').take(LONGEST).collect();
+        text.push_str(format!("{number:4} | {mark} {line}").trim_end());
+        text.push('\n');
+    }
+    text + &rule + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_the_lines_of_the_step() {
+        let source = Source::new("Dockerfile", "FROM a\n\nRUN b \\\n  c\nRUN d\nRUN e\nRUN f\nRUN g\n");
+        let location = SourceLocation { file: "Dockerfile".to_owned(), first_line: 3, last_line: 4 };
+        let expected = "Dockerfile:3\n--------------------\n   1 |     FROM a\n   2 |\n   3 | >>> RUN b \\\n   4 | >>>   c\n   \
+                        5 |     RUN d\n   6 |     RUN e\n   7 |     RUN f\n--------------------\n";
+        assert_eq!(excerpt(&source, &location), expected);
+    }
+}

@@ -1,0 +1,222 @@
+//! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
+
+mod failure;
+mod frontend;
+mod input;
+mod metadata;
+mod request;
+mod result;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbuild_cache::{PullMode, Store};
+use rbuild_exporter::BuildResult;
+use rbuild_oci::{ImageConfig, Platform};
+use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
+use rbuild_worker::{Identity, LocalSource};
+
+use self::frontend::Lowered;
+use self::input::Input;
+use self::request::Request;
+use crate::args::{BuildArgs, SaveArgs};
+use crate::error::{CommandError, Kind};
+use crate::progress::{Display, Mode};
+use crate::wiring::Session;
+
+/// How long work that was cancelled may take to notice.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// `rbuild build`.
+pub(crate) fn build(store: Store, args: &BuildArgs, identity: &Identity) -> Result<(), CommandError> {
+    if let Some(flag) = args.later.refused() {
+        return Err(CommandError::usage(format!("{flag} is not supported yet")));
+    }
+    let plan = result::plan(args)?;
+    let session = Arc::new(Session::open(store, identity)?);
+    let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
+    in_runtime(async {
+        let (display, progress) = Display::start(mode);
+        for warning in &session.store.warnings {
+            progress.warn(warning.to_string());
+        }
+        let built = build_and_export(&session, args, plan, progress).await;
+        let shown = display.finish().await;
+        built.map_err(|error| error.into_command_error(shown.failed.as_ref()))?.report(args)
+    })
+}
+
+/// `rbuild debug dump-llb`.
+pub(crate) fn dump_llb(store: Store, args: &BuildArgs, identity: &Identity) -> Result<(), CommandError> {
+    let session = Session::open(store, identity)?;
+    in_runtime(async {
+        let prepared = prepare(&session, args, &Progress::discard()).await?;
+        let Some(target) = prepared.target else {
+            return Err(CommandError::new(Kind::Build, "the build has no files, so there is no graph to write"));
+        };
+        super::images::print(&rbuild_solver::llb::to_bytes(&prepared.graph, target))
+    })
+}
+
+/// `rbuild save`.
+pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result<(), CommandError> {
+    let image = super::images::find(&store.index, &args.image)?;
+    let session = Arc::new(Session::open(store, identity)?);
+    in_runtime(result::save(session, image, args))
+}
+
+/// Runs a command's async part until it ends or the user interrupts it.
+fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::caused(Kind::Environment, "cannot start threads", error))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            () = interrupted() => Err(CommandError::new(Kind::Interrupted, "interrupted")),
+        }
+    });
+    runtime.shutdown_timeout(LAST_WORDS);
+    result
+}
+
+/// Waits for SIGINT, SIGTERM or SIGHUP.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+/// A build that is ready to be solved.
+#[derive(Debug)]
+struct Prepared {
+    graph: Graph,
+    target: Option<Edge>,
+    config: ImageConfig,
+    base_history: usize,
+    epoch: Option<i64>,
+    folders: BTreeMap<String, LocalSource>,
+    /// The Dockerfile, to mark lines in.
+    source: Option<rbuild_frontend::Source>,
+    warnings: Vec<rbuild_frontend::Diagnostic>,
+    /// Holds what standard input gave.
+    _input: Option<Input>,
+}
+
+async fn prepare(session: &Session, args: &BuildArgs, progress: &Progress) -> Result<Prepared, CommandError> {
+    if let Some(llb) = &args.llb {
+        return prepare_llb(args, llb);
+    }
+    let input = Input::read(args, &session.store.root().join("tmp"))?;
+    let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
+    let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
+    let Lowered { build, source, warnings } = frontend::lower(session, &input, &request.options, pull, progress).await?;
+    let mut folders = BTreeMap::new();
+    if let Some(context) = &input.context {
+        folders.insert("context".to_owned(), frontend::local_source(context, &request.options.context_ignore)?);
+    }
+    for (name, path) in &request.folders {
+        let ignore = match request.options.contexts.get(name) {
+            Some(rbuild_frontend::NamedContext::Local { ignore }) => ignore.as_slice(),
+            _ => &[],
+        };
+        folders.insert(name.clone(), frontend::local_source(path, ignore)?);
+    }
+    Ok(Prepared {
+        graph: build.graph,
+        target: build.target,
+        config: build.config,
+        base_history: build.base_history,
+        epoch: build.source_date_epoch,
+        folders,
+        source: Some(source),
+        warnings,
+        _input: Some(input),
+    })
+}
+
+/// A graph that another frontend made; its image has no configuration but the platform.
+fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> {
+    let fail = |error| CommandError::caused(Kind::Usage, format!("cannot read `{}`", path.display()), error);
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(fail)?;
+    } else {
+        bytes = fs::read(path).map_err(fail)?;
+    }
+    let (graph, target) = rbuild_solver::llb::from_bytes(&bytes)
+        .map_err(|error| CommandError::caused(Kind::Usage, format!("cannot build `{}`", path.display()), error))?;
+    let mut folders = BTreeMap::new();
+    if let Some(context) = &args.context {
+        let context = Path::new(context).canonicalize().map_err(fail)?;
+        folders.insert("context".to_owned(), frontend::local_source(&context, &[])?);
+    }
+    let platform = Platform::host();
+    let config = ImageConfig { architecture: platform.architecture, os: platform.os, ..ImageConfig::default() };
+    Ok(Prepared {
+        graph,
+        target: Some(target),
+        config,
+        base_history: 0,
+        epoch: None,
+        folders,
+        source: None,
+        warnings: Vec::new(),
+        _input: None,
+    })
+}
+
+/// Solves and exports. `progress` is gone afterwards, so that the display can end.
+async fn build_and_export(
+    session: &Arc<Session>,
+    args: &BuildArgs,
+    plan: result::Plan,
+    progress: Progress,
+) -> Result<result::Built, failure::BuildError> {
+    let prepared = prepare(session, args, &progress).await?;
+    let snapshot = match prepared.target {
+        None => Snapshot::default(),
+        Some(target) => {
+            let worker = session.worker(prepared.folders.clone())?;
+            let records = session.records();
+            let solved =
+                solve(&prepared.graph, &[target], &worker, &records, &progress, SolveOptions::default()).await;
+            // What was read of the context is worth remembering whatever became of the build, and not worth
+            // failing for.
+            if let Err(error) = worker.save_contexts() {
+                progress.warn(format!("cannot remember what was read of the context: {error}"));
+            }
+            let outputs = solved.map_err(|error| failure::BuildError::step(error, prepared.source.as_ref()))?;
+            match outputs.into_iter().next() {
+                Some(Output::Snapshot(snapshot)) => snapshot,
+                _ => return Err(CommandError::new(Kind::Build, "the result is a local folder, not files").into()),
+            }
+        }
+    };
+    let result = BuildResult {
+        snapshot,
+        config: prepared.config,
+        base_history: prepared.base_history,
+        epoch: prepared.epoch,
+    };
+    let mut built = result::export(session, plan, result, &progress).await?;
+    built.warnings = match &prepared.source {
+        Some(source) => frontend::warning_lines(source, &prepared.warnings),
+        None => Vec::new(),
+    };
+    Ok(built)
+}

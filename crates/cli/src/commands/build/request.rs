@@ -1,0 +1,174 @@
+//! From arguments to what the frontend is asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rbuild_frontend::{BuildOptions, NamedContext, NoCache, parse_dockerignore};
+use rbuild_oci::{Platform, Reference};
+use rbuild_solver::{HostIp, NetworkMode};
+
+use super::input::{IgnoreFile, Input, ignore_file};
+use crate::args::BuildArgs;
+use crate::error::CommandError;
+
+/// A build as the frontend and the worker see it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// For the frontend.
+    pub(crate) options: BuildOptions,
+    /// Folders of local sources beside the main context, by name.
+    pub(crate) folders: BTreeMap<String, PathBuf>,
+}
+
+impl Request {
+    /// Puts together what was typed. `environment` looks up a variable.
+    pub(crate) fn new(
+        args: &BuildArgs,
+        input: &Input,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, CommandError> {
+        let mut options = BuildOptions::new(Platform::host());
+        options.file_name.clone_from(&input.name);
+        options.target.clone_from(&args.target);
+        options.build_args = build_args(&args.build_arg, &environment);
+        // As buildx does: the variable counts unless the argument is given.
+        if let Some(epoch) = environment("SOURCE_DATE_EPOCH") {
+            options.build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
+        }
+        options.labels = args.label.iter().map(|label| pair(label)).collect();
+        options.platform = args.platform.as_deref().map(platform).transpose()?;
+        options.no_cache =
+            if args.no_cache { NoCache::All } else { NoCache::Stages(args.no_cache_filter.clone()) };
+        options.context_ignore = input.ignore.as_ref().map(patterns).transpose()?.unwrap_or_default();
+        options.extra_hosts = args.add_host.iter().map(|host| extra_host(host)).collect::<Result<_, _>>()?;
+        options.network = match args.network.as_str() {
+            "host" => NetworkMode::Host,
+            "none" => NetworkMode::None,
+            _ => NetworkMode::Default,
+        };
+        let mut folders = BTreeMap::new();
+        for context in &args.build_context {
+            let (name, context, folder) = named_context(context)?;
+            folders.extend(folder.map(|folder| (name.clone(), folder)));
+            options.contexts.insert(name, context);
+        }
+        Ok(Self { options, folders })
+    }
+}
+
+/// `NAME=VALUE`; without `=` an empty value.
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+/// `NAME=VALUE`, or `NAME` for the environment's value; a name that is not set is left out.
+fn build_args(args: &[String], environment: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    let value = |arg: &String| match arg.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => environment(arg).map(|value| (arg.clone(), value)),
+    };
+    args.iter().filter_map(value).collect()
+}
+
+fn platform(text: &str) -> Result<Platform, CommandError> {
+    if text.contains(',') {
+        return Err(CommandError::usage(format!("`--platform {text}` names several platforms"))
+            .hint("building for several platforms at once is not supported yet: build one after the other"));
+    }
+    text.parse().map_err(|error| CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error))
+}
+
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+fn extra_host(text: &str) -> Result<HostIp, CommandError> {
+    let (host, ip) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
+    let address = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    if ip == "host-gateway" {
+        return Err(CommandError::usage(format!("`--add-host {text}`: host-gateway is not supported yet")));
+    }
+    if host.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
+        return Err(CommandError::usage(format!("`--add-host {text}` is not of the form HOST:IP")));
+    }
+    Ok(HostIp { host: host.to_owned(), ip: address.to_owned() })
+}
+
+/// `NAME=SOURCE`, and the folder when the source is one.
+fn named_context(text: &str) -> Result<(String, NamedContext, Option<PathBuf>), CommandError> {
+    let wrong = |reason: &str| CommandError::usage(format!("`--build-context {text}`: {reason}"));
+    let Some((name, source)) = text.split_once('=') else {
+        return Err(wrong("write it as NAME=SOURCE"));
+    };
+    if name.is_empty() || source.is_empty() {
+        return Err(wrong("write it as NAME=SOURCE"));
+    }
+    let name = name.to_owned();
+    if let Some(image) = source.strip_prefix("docker-image://") {
+        if image == "scratch" {
+            return Ok((name, NamedContext::Scratch, None));
+        }
+        let image = Reference::parse(image).map_err(|error| wrong(&error.to_string()))?;
+        return Ok((name, NamedContext::Image(image), None));
+    }
+    if let Some(layout) = source.strip_prefix("oci-layout://") {
+        // What the image source reads is relative to nothing.
+        let layout = std::path::absolute(layout).map_err(|error| wrong(&error.to_string()))?;
+        return Ok((name, NamedContext::OciLayout(layout.display().to_string()), None));
+    }
+    if source.contains("://") || source.starts_with("git@") {
+        return Err(wrong("contexts from git or HTTP, or of another build's target, are not supported yet"));
+    }
+    let folder = Path::new(source).canonicalize().map_err(|error| wrong(&error.to_string()))?;
+    if !folder.is_dir() {
+        return Err(wrong("it is not a folder"));
+    }
+    let ignore = ignore_file(None, &folder)?.as_ref().map(patterns).transpose()?.unwrap_or_default();
+    Ok((name, NamedContext::Local { ignore }, Some(folder)))
+}
+
+/// The patterns of an ignore file, checked: a bad one is an error that names the file.
+fn patterns(file: &IgnoreFile) -> Result<Vec<String>, CommandError> {
+    let patterns = parse_dockerignore(&file.text);
+    rbuild_solver::PatternMatcher::new(&patterns).map_err(|error| {
+        CommandError::caused(crate::error::Kind::Usage, format!("cannot use `{}`", file.path.display()), error)
+    })?;
+    Ok(patterns)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_in_all_forms() {
+        for (text, host, ip) in
+            [("a:1.2.3.4", "a", "1.2.3.4"), ("a=1.2.3.4", "a", "1.2.3.4"), ("a:::1", "a", "::1"), ("a=[::1]", "a", "::1")]
+        {
+            assert_eq!(extra_host(text).unwrap(), HostIp { host: host.to_owned(), ip: ip.to_owned() }, "{text}");
+        }
+        for bad in ["a", ":1.2.3.4", "a:b", "a:host-gateway"] {
+            assert!(extra_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arguments_from_the_environment() {
+        let environment = |name: &str| (name == "SET").then(|| "x".to_owned());
+        let args = ["A=1".to_owned(), "SET".to_owned(), "UNSET".to_owned(), "B=".to_owned()];
+        let args = build_args(&args, environment);
+        assert_eq!(args.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(), ["A=1", "B=", "SET=x"]);
+    }
+
+    #[test]
+    fn contexts_that_are_not_there_are_refused() {
+        for (text, reason) in [
+            ("x", "NAME=SOURCE"),
+            ("x=/no/such/folder", "No such file"),
+            ("x=https://example.com/a.git", "not supported yet"),
+            ("x=docker-image://UPPER/case:", "invalid reference"),
+        ] {
+            let error = named_context(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

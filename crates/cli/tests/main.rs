@@ -1,0 +1,10 @@
+//! The binary as a user runs it: real namespaces, real layouts, a real registry, other people's readers.
+
+mod app;
+mod architecture;
+mod caching;
+mod contexts;
+mod failures;
+mod fixture;
+mod outputs;
+mod steps;
