@@ -29,8 +29,8 @@ pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
 pub use image_source::{
-    DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageSource, ImageSourceOptions,
-    PullMode, PullProgress, ResolvedImage,
+    DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
+    ImageSourceOptions, PullMode, PullProgress, ResolvedImage,
 };
 pub use index::{
     BlobFacts, BlobSource, Image, Index, IndexError, IndexWarning, LayerFacts, StoredKey,

@@ -120,7 +120,13 @@ pub(crate) struct BuildArgs {
     pub(crate) quiet: bool,
 
     /// How progress is shown.
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", value_name = "MODE")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        value_name = "MODE"
+    )]
     pub(crate) progress: Option<Mode>,
 
     /// Write the image's digest to this file.

@@ -30,7 +30,13 @@ pub(crate) struct CommandError {
 impl CommandError {
     /// A failure without a cause below it.
     pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, preface: String::new(), message: message.to_string(), source: None, hints: Vec::new() }
+        Self {
+            kind,
+            preface: String::new(),
+            message: message.to_string(),
+            source: None,
+            hints: Vec::new(),
+        }
     }
 
     /// Wrong usage.
@@ -73,7 +79,8 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.preface)?;
         write!(f, "ERROR: {}", self.message)?;
-        let mut cause: Option<&dyn Error> = self.source.as_deref().map(|source| source as &dyn Error);
+        let mut cause: Option<&dyn Error> =
+            self.source.as_deref().map(|source| source as &dyn Error);
         let mut last = self.message.clone();
         while let Some(error) = cause {
             let text = error.to_string();
@@ -98,8 +105,12 @@ mod tests {
     #[test]
     fn causes_follow_and_are_not_repeated() {
         let inner = std::io::Error::other("disk on fire");
-        let error = CommandError::caused(Kind::Environment, "cannot open the store", inner).hint("try water");
-        assert_eq!(error.to_string(), "ERROR: cannot open the store: disk on fire\nhint: try water\n");
+        let error = CommandError::caused(Kind::Environment, "cannot open the store", inner)
+            .hint("try water");
+        assert_eq!(
+            error.to_string(),
+            "ERROR: cannot open the store: disk on fire\nhint: try water\n"
+        );
         assert_eq!(error.exit_code(), 1);
         assert_eq!(CommandError::usage("no").exit_code(), 2);
     }

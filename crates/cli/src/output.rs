@@ -9,10 +9,7 @@ use rbuild_exporter::FileDestination;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutputSpec {
     /// The local image store, under these names beside those of `--tag`.
-    Image {
-        names: Vec<String>,
-        options: ImageOptions,
-    },
+    Image { names: Vec<String>, options: ImageOptions },
     /// An archive with an image.
     Archive {
         form: ArchiveKind,
@@ -100,7 +97,8 @@ impl Attributes {
             "name" => self.names.extend(value.split(',').map(str::to_owned)),
             "compression" => self.compression = Some(value.to_owned()),
             "compression-level" => {
-                let level = value.parse().map_err(|_| format!("`{key}` is a number, not `{value}`"))?;
+                let level =
+                    value.parse().map_err(|_| format!("`{key}` is a number, not `{value}`"))?;
                 self.compression_level = Some(level);
             }
             "oci-mediatypes" => self.oci_types = Some(boolean()?),
@@ -114,7 +112,10 @@ impl Attributes {
 
     fn build(mut self, kind: &str) -> Result<OutputSpec, String> {
         let spec = match kind {
-            "image" => OutputSpec::Image { options: self.image_options()?, names: std::mem::take(&mut self.names) },
+            "image" => OutputSpec::Image {
+                options: self.image_options()?,
+                names: std::mem::take(&mut self.names),
+            },
             "oci" | "docker" => {
                 let form = if kind == "oci" { ArchiveKind::Oci } else { ArchiveKind::Docker };
                 let destination = self.file(kind)?;
@@ -133,7 +134,9 @@ impl Attributes {
             "cacheonly" => OutputSpec::CacheOnly,
             "registry" => return Err("type=registry (pushing) is not supported yet".to_owned()),
             other => {
-                return Err(format!("unknown type `{other}`: image, oci, docker, tar, local or cacheonly"));
+                return Err(format!(
+                    "unknown type `{other}`: image, oci, docker, tar, local or cacheonly"
+                ));
             }
         };
         let left = [
@@ -169,7 +172,9 @@ impl Attributes {
             Some("zstd") => Compression::Zstd { level: within(1, 22, 3)? },
             Some("uncompressed") if level.is_none() => Compression::Uncompressed,
             Some(other) => {
-                return Err(format!("compression `{other}` is not supported: gzip, zstd or uncompressed"));
+                return Err(format!(
+                    "compression `{other}` is not supported: gzip, zstd or uncompressed"
+                ));
             }
         };
         Ok(ImageOptions { compression, oci_types: self.oci_types.take() })
@@ -218,10 +223,16 @@ mod tests {
                     form: ArchiveKind::Oci,
                     destination: path("a,b.tar"),
                     names: Vec::new(),
-                    options: ImageOptions { compression: Compression::Zstd { level: 5 }, oci_types: None },
+                    options: ImageOptions {
+                        compression: Compression::Zstd { level: 5 },
+                        oci_types: None,
+                    },
                 },
             ),
-            ("type=image,name=a:1", OutputSpec::Image { names: vec!["a:1".to_owned()], options: GZIP }),
+            (
+                "type=image,name=a:1",
+                OutputSpec::Image { names: vec!["a:1".to_owned()], options: GZIP },
+            ),
         ] {
             assert_eq!(OutputSpec::parse(text).unwrap(), expected, "{text}");
         }

@@ -15,13 +15,17 @@ pub(crate) fn store_root(given: Option<&Path>) -> Result<PathBuf, CommandError> 
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/rbuild"));
     }
-    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder =
+        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     folder("XDG_DATA_HOME")
         .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("rbuild"))
         .ok_or_else(|| {
-            CommandError::new(Kind::Environment, "neither XDG_DATA_HOME nor HOME says where the store is")
-                .hint("give it with --root or RBUILD_ROOT")
+            CommandError::new(
+                Kind::Environment,
+                "neither XDG_DATA_HOME nor HOME says where the store is",
+            )
+            .hint("give it with --root or RBUILD_ROOT")
         })
 }
 
@@ -33,5 +37,10 @@ pub(crate) fn credential_files() -> Vec<PathBuf> {
     let podman = folder("REGISTRY_AUTH_FILE")
         .or_else(|| folder("XDG_RUNTIME_DIR").map(|run| run.join("containers/auth.json")));
     let podman_home = home.map(|home| home.join(".config/containers/auth.json"));
-    docker.map(|docker| docker.join("config.json")).into_iter().chain(podman).chain(podman_home).collect()
+    docker
+        .map(|docker| docker.join("config.json"))
+        .into_iter()
+        .chain(podman)
+        .chain(podman_home)
+        .collect()
 }

@@ -1,11 +1,11 @@
 //! Builds the real objects from what was typed: the one place that knows every implementation.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs, RegistryClient, RegistryOptions, Store,
+    Credentials, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs,
+    RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_worker::{Contexts, Identity, LocalSource, Sandbox, Worker, WorkerParts};
@@ -25,24 +25,28 @@ pub(crate) struct Session {
 impl Session {
     /// Puts a session together.
     pub(crate) fn open(store: Store, identity: &Identity) -> Result<Self, CommandError> {
-        let lease = store
-            .lease()
-            .map_err(|error| CommandError::caused(Kind::Environment, "cannot take a lease on the store", error))?;
-        let xattrs =
-            if rbuild_worker::in_user_namespace() { OverlayXattrs::User } else { OverlayXattrs::Trusted };
-        let empty = store.root().join("empty");
-        let fail = |error| CommandError::caused(Kind::Environment, format!("cannot use `{}`", empty.display()), error);
-        match std::fs::create_dir(&empty) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(fail(error)),
-            _ => {}
-        }
-        let overlay = Arc::new(Overlay::new(xattrs, File::open(&empty).map_err(fail)?.into()));
+        let lease = store.lease().map_err(|error| {
+            CommandError::caused(Kind::Environment, "cannot take a lease on the store", error)
+        })?;
+        let xattrs = if rbuild_worker::in_user_namespace() {
+            OverlayXattrs::User
+        } else {
+            OverlayXattrs::Trusted
+        };
+        let overlay = Overlay::new(xattrs, &store.layers).map_err(|error| {
+            CommandError::caused(Kind::Environment, "cannot use the store for mounts", error)
+        })?;
+        let overlay = Arc::new(overlay);
         let options = ImageSourceOptions {
             ignore_chown_errors: matches!(identity, Identity::SingleId { .. }),
             ..ImageSourceOptions::default()
         };
-        let registry = RegistryClient::new(RegistryOptions { credentials: Credentials::new(paths::credential_files()), ..RegistryOptions::default() });
-        let images = ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
+        let registry = RegistryClient::new(RegistryOptions {
+            credentials: Credentials::new(paths::credential_files()),
+            ..RegistryOptions::default()
+        });
+        let images =
+            ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
         Ok(Self { store, lease, overlay, images })
     }
 
@@ -63,9 +67,13 @@ impl Session {
     }
 
     /// The executor of solves. `folders` are the local sources, with their ignore patterns.
-    pub(crate) fn worker(&self, folders: BTreeMap<String, LocalSource>) -> Result<Worker, CommandError> {
-        let sandbox = Sandbox::open()
-            .map_err(|error| CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error))?;
+    pub(crate) fn worker(
+        &self,
+        folders: BTreeMap<String, LocalSource>,
+    ) -> Result<Worker, CommandError> {
+        let sandbox = Sandbox::open().map_err(|error| {
+            CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
+        })?;
         Ok(Worker::new(WorkerParts {
             layers: self.store.layers.clone(),
             overlay: Arc::clone(&self.overlay),

@@ -15,7 +15,14 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("rbuild-exporter", &["rbuild-oci", "rbuild-solver", "rbuild-cache"]),
     (
         "rbuild-cli",
-        &["rbuild-oci", "rbuild-solver", "rbuild-frontend", "rbuild-cache", "rbuild-worker", "rbuild-exporter"],
+        &[
+            "rbuild-oci",
+            "rbuild-solver",
+            "rbuild-frontend",
+            "rbuild-cache",
+            "rbuild-worker",
+            "rbuild-exporter",
+        ],
     ),
 ];
 
@@ -31,9 +38,11 @@ fn dependencies_point_where_the_design_says() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
     for package in metadata["packages"].as_array().expect("packages") {
         let name = package["name"].as_str().expect("a name");
-        let ours = package["dependencies"].as_array().expect("dependencies").iter().filter(|dependency| {
-            dependency["kind"].is_null() && dependency["name"].as_str().is_some_and(|name| name.starts_with("rbuild-"))
-        });
+        let ours =
+            package["dependencies"].as_array().expect("dependencies").iter().filter(|dependency| {
+                dependency["kind"].is_null()
+                    && dependency["name"].as_str().is_some_and(|name| name.starts_with("rbuild-"))
+            });
         for dependency in ours {
             let used = dependency["name"].as_str().expect("a name");
             if name == "rbuild-testdata" {

@@ -141,7 +141,10 @@ impl Fixture {
     pub(crate) fn build_command(&self, store: &str, args: &[&str]) -> Command {
         let busybox = format!("busybox=oci-layout://{}:latest", self.busybox().display());
         let mut command = self.command(store);
-        command.args(["build", "--progress=plain", "--build-context", &busybox]).args(args).arg(self.context());
+        command
+            .args(["build", "--progress=plain", "--build-context", &busybox])
+            .args(args)
+            .arg(self.context());
         command
     }
 
@@ -186,7 +189,12 @@ pub(crate) fn read(folder: &Path, name: &str) -> String {
 
 /// Whether a program of another project is there; says so, loudly, when the test cannot run without it.
 pub(crate) fn have(test: &str, program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
     if !found {
         eprintln!("SKIPPED {test}: {program} is not installed");
     }

@@ -33,4 +33,6 @@ mod unpack;
 pub use document::DocumentError;
 pub use error::{FetchError, ImageError};
 pub use progress::PullProgress;
-pub use source::{ImageLayer, ImageName, ImageSource, ImageSourceOptions, PullMode, ResolvedImage};
+pub use source::{
+    ImageLayer, ImageName, ImageNameError, ImageSource, ImageSourceOptions, PullMode, ResolvedImage,
+};

@@ -1,8 +1,11 @@
 //! What image sources are made of.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rbuild_oci::{ChainId, Descriptor, DiffId, Digest, ImageConfig, Reference};
+use rbuild_oci::{
+    ChainId, Descriptor, DiffId, Digest, DigestError, ImageConfig, Reference, ReferenceError,
+};
 use rbuild_solver::{LayerId, Snapshot};
 use tokio::sync::Semaphore;
 
@@ -67,6 +70,61 @@ impl std::fmt::Display for ImageName {
                     LayoutImage::Digest(digest) => write!(f, "@{digest}"),
                 }
             }
+        }
+    }
+}
+
+/// An identifier of an image source that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageNameError {
+    /// It has another scheme.
+    #[error("`{0}` is no image: it begins with neither docker-image:// nor oci-layout://")]
+    Scheme(String),
+    /// The reference is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// What follows `@` is no digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+}
+
+impl ImageName {
+    const REGISTRY: &str = "docker-image://";
+    const LAYOUT: &str = "oci-layout://";
+
+    /// The image that an LLB source identifier names: `docker-image://REFERENCE` or
+    /// `oci-layout://FOLDER[:NAME|@DIGEST]`.
+    pub fn from_identifier(identifier: &str) -> Result<Self, ImageNameError> {
+        if let Some(reference) = identifier.strip_prefix(Self::REGISTRY) {
+            return Ok(Self::Reference(Reference::parse(reference)?));
+        }
+        identifier
+            .strip_prefix(Self::LAYOUT)
+            .map_or_else(|| Err(ImageNameError::Scheme(identifier.to_owned())), Self::layout)
+    }
+
+    /// The image of a layout that is named as `FOLDER[:NAME|@DIGEST]`. A folder that exists under the whole text is
+    /// taken as that: folders may have colons.
+    pub fn layout(text: &str) -> Result<Self, ImageNameError> {
+        let (folder, image) = match text.rsplit_once('@') {
+            Some((folder, digest)) if digest.contains(':') => {
+                (folder, LayoutImage::Digest(Digest::parse(digest)?))
+            }
+            _ => match text.rsplit_once(':') {
+                Some((folder, name)) if !name.contains('/') && !Path::new(text).is_dir() => {
+                    (folder, LayoutImage::Named(name.to_owned()))
+                }
+                _ => (text, LayoutImage::Only),
+            },
+        };
+        Ok(Self::Layout(OciLayout::new(Path::new(folder)), image))
+    }
+
+    /// The LLB source identifier of the image.
+    pub fn identifier(&self) -> String {
+        match self {
+            Self::Reference(reference) => format!("{}{reference}", Self::REGISTRY),
+            layout @ Self::Layout(..) => layout.to_string(),
         }
     }
 }

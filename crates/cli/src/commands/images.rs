@@ -21,7 +21,8 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
     let images = store.index.images().map_err(index_error)?;
     let mut out = String::new();
     if args.quiet {
-        let mut digests: Vec<String> = images.iter().map(|image| shorten(image, args.no_trunc)).collect();
+        let mut digests: Vec<String> =
+            images.iter().map(|image| shorten(image, args.no_trunc)).collect();
         digests.dedup();
         out = digests.into_iter().map(|digest| digest + "\n").collect();
     } else if args.json {
@@ -94,7 +95,10 @@ pub(crate) fn rmi(store: &Store, args: &RmiArgs) -> Result<(), CommandError> {
     for (given, image) in found {
         let by_name = Reference::parse(given).ok().map(|name| name.with_default_tag().to_string());
         if by_name.is_some() && by_name == image.name {
-            store.index.remove_image(image.name.as_deref().unwrap_or_default()).map_err(index_error)?;
+            store
+                .index
+                .remove_image(image.name.as_deref().unwrap_or_default())
+                .map_err(index_error)?;
         } else {
             store.index.remove_image_digest(&image.descriptor.digest).map_err(index_error)?;
         }
@@ -105,10 +109,13 @@ pub(crate) fn rmi(store: &Store, args: &RmiArgs) -> Result<(), CommandError> {
 
 /// An image's full name with its tag, for something that is to be named.
 pub(crate) fn image_name(text: &str) -> Result<Reference, CommandError> {
-    let name = Reference::parse(text)
-        .map_err(|error| CommandError::caused(Kind::Usage, format!("invalid tag `{text}`"), error))?;
+    let name = Reference::parse(text).map_err(|error| {
+        CommandError::caused(Kind::Usage, format!("invalid tag `{text}`"), error)
+    })?;
     if name.digest().is_some() {
-        return Err(CommandError::usage(format!("invalid tag `{text}`: a name to give cannot have a digest")));
+        return Err(CommandError::usage(format!(
+            "invalid tag `{text}`: a name to give cannot have a digest"
+        )));
     }
     Ok(name.with_default_tag())
 }
@@ -117,7 +124,8 @@ pub(crate) fn image_name(text: &str) -> Result<Reference, CommandError> {
 pub(crate) fn find(index: &Index, text: &str) -> Result<StoredImage, CommandError> {
     const LEAST: usize = 4;
     if let Ok(name) = Reference::parse(text)
-        && let Some(image) = index.image(&name.with_default_tag().to_string()).map_err(index_error)?
+        && let Some(image) =
+            index.image(&name.with_default_tag().to_string()).map_err(index_error)?
     {
         return Ok(image);
     }
@@ -130,32 +138,43 @@ pub(crate) fn find(index: &Index, text: &str) -> Result<StoredImage, CommandErro
         return Err(missing());
     }
     let images = index.images().map_err(index_error)?;
-    let mut matching = images.into_iter().filter(|image| image.descriptor.digest.hex().starts_with(hex));
+    let mut matching =
+        images.into_iter().filter(|image| image.descriptor.digest.hex().starts_with(hex));
     let first = matching.next().ok_or_else(missing)?;
     if matching.any(|other| other.descriptor.digest != first.descriptor.digest) {
-        return Err(CommandError::usage(format!("`{text}` begins the digests of several images: give more of it")));
+        return Err(CommandError::usage(format!(
+            "`{text}` begins the digests of several images: give more of it"
+        )));
     }
     Ok(first)
 }
 
 fn names_of(index: &Index, image: &StoredImage) -> Result<Vec<String>, CommandError> {
     let images = index.images().map_err(index_error)?;
-    let same = images.into_iter().filter(|other| other.descriptor.digest == image.descriptor.digest);
+    let same =
+        images.into_iter().filter(|other| other.descriptor.digest == image.descriptor.digest);
     Ok(same.filter_map(|other| other.name).collect())
 }
 
 fn document(store: &Store, digest: &Digest) -> Result<Value, CommandError> {
     let bytes = store.content.read(digest, DOCUMENT_LIMIT).map_err(|error| {
-        CommandError::caused(Kind::Environment, format!("cannot read `{digest}` of the image"), error)
+        CommandError::caused(
+            Kind::Environment,
+            format!("cannot read `{digest}` of the image"),
+            error,
+        )
     })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| CommandError::caused(Kind::Environment, format!("`{digest}` is no JSON document"), error))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        CommandError::caused(Kind::Environment, format!("`{digest}` is no JSON document"), error)
+    })
 }
 
 /// What a pull of the image would transfer; for an index, what its own documents say.
 fn size(store: &Store, image: &StoredImage) -> Option<u64> {
     let bytes = store.content.read(&image.descriptor.digest, DOCUMENT_LIMIT).ok()?;
-    if image.descriptor.media_type == MediaType::OciIndex || image.descriptor.media_type == MediaType::DockerManifestList {
+    if image.descriptor.media_type == MediaType::OciIndex
+        || image.descriptor.media_type == MediaType::DockerManifestList
+    {
         return Some(image.descriptor.size);
     }
     let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
@@ -171,7 +190,11 @@ fn repository(name: &Reference) -> String {
 }
 
 fn shorten(image: &StoredImage, in_full: bool) -> String {
-    if in_full { image.descriptor.digest.to_string() } else { image.descriptor.digest.hex()[..12].to_owned() }
+    if in_full {
+        image.descriptor.digest.to_string()
+    } else {
+        image.descriptor.digest.hex()[..12].to_owned()
+    }
 }
 
 fn timestamp(at: SystemTime) -> String {
@@ -192,7 +215,11 @@ fn age(at: SystemTime) -> String {
 /// Columns that are as wide as their widest text.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0)
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .chain([head[column].len()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {

@@ -21,9 +21,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
             return Ok(());
         }
         Command::Man => {
-            return clap_mangen::Man::new(Cli::command())
-                .render(&mut io::stdout())
-                .map_err(|error| CommandError::caused(Kind::Environment, "cannot write the manual page", error));
+            return clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()).map_err(
+                |error| {
+                    CommandError::caused(Kind::Environment, "cannot write the manual page", error)
+                },
+            );
         }
         _ => {}
     }

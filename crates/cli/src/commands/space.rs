@@ -11,8 +11,9 @@ use crate::progress::format::bytes;
 
 /// `rbuild du`.
 pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
-    let usage = Usage::measure(store)
-        .map_err(|error| CommandError::caused(Kind::Environment, "cannot measure the store", error))?;
+    let usage = Usage::measure(store).map_err(|error| {
+        CommandError::caused(Kind::Environment, "cannot measure the store", error)
+    })?;
     let mut out = String::new();
     if args.verbose {
         let rows: Vec<[String; 4]> = usage
@@ -20,7 +21,12 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
             .iter()
             .map(|layer| {
                 let state = if layer.in_use { "in use" } else { "reclaimable" };
-                [layer.id.to_string()[..12].to_owned(), bytes(layer.size), state.to_owned(), layer.description.clone()]
+                [
+                    layer.id.to_string()[..12].to_owned(),
+                    bytes(layer.size),
+                    state.to_owned(),
+                    layer.description.clone(),
+                ]
             })
             .collect();
         out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
@@ -56,9 +62,11 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
 pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError> {
     let keep_duration = args.keep_duration.as_deref().map(duration).transpose()?;
     let keep_storage = args.keep_storage.as_deref().map(size).transpose()?;
-    let options = PruneOptions { all: args.all, keep_duration, keep_storage, dangling_images: true };
-    let pruned = collect(store, &options)
-        .map_err(|error| CommandError::caused(Kind::Environment, "cannot prune the store", error))?;
+    let options =
+        PruneOptions { all: args.all, keep_duration, keep_storage, dangling_images: true };
+    let pruned = collect(store, &options).map_err(|error| {
+        CommandError::caused(Kind::Environment, "cannot prune the store", error)
+    })?;
     let text = format!(
         "Removed {} layers, {} blobs, {} cache records and {} images without a name: {} freed\n",
         pruned.layers.len(),
@@ -72,7 +80,8 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
 
 /// `1h30m`, `45s`, `2d`: numbers with a unit each.
 fn duration(text: &str) -> Result<Duration, CommandError> {
-    let wrong = || CommandError::usage(format!("`{text}` is no duration: write it as 24h, 30m or 1h30m"));
+    let wrong =
+        || CommandError::usage(format!("`{text}` is no duration: write it as 24h, 30m or 1h30m"));
     let mut total = Duration::ZERO;
     let mut number = String::new();
     for c in text.chars() {
@@ -97,7 +106,8 @@ fn duration(text: &str) -> Result<Duration, CommandError> {
 
 /// `10GB`, `512MiB`, `1000`: bytes with decimal or binary units.
 fn size(text: &str) -> Result<u64, CommandError> {
-    let wrong = || CommandError::usage(format!("`{text}` is no size: write it as 10GB, 512MB or 1GiB"));
+    let wrong =
+        || CommandError::usage(format!("`{text}` is no size: write it as 10GB, 512MB or 1GiB"));
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let amount: f64 = text[..digits].parse().map_err(|_| wrong())?;
     let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {

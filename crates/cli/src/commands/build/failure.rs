@@ -43,7 +43,10 @@ impl BuildError {
             (Some(location), Some(source)) => excerpt(source, location),
             _ => String::new(),
         };
-        Self::Step { error: CommandError::caused(Kind::Build, "failed to solve", error.kind), excerpt }
+        Self::Step {
+            error: CommandError::caused(Kind::Build, "failed to solve", error.kind),
+            excerpt,
+        }
     }
 
     /// The error with everything that explains it. `failed` is the step as the display saw it.
@@ -81,7 +84,8 @@ fn excerpt(source: &Source, location: &SourceLocation) -> String {
             break;
         }
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').take(LONGEST).collect();
+        let line: String =
+            line.chars().filter(|c| !c.is_control() || *c == '\t').take(LONGEST).collect();
         text.push_str(format!("{number:4} | {mark} {line}").trim_end());
         text.push('\n');
     }
@@ -94,8 +98,10 @@ mod tests {
 
     #[test]
     fn marks_the_lines_of_the_step() {
-        let source = Source::new("Dockerfile", "FROM a\n\nRUN b \\\n  c\nRUN d\nRUN e\nRUN f\nRUN g\n");
-        let location = SourceLocation { file: "Dockerfile".to_owned(), first_line: 3, last_line: 4 };
+        let source =
+            Source::new("Dockerfile", "FROM a\n\nRUN b \\\n  c\nRUN d\nRUN e\nRUN f\nRUN g\n");
+        let location =
+            SourceLocation { file: "Dockerfile".to_owned(), first_line: 3, last_line: 4 };
         let expected = "Dockerfile:3\n--------------------\n   1 |     FROM a\n   2 |\n   3 | >>> RUN b \\\n   4 | >>>   c\n   \
                         5 |     RUN d\n   6 |     RUN e\n   7 |     RUN f\n--------------------\n";
         assert_eq!(excerpt(&source, &location), expected);

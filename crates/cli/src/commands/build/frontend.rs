@@ -6,10 +6,10 @@ use std::path::Path;
 use futures_util::future::try_join_all;
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
-    Build, BuildOptions, Checks, Diagnostic, ImageLocation, ImageQuery, ImageSet, Level, Outcome, RenderOptions,
-    ResolvedImage, Source,
+    Build, BuildOptions, Checks, Diagnostic, ImageLocation, ImageQuery, ImageSet, Level, Outcome,
+    RenderOptions, ResolvedImage, Source,
 };
-use rbuild_solver::{PatternMatcher, Progress};
+use rbuild_solver::{PatternMatcher, Progress, SourceOp};
 use rbuild_worker::LocalSource;
 
 use super::input::Input;
@@ -33,8 +33,9 @@ pub(crate) async fn lower(
     progress: &Progress,
 ) -> Result<Lowered, CommandError> {
     let vertex = progress.start(&format!("[internal] load build definition from {}", input.name));
-    let source = Source::from_bytes(&input.name, &input.dockerfile)
-        .map_err(|error| CommandError::caused(Kind::Build, format!("cannot read `{}`", input.name), error))?;
+    let source = Source::from_bytes(&input.name, &input.dockerfile).map_err(|error| {
+        CommandError::caused(Kind::Build, format!("cannot read `{}`", input.name), error)
+    })?;
     let dockerfile = rbuild_frontend::parse(&source);
     progress.complete(vertex, false, None);
     if dockerfile.has_errors() {
@@ -46,7 +47,9 @@ pub(crate) async fn lower(
 
     let mut images = ImageSet::new();
     let build = loop {
-        match rbuild_frontend::lower(&dockerfile, options, &images).map_err(|errors| refused(&source, &errors))? {
+        match rbuild_frontend::lower(&dockerfile, options, &images)
+            .map_err(|errors| refused(&source, &errors))?
+        {
             Outcome::Ready(build) => break build,
             Outcome::NeedsImages(queries) => {
                 let resolved = queries.iter().map(|query| resolve(session, query, pull, progress));
@@ -72,17 +75,26 @@ async fn resolve(
 ) -> Result<ResolvedImage, CommandError> {
     let name = match &query.location {
         ImageLocation::Registry(reference) => ImageName::Reference(reference.clone()),
-        ImageLocation::OciLayout { layout, .. } => ImageName::Layout(layout.clone()),
+        ImageLocation::OciLayout { layout, .. } => ImageName::layout(layout).map_err(|error| {
+            CommandError::caused(Kind::Usage, format!("cannot use `oci-layout://{layout}`"), error)
+        })?,
     };
     let vertex = progress.start(&format!("[internal] load metadata for {name}"));
     match session.images.resolve(&name, &query.platform, pull).await {
         Ok(image) => {
             progress.complete(vertex, false, None);
-            Ok(ResolvedImage { source: image.source_op(), config: image.config.clone() })
+            Ok(ResolvedImage {
+                source: SourceOp::new(image.name.identifier()),
+                config: image.config,
+            })
         }
         Err(error) => {
             progress.complete(vertex, false, Some(error.to_string()));
-            Err(CommandError::caused(Kind::Environment, format!("failed to resolve `{name}`"), error))
+            Err(CommandError::caused(
+                Kind::Environment,
+                format!("failed to resolve `{name}`"),
+                error,
+            ))
         }
     }
 }
@@ -94,7 +106,8 @@ fn refused(source: &Source, diagnostics: &[Diagnostic]) -> CommandError {
     let drawn = rbuild_frontend::render(source, &errors, render_options());
     let first = errors.first().map_or_else(String::new, |error| error.message.to_string());
     let line = errors.first().map_or(1, |error| source.position(error.span.start).line);
-    CommandError::new(Kind::Build, format!("dockerfile parse error on line {line}: {first}")).preface(drawn)
+    CommandError::new(Kind::Build, format!("dockerfile parse error on line {line}: {first}"))
+        .preface(drawn)
 }
 
 fn render_options() -> RenderOptions {
@@ -112,7 +125,8 @@ pub(crate) fn warning_lines(source: &Source, warnings: &[Diagnostic]) -> Vec<Str
             None => format!(" - {} (line {line})", warning.message),
         }
     };
-    let warnings: Vec<&Diagnostic> = warnings.iter().filter(|warning| warning.level == Level::Warning).collect();
+    let warnings: Vec<&Diagnostic> =
+        warnings.iter().filter(|warning| warning.level == Level::Warning).collect();
     if warnings.is_empty() {
         return Vec::new();
     }
@@ -123,7 +137,8 @@ pub(crate) fn warning_lines(source: &Source, warnings: &[Diagnostic]) -> Vec<Str
 
 /// A folder of the user's, less what its ignore file hides.
 pub(crate) fn local_source(path: &Path, ignore: &[String]) -> Result<LocalSource, CommandError> {
-    let ignore = PatternMatcher::new(ignore)
-        .map_err(|error| CommandError::caused(Kind::Usage, "cannot use the ignore patterns", error))?;
+    let ignore = PatternMatcher::new(ignore).map_err(|error| {
+        CommandError::caused(Kind::Usage, "cannot use the ignore patterns", error)
+    })?;
     Ok(LocalSource { path: path.to_owned(), ignore })
 }

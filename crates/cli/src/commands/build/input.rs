@@ -50,21 +50,28 @@ impl Input {
                 "the context and the Dockerfile cannot both come from standard input",
             )),
             "-" => Self::from_stdin(args, scratch),
-            url if is_remote(url) => {
-                Err(CommandError::usage(format!("the context `{url}` is not a local folder"))
-                    .hint("contexts from git or HTTP are not supported yet: fetch it and give the folder"))
-            }
+            url if is_remote(url) => Err(CommandError::usage(format!(
+                "the context `{url}` is not a local folder"
+            ))
+            .hint("contexts from git or HTTP are not supported yet: fetch it and give the folder")),
             folder => Self::from_folder(args, Path::new(folder)),
         }
     }
 
     fn from_folder(args: &BuildArgs, folder: &Path) -> Result<Self, CommandError> {
         let fail = |error| {
-            CommandError::caused(Kind::Usage, format!("cannot use `{}` as the build context", folder.display()), error)
+            CommandError::caused(
+                Kind::Usage,
+                format!("cannot use `{}` as the build context", folder.display()),
+                error,
+            )
         };
         let folder = folder.canonicalize().map_err(fail)?;
         if !folder.is_dir() {
-            return Err(CommandError::usage(format!("the build context `{}` is not a folder", folder.display())));
+            return Err(CommandError::usage(format!(
+                "the build context `{}` is not a folder",
+                folder.display()
+            )));
         }
         if args.file.as_deref() == Some("-") {
             let dockerfile = read_limited(io::stdin().lock(), "standard input")?;
@@ -79,11 +86,18 @@ impl Input {
         }
         let path = dockerfile_path(args, &folder);
         let file = File::open(&path).map_err(|error| {
-            let error = CommandError::caused(Kind::Usage, format!("cannot open `{}`", path.display()), error);
+            let error = CommandError::caused(
+                Kind::Usage,
+                format!("cannot open `{}`", path.display()),
+                error,
+            );
             if args.file.is_none() { error.hint("give the Dockerfile with -f") } else { error }
         })?;
         if !file.metadata().is_ok_and(|metadata| !metadata.is_dir()) {
-            return Err(CommandError::usage(format!("`{}` is a folder, not a Dockerfile", path.display())));
+            return Err(CommandError::usage(format!(
+                "`{}` is a folder, not a Dockerfile",
+                path.display()
+            )));
         }
         let dockerfile = read_limited(file, &path.display().to_string())?;
         let name = match path.file_name() {
@@ -102,7 +116,9 @@ impl Input {
         stdin.by_ref().take(512).read_to_end(&mut head).map_err(fail)?;
         if !is_archive(&head) {
             if args.file.is_some() {
-                return Err(CommandError::usage("standard input is no archive, so -f finds no file in it"));
+                return Err(CommandError::usage(
+                    "standard input is no archive, so -f finds no file in it",
+                ));
             }
             let dockerfile = read_limited(head.as_slice().chain(stdin), "standard input")?;
             return Ok(Self {
@@ -113,18 +129,38 @@ impl Input {
                 _unpacked: None,
             });
         }
-        let unpacked = tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(|error| {
-            CommandError::caused(Kind::Environment, "cannot make a folder for the context", error)
-        })?;
+        let unpacked =
+            tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(|error| {
+                CommandError::caused(
+                    Kind::Environment,
+                    "cannot make a folder for the context",
+                    error,
+                )
+            })?;
         let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
-            CommandError::new(Kind::Usage, format!("cannot unpack the archive on standard input: {error}"))
+            CommandError::new(
+                Kind::Usage,
+                format!("cannot unpack the archive on standard input: {error}"),
+            )
         };
-        let archive = Decoder::new(head.as_slice().chain(stdin)).map_err(|error| bad(error.into()))?;
+        let archive =
+            Decoder::new(head.as_slice().chain(stdin)).map_err(|error| bad(error.into()))?;
         let root = File::open(unpacked.path()).map_err(|error| bad(error.into()))?;
-        apply(archive, root.as_fd(), &ApplyOptions { form: ApplyForm::Merged, ignore_chown_errors: true, limits: ArchiveLimits::default() })
-            .map_err(|error| bad(error.into()))?;
+        apply(
+            archive,
+            root.as_fd(),
+            &ApplyOptions {
+                form: ApplyForm::Merged,
+                ignore_chown_errors: true,
+                limits: ArchiveLimits::default(),
+            },
+        )
+        .map_err(|error| bad(error.into()))?;
         let input = Self::from_folder(
-            &BuildArgs { file: args.file.as_ref().map(|file| in_folder(unpacked.path(), file)), ..BuildArgs::default() },
+            &BuildArgs {
+                file: args.file.as_ref().map(|file| in_folder(unpacked.path(), file)),
+                ..BuildArgs::default()
+            },
             unpacked.path(),
         )?;
         Ok(Self { _unpacked: Some(unpacked), ..input })
@@ -147,7 +183,10 @@ fn dockerfile_path(args: &BuildArgs, folder: &Path) -> PathBuf {
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the folder.
-pub(crate) fn ignore_file(dockerfile: Option<&Path>, folder: &Path) -> Result<Option<IgnoreFile>, CommandError> {
+pub(crate) fn ignore_file(
+    dockerfile: Option<&Path>,
+    folder: &Path,
+) -> Result<Option<IgnoreFile>, CommandError> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -161,7 +200,11 @@ pub(crate) fn ignore_file(dockerfile: Option<&Path>, folder: &Path) -> Result<Op
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(CommandError::caused(Kind::Usage, format!("cannot read `{}`", path.display()), error));
+                return Err(CommandError::caused(
+                    Kind::Usage,
+                    format!("cannot read `{}`", path.display()),
+                    error,
+                ));
             }
         }
     }
@@ -170,32 +213,42 @@ pub(crate) fn ignore_file(dockerfile: Option<&Path>, folder: &Path) -> Result<Op
 
 /// Whether a context is somewhere else: git or HTTP, in any of the forms that docker knows.
 fn is_remote(context: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|start| context.starts_with(start))
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+        .iter()
+        .any(|start| context.starts_with(start))
         && !Path::new(context).exists()
 }
 
 /// Whether bytes begin a tar archive, possibly compressed.
 fn is_archive(head: &[u8]) -> bool {
     const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
-    MAGIC.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar") || is_old_tar(head)
+    MAGIC.iter().any(|magic| head.starts_with(magic))
+        || head.get(257..262) == Some(b"ustar")
+        || is_old_tar(head)
 }
 
 /// A tar header of before POSIX has no magic, but a checksum over itself with the checksum's own place blank.
 fn is_old_tar(head: &[u8]) -> bool {
     let Some(stored) = head.get(148..156).filter(|_| head.len() == 512) else { return false };
-    let digits: String = stored.iter().map(|byte| char::from(*byte)).filter(char::is_ascii_digit).collect();
-    let sum: u32 = head.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let digits: String =
+        stored.iter().map(|byte| char::from(*byte)).filter(char::is_ascii_digit).collect();
+    let sum: u32 = head
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .sum();
     u32::from_str_radix(&digits, 8) == Ok(sum)
 }
 
 fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandError> {
     let mut bytes = Vec::new();
-    reader
-        .take(DOCKERFILE_LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| CommandError::caused(Kind::Usage, format!("cannot read `{what}`"), error))?;
+    reader.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
+        CommandError::caused(Kind::Usage, format!("cannot read `{what}`"), error)
+    })?;
     if bytes.len() as u64 > DOCKERFILE_LIMIT {
-        return Err(CommandError::usage(format!("`{what}` is larger than any Dockerfile may be (64 MiB)")));
+        return Err(CommandError::usage(format!(
+            "`{what}` is larger than any Dockerfile may be (64 MiB)"
+        )));
     }
     Ok(bytes)
 }
@@ -216,7 +269,9 @@ mod tests {
     #[test]
     fn the_file_beside_the_dockerfile_replaces_the_ignore_file() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("a.Dockerfile", "FROM a"), ("dockerfile", "FROM b"), (".dockerignore", "x")] {
+        for (name, text) in
+            [("a.Dockerfile", "FROM a"), ("dockerfile", "FROM b"), (".dockerignore", "x")]
+        {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let lower = read(folder.path(), None).unwrap();
@@ -232,8 +287,16 @@ mod tests {
         assert!(error.contains("/Dockerfile`") && error.contains("-f"), "{error}");
         let error = read(&folder.path().join("nowhere"), None).unwrap_err().to_string();
         assert!(error.contains("nowhere` as the build context"), "{error}");
-        let args = BuildArgs { context: Some("https://example.com/x.git".to_owned()), ..BuildArgs::default() };
-        assert!(Input::read(&args, folder.path()).unwrap_err().to_string().contains("not supported yet"));
+        let args = BuildArgs {
+            context: Some("https://example.com/x.git".to_owned()),
+            ..BuildArgs::default()
+        };
+        assert!(
+            Input::read(&args, folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("not supported yet")
+        );
     }
 
     #[test]

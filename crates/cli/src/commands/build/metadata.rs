@@ -17,7 +17,9 @@ pub(crate) fn document(image: Option<&Image>, names: &[String]) -> Value {
         let config = image.manifest.config.digest.to_string();
         descriptor.annotations.insert("config.digest".to_owned(), config.clone());
         if let Some(created) = &image.created {
-            descriptor.annotations.insert("org.opencontainers.image.created".to_owned(), created.clone());
+            descriptor
+                .annotations
+                .insert("org.opencontainers.image.created".to_owned(), created.clone());
         }
         keys.insert("containerimage.config.digest".to_owned(), json!(config));
         keys.insert("containerimage.descriptor".to_owned(), json!(descriptor));
@@ -37,7 +39,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
     if path.exists() && !path.is_file() {
         return std::fs::write(path, bytes).map_err(fail);
     }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".rbuild-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))

@@ -32,7 +32,11 @@ use crate::wiring::Session;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `rbuild build`.
-pub(crate) fn build(store: Store, args: &BuildArgs, identity: &Identity) -> Result<(), CommandError> {
+pub(crate) fn build(
+    store: Store,
+    args: &BuildArgs,
+    identity: &Identity,
+) -> Result<(), CommandError> {
     if let Some(flag) = args.later.refused() {
         return Err(CommandError::usage(format!("{flag} is not supported yet")));
     }
@@ -51,12 +55,19 @@ pub(crate) fn build(store: Store, args: &BuildArgs, identity: &Identity) -> Resu
 }
 
 /// `rbuild debug dump-llb`.
-pub(crate) fn dump_llb(store: Store, args: &BuildArgs, identity: &Identity) -> Result<(), CommandError> {
+pub(crate) fn dump_llb(
+    store: Store,
+    args: &BuildArgs,
+    identity: &Identity,
+) -> Result<(), CommandError> {
     let session = Session::open(store, identity)?;
     in_runtime(async {
         let prepared = prepare(&session, args, &Progress::discard()).await?;
         let Some(target) = prepared.target else {
-            return Err(CommandError::new(Kind::Build, "the build has no files, so there is no graph to write"));
+            return Err(CommandError::new(
+                Kind::Build,
+                "the build has no files, so there is no graph to write",
+            ));
         };
         super::images::print(&rbuild_solver::llb::to_bytes(&prepared.graph, target))
     })
@@ -89,7 +100,8 @@ fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<()
 /// Waits for SIGINT, SIGTERM or SIGHUP.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let signals =
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
@@ -117,17 +129,25 @@ struct Prepared {
     _input: Option<Input>,
 }
 
-async fn prepare(session: &Session, args: &BuildArgs, progress: &Progress) -> Result<Prepared, CommandError> {
+async fn prepare(
+    session: &Session,
+    args: &BuildArgs,
+    progress: &Progress,
+) -> Result<Prepared, CommandError> {
     if let Some(llb) = &args.llb {
         return prepare_llb(args, llb);
     }
     let input = Input::read(args, &session.store.root().join("tmp"))?;
     let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
     let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
-    let Lowered { build, source, warnings } = frontend::lower(session, &input, &request.options, pull, progress).await?;
+    let Lowered { build, source, warnings } =
+        frontend::lower(session, &input, &request.options, pull, progress).await?;
     let mut folders = BTreeMap::new();
     if let Some(context) = &input.context {
-        folders.insert("context".to_owned(), frontend::local_source(context, &request.options.context_ignore)?);
+        folders.insert(
+            "context".to_owned(),
+            frontend::local_source(context, &request.options.context_ignore)?,
+        );
     }
     for (name, path) in &request.folders {
         let ignore = match request.options.contexts.get(name) {
@@ -151,22 +171,29 @@ async fn prepare(session: &Session, args: &BuildArgs, progress: &Progress) -> Re
 
 /// A graph that another frontend made; its image has no configuration but the platform.
 fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> {
-    let fail = |error| CommandError::caused(Kind::Usage, format!("cannot read `{}`", path.display()), error);
+    let fail = |error| {
+        CommandError::caused(Kind::Usage, format!("cannot read `{}`", path.display()), error)
+    };
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(fail)?;
     } else {
         bytes = fs::read(path).map_err(fail)?;
     }
-    let (graph, target) = rbuild_solver::llb::from_bytes(&bytes)
-        .map_err(|error| CommandError::caused(Kind::Usage, format!("cannot build `{}`", path.display()), error))?;
+    let (graph, target) = rbuild_solver::llb::from_bytes(&bytes).map_err(|error| {
+        CommandError::caused(Kind::Usage, format!("cannot build `{}`", path.display()), error)
+    })?;
     let mut folders = BTreeMap::new();
     if let Some(context) = &args.context {
         let context = Path::new(context).canonicalize().map_err(fail)?;
         folders.insert("context".to_owned(), frontend::local_source(&context, &[])?);
     }
     let platform = Platform::host();
-    let config = ImageConfig { architecture: platform.architecture, os: platform.os, ..ImageConfig::default() };
+    let config = ImageConfig {
+        architecture: platform.architecture,
+        os: platform.os,
+        ..ImageConfig::default()
+    };
     Ok(Prepared {
         graph,
         target: Some(target),
@@ -193,17 +220,31 @@ async fn build_and_export(
         Some(target) => {
             let worker = session.worker(prepared.folders.clone())?;
             let records = session.records();
-            let solved =
-                solve(&prepared.graph, &[target], &worker, &records, &progress, SolveOptions::default()).await;
+            let solved = solve(
+                &prepared.graph,
+                &[target],
+                &worker,
+                &records,
+                &progress,
+                SolveOptions::default(),
+            )
+            .await;
             // What was read of the context is worth remembering whatever became of the build, and not worth
             // failing for.
             if let Err(error) = worker.save_contexts() {
                 progress.warn(format!("cannot remember what was read of the context: {error}"));
             }
-            let outputs = solved.map_err(|error| failure::BuildError::step(error, prepared.source.as_ref()))?;
+            let outputs = solved
+                .map_err(|error| failure::BuildError::step(error, prepared.source.as_ref()))?;
             match outputs.into_iter().next() {
                 Some(Output::Snapshot(snapshot)) => snapshot,
-                _ => return Err(CommandError::new(Kind::Build, "the result is a local folder, not files").into()),
+                _ => {
+                    return Err(CommandError::new(
+                        Kind::Build,
+                        "the result is a local folder, not files",
+                    )
+                    .into());
+                }
             }
         }
     };

@@ -37,10 +37,15 @@ impl Request {
         }
         options.labels = args.label.iter().map(|label| pair(label)).collect();
         options.platform = args.platform.as_deref().map(platform).transpose()?;
-        options.no_cache =
-            if args.no_cache { NoCache::All } else { NoCache::Stages(args.no_cache_filter.clone()) };
-        options.context_ignore = input.ignore.as_ref().map(patterns).transpose()?.unwrap_or_default();
-        options.extra_hosts = args.add_host.iter().map(|host| extra_host(host)).collect::<Result<_, _>>()?;
+        options.no_cache = if args.no_cache {
+            NoCache::All
+        } else {
+            NoCache::Stages(args.no_cache_filter.clone())
+        };
+        options.context_ignore =
+            input.ignore.as_ref().map(patterns).transpose()?.unwrap_or_default();
+        options.extra_hosts =
+            args.add_host.iter().map(|host| extra_host(host)).collect::<Result<_, _>>()?;
         options.network = match args.network.as_str() {
             "host" => NetworkMode::Host,
             "none" => NetworkMode::None,
@@ -63,7 +68,10 @@ fn pair(text: &str) -> (String, String) {
 }
 
 /// `NAME=VALUE`, or `NAME` for the environment's value; a name that is not set is left out.
-fn build_args(args: &[String], environment: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+fn build_args(
+    args: &[String],
+    environment: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, String> {
     let value = |arg: &String| match arg.split_once('=') {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => environment(arg).map(|value| (arg.clone(), value)),
@@ -76,7 +84,9 @@ fn platform(text: &str) -> Result<Platform, CommandError> {
         return Err(CommandError::usage(format!("`--platform {text}` names several platforms"))
             .hint("building for several platforms at once is not supported yet: build one after the other"));
     }
-    text.parse().map_err(|error| CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error))
+    text.parse().map_err(|error| {
+        CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
+    })
 }
 
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
@@ -84,7 +94,9 @@ fn extra_host(text: &str) -> Result<HostIp, CommandError> {
     let (host, ip) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
     let address = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
     if ip == "host-gateway" {
-        return Err(CommandError::usage(format!("`--add-host {text}`: host-gateway is not supported yet")));
+        return Err(CommandError::usage(format!(
+            "`--add-host {text}`: host-gateway is not supported yet"
+        )));
     }
     if host.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
         return Err(CommandError::usage(format!("`--add-host {text}` is not of the form HOST:IP")));
@@ -115,13 +127,16 @@ fn named_context(text: &str) -> Result<(String, NamedContext, Option<PathBuf>), 
         return Ok((name, NamedContext::OciLayout(layout.display().to_string()), None));
     }
     if source.contains("://") || source.starts_with("git@") {
-        return Err(wrong("contexts from git or HTTP, or of another build's target, are not supported yet"));
+        return Err(wrong(
+            "contexts from git or HTTP, or of another build's target, are not supported yet",
+        ));
     }
     let folder = Path::new(source).canonicalize().map_err(|error| wrong(&error.to_string()))?;
     if !folder.is_dir() {
         return Err(wrong("it is not a folder"));
     }
-    let ignore = ignore_file(None, &folder)?.as_ref().map(patterns).transpose()?.unwrap_or_default();
+    let ignore =
+        ignore_file(None, &folder)?.as_ref().map(patterns).transpose()?.unwrap_or_default();
     Ok((name, NamedContext::Local { ignore }, Some(folder)))
 }
 
@@ -129,7 +144,11 @@ fn named_context(text: &str) -> Result<(String, NamedContext, Option<PathBuf>), 
 fn patterns(file: &IgnoreFile) -> Result<Vec<String>, CommandError> {
     let patterns = parse_dockerignore(&file.text);
     rbuild_solver::PatternMatcher::new(&patterns).map_err(|error| {
-        CommandError::caused(crate::error::Kind::Usage, format!("cannot use `{}`", file.path.display()), error)
+        CommandError::caused(
+            crate::error::Kind::Usage,
+            format!("cannot use `{}`", file.path.display()),
+            error,
+        )
     })?;
     Ok(patterns)
 }
@@ -141,10 +160,17 @@ mod tests {
 
     #[test]
     fn hosts_in_all_forms() {
-        for (text, host, ip) in
-            [("a:1.2.3.4", "a", "1.2.3.4"), ("a=1.2.3.4", "a", "1.2.3.4"), ("a:::1", "a", "::1"), ("a=[::1]", "a", "::1")]
-        {
-            assert_eq!(extra_host(text).unwrap(), HostIp { host: host.to_owned(), ip: ip.to_owned() }, "{text}");
+        for (text, host, ip) in [
+            ("a:1.2.3.4", "a", "1.2.3.4"),
+            ("a=1.2.3.4", "a", "1.2.3.4"),
+            ("a:::1", "a", "::1"),
+            ("a=[::1]", "a", "::1"),
+        ] {
+            assert_eq!(
+                extra_host(text).unwrap(),
+                HostIp { host: host.to_owned(), ip: ip.to_owned() },
+                "{text}"
+            );
         }
         for bad in ["a", ":1.2.3.4", "a:b", "a:host-gateway"] {
             assert!(extra_host(bad).is_err(), "{bad}");
@@ -156,7 +182,10 @@ mod tests {
         let environment = |name: &str| (name == "SET").then(|| "x".to_owned());
         let args = ["A=1".to_owned(), "SET".to_owned(), "UNSET".to_owned(), "B=".to_owned()];
         let args = build_args(&args, environment);
-        assert_eq!(args.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(), ["A=1", "B=", "SET=x"]);
+        assert_eq!(
+            args.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+            ["A=1", "B=", "SET=x"]
+        );
     }
 
     #[test]

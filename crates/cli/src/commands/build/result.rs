@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
-    ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image, ImageDestination, ImageForm,
-    LayerForm, export_files, export_image, make_image, needs,
+    ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
+    ImageDestination, ImageForm, LayerForm, export_files, export_image, make_image, needs,
 };
 use rbuild_oci::{ImageConfig, Manifest, Reference};
 use rbuild_solver::Progress;
@@ -74,17 +74,24 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
                     },
                 });
             }
-            OutputSpec::Tar(file) => outputs.push(PlannedOutput::Files(FilesDestination::Tar(file.clone()))),
-            OutputSpec::Local(path) => outputs.push(PlannedOutput::Files(FilesDestination::Folder {
-                path: path.clone(),
-                keep_owners: !in_user_namespace(),
-            })),
+            OutputSpec::Tar(file) => {
+                outputs.push(PlannedOutput::Files(FilesDestination::Tar(file.clone())))
+            }
+            OutputSpec::Local(path) => {
+                outputs.push(PlannedOutput::Files(FilesDestination::Folder {
+                    path: path.clone(),
+                    keep_owners: !in_user_namespace(),
+                }))
+            }
             OutputSpec::CacheOnly => {}
         }
     }
-    let only_files = !outputs.is_empty() && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
+    let only_files = !outputs.is_empty()
+        && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
     if args.iidfile.is_some() && only_files {
-        return Err(CommandError::usage("local and tar exporters are incompatible with image ID file"));
+        return Err(CommandError::usage(
+            "local and tar exporters are incompatible with image ID file",
+        ));
     }
     Ok(Plan { outputs, names })
 }
@@ -109,15 +116,20 @@ pub(crate) async fn export(
     let result = Arc::new(result);
     for output in plan.outputs {
         let vertex = progress.start(match &output {
-            PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => "exporting to image",
-            PlannedOutput::Image { destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. }, .. } => {
-                "exporting to oci image format"
+            PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => {
+                "exporting to image"
             }
+            PlannedOutput::Image {
+                destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. },
+                ..
+            } => "exporting to oci image format",
             PlannedOutput::Image { destination: ImageDestination::Archive { .. }, .. } => {
                 "exporting to docker image format"
             }
             PlannedOutput::Files(FilesDestination::Tar(_)) => "exporting to client tarball",
-            PlannedOutput::Files(FilesDestination::Folder { .. }) => "exporting to client directory",
+            PlannedOutput::Files(FilesDestination::Folder { .. }) => {
+                "exporting to client directory"
+            }
         });
         let pull = PullProgress { progress: progress.clone(), vertex };
         let exported = one(session, output, &result, &pull).await;
@@ -144,18 +156,24 @@ async fn one(
     match output {
         PlannedOutput::Image { options, types, destination } => {
             let layers = LayerForm { compression: options.compression, epoch: result.epoch };
-            let needs = needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
+            let needs =
+                needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
             if matches!(destination, ImageDestination::Archive { .. }) {
                 for blob in &needs.blobs {
                     session.images.ensure_blob(blob, pull).await.map_err(fetch_error)?;
                 }
             }
             if needs.files {
-                session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
+                session
+                    .images
+                    .ensure_unpacked(&result.snapshot, pull)
+                    .await
+                    .map_err(fetch_error)?;
             }
             let (session, result) = (Arc::clone(session), Arc::clone(result));
             blocking(move || {
-                let image = make_image(session.export_store(), &result, ImageForm { layers, types })?;
+                let image =
+                    make_image(session.export_store(), &result, ImageForm { layers, types })?;
                 export_image(session.export_store(), &image, &destination, result.epoch)?;
                 Ok(Some(image))
             })
@@ -164,7 +182,10 @@ async fn one(
         PlannedOutput::Files(destination) => {
             session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
             let (session, result) = (Arc::clone(session), Arc::clone(result));
-            blocking(move || export_files(session.export_store(), &result, &destination).map(|()| None)).await
+            blocking(move || {
+                export_files(session.export_store(), &result, &destination).map(|()| None)
+            })
+            .await
         }
     }
 }
@@ -211,7 +232,11 @@ impl Built {
 }
 
 /// `rbuild save`: an image of the local image store as an archive.
-pub(crate) async fn save(session: Arc<Session>, stored: StoredImage, args: &SaveArgs) -> Result<(), CommandError> {
+pub(crate) async fn save(
+    session: Arc<Session>,
+    stored: StoredImage,
+    args: &SaveArgs,
+) -> Result<(), CommandError> {
     let unreadable = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
         CommandError::new(Kind::Environment, format!("cannot read the image's {what}: {error}"))
     };
@@ -220,15 +245,17 @@ pub(crate) async fn save(session: Arc<Session>, stored: StoredImage, args: &Save
         .read(&stored.descriptor.digest, DOCUMENT_LIMIT)
         .map_err(|error| unreadable("manifest", error.into()))?;
     if stored.descriptor.media_type.is_index() {
-        return Err(CommandError::usage("saving an image of several platforms is not supported yet"));
+        return Err(CommandError::usage(
+            "saving an image of several platforms is not supported yet",
+        ));
     }
-    let manifest: Manifest =
-        serde_json::from_slice(&manifest_bytes).map_err(|error| unreadable("manifest", error.into()))?;
+    let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
+        .map_err(|error| unreadable("manifest", error.into()))?;
     let config_bytes = content
         .read(&manifest.config.digest, DOCUMENT_LIMIT)
         .map_err(|error| unreadable("configuration", error.into()))?;
-    let config: ImageConfig =
-        serde_json::from_slice(&config_bytes).map_err(|error| unreadable("configuration", error.into()))?;
+    let config: ImageConfig = serde_json::from_slice(&config_bytes)
+        .map_err(|error| unreadable("configuration", error.into()))?;
     for layer in &manifest.layers {
         session.images.ensure_blob(layer, &PullProgress::discard()).await.map_err(fetch_error)?;
     }
@@ -240,7 +267,8 @@ pub(crate) async fn save(session: Arc<Session>, stored: StoredImage, args: &Save
         created: config.created,
         surplus_history: 0,
     };
-    let names = stored.name.as_deref().and_then(|name| Reference::parse(name).ok()).into_iter().collect();
+    let names =
+        stored.name.as_deref().and_then(|name| Reference::parse(name).ok()).into_iter().collect();
     let file = if args.output == "-" {
         FileDestination::Stdout
     } else {
