@@ -127,7 +127,6 @@ fn c_string(text: &str) -> Result<CString, CommandError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -174,7 +174,7 @@ fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {
         RlimitResource::Stack => libc::RLIMIT_STACK,
     };
     let value = |value: Option<u64>| value.unwrap_or(libc::RLIM_INFINITY);
-    sys::set_rlimit(resource as u32, value(limit.soft), value(limit.hard))
+    sys::set_rlimit(resource as _, value(limit.soft), value(limit.hard))
         .context("set the limit", &format!("{:?}", limit.resource).to_lowercase())
 }
 

@@ -174,7 +174,7 @@ impl<'a> Rootfs<'a> {
     /// Shows the step its own control group, as the root of all, where the machine has cgroup v2. On machines with v1 hierarchies
     /// there is nothing.
     fn mount_cgroup(&self, attributes: MountAttrFlags) -> Result<(), Failure> {
-        let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type as i64 == CGROUP2_MAGIC);
+        let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == CGROUP2_MAGIC);
         if !is_v2 {
             return Ok(());
         }

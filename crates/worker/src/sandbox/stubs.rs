@@ -29,11 +29,11 @@ pub(super) struct Stub {
 type Time = (i64, i64);
 
 fn accessed(stat: &Stat) -> Time {
-    (stat.st_atime as i64, stat.st_atime_nsec as i64)
+    (stat.st_atime, stat.st_atime_nsec as i64)
 }
 
 fn modified(stat: &Stat) -> Time {
-    (stat.st_mtime as i64, stat.st_mtime_nsec as i64)
+    (stat.st_mtime, stat.st_mtime_nsec as i64)
 }
 
 impl Stub {
@@ -110,7 +110,6 @@ pub(super) fn remove_all(root: BorrowedFd<'_>, stubs: &[Stub]) -> Result<(), (St
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::super::mount_point::open_or_make;
     use super::*;

@@ -210,7 +210,6 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<User, UserError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;

@@ -162,7 +162,6 @@ fn receive_batch(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
     use rustix::fs::fstat;

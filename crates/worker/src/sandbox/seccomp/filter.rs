@@ -248,7 +248,6 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> BpfInstruction {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::super::super::caps;
     use super::*;
