@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbuild_oci::{Algorithm, Digest, Hasher, VerifyError};
+use rustix::fs::{AtFlags, CWD, utimensat};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
+use crate::gate::{Gate, TOUCHED};
 use crate::staging::{Staged, Staging};
 
 /// The blobs of a store. Clones are the same blobs.
@@ -27,6 +29,7 @@ use crate::staging::{Staged, Staging};
 pub struct Content {
     root: Arc<Path>,
     staging: Arc<Staging>,
+    gate: Arc<Gate>,
 }
 
 /// Why a blob cannot be read or written.
@@ -59,8 +62,8 @@ pub enum ContentError {
 }
 
 impl Content {
-    pub(crate) fn new(root: PathBuf, staging: Arc<Staging>) -> Self {
-        Self { root: root.into(), staging }
+    pub(crate) fn new(root: PathBuf, staging: Arc<Staging>, gate: Arc<Gate>) -> Self {
+        Self { root: root.into(), staging, gate }
     }
 
     /// Where a blob is, or would be.
@@ -149,12 +152,22 @@ impl Content {
     /// Writes a blob that is in memory; it is not written again when it is there already.
     pub fn put(&self, bytes: &[u8]) -> Result<(Digest, u64), ContentError> {
         let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-        if self.contains(&digest, size)? {
-            return Ok((digest, size));
+        {
+            let _passing = self.gate.pass()?;
+            if self.contains(&digest, size)? {
+                self.touch(&digest)?;
+                return Ok((digest, size));
+            }
         }
         let mut writer = self.begin()?;
         writer.write_all(bytes).on_path("write", writer.staged.path())?;
         writer.commit(Some((digest, size)))
+    }
+
+    /// Makes a blob as young, to collection, as one that was just written.
+    fn touch(&self, digest: &Digest) -> Result<(), DiskError> {
+        let path = self.path(digest);
+        utimensat(CWD, &path, &TOUCHED, AtFlags::empty()).on_path("touch", &path)
     }
 
     /// Deletes a blob. Whether there was one.
@@ -248,6 +261,7 @@ impl BlobWriter {
             }
         }
         let target = self.content.path(&actual);
+        let _passing = self.content.gate.pass()?;
         let mut renamed = rustix::fs::rename(self.staged.path(), &target);
         if renamed == Err(Errno::NOENT) {
             let dir = self.content.root.join(actual.algorithm().name());
@@ -278,7 +292,11 @@ mod tests {
 
     fn content(dir: &Path) -> Content {
         std::fs::create_dir_all(dir.join("tmp")).unwrap();
-        Content::new(dir.join("blobs"), Arc::new(Staging::new(dir.join("tmp"))))
+        Content::new(
+            dir.join("blobs"),
+            Arc::new(Staging::new(dir.join("tmp"))),
+            Arc::new(Gate::new(dir.join("gate"))),
+        )
     }
 
     fn pending(dir: &Path) -> usize {

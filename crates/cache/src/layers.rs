@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbuild_solver::LayerId;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, utimensat,
+};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
+use crate::gate::{Gate, TOUCHED};
 use crate::staging::{Staged, Staging};
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -27,6 +30,7 @@ pub struct Layers {
     dir: Arc<OwnedFd>,
     path: Arc<Path>,
     staging: Arc<Staging>,
+    gate: Arc<Gate>,
 }
 
 /// Why a layer cannot be opened or made.
@@ -41,10 +45,14 @@ pub enum LayersError {
 }
 
 impl Layers {
-    pub(crate) fn new(path: PathBuf, staging: Arc<Staging>) -> Result<Self, DiskError> {
+    pub(crate) fn new(
+        path: PathBuf,
+        staging: Arc<Staging>,
+        gate: Arc<Gate>,
+    ) -> Result<Self, DiskError> {
         let dir =
             openat(CWD, &path, DIRECTORY | OFlags::PATH, Mode::empty()).on_path("open", &path)?;
-        Ok(Self { dir: Arc::new(dir), path: path.into(), staging })
+        Ok(Self { dir: Arc::new(dir), path: path.into(), staging, gate })
     }
 
     /// Where a layer is, or would be.
@@ -185,15 +193,18 @@ impl PendingLayer {
     pub fn commit(self, id: &LayerId) -> Result<(), LayersError> {
         let Self { layers, staged, .. } = self;
         let to = id.to_string();
+        let failed = |action, error| DiskError::new(action, &layers.path(id), error);
+        let _passing = layers.gate.pass()?;
         // A file system that lacks `RENAME_NOREPLACE` cannot hold an overlay's upper directory either.
         let flags = RenameFlags::NOREPLACE;
-        match renameat_with(staged.parent(), staged.name(), &*layers.dir, to, flags) {
+        match renameat_with(staged.parent(), staged.name(), &*layers.dir, &to, flags) {
             Ok(()) => {
                 staged.moved();
                 Ok(())
             }
-            Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(DiskError::new("rename a layer to", &layers.path(id), error).into()),
+            Err(Errno::EXIST) => utimensat(&*layers.dir, &to, &TOUCHED, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| failed("touch", error).into()),
+            Err(error) => Err(failed("rename a layer to", error).into()),
         }
     }
 }
@@ -207,7 +218,9 @@ mod tests {
     fn layers(dir: &Path) -> Layers {
         std::fs::create_dir(dir.join("tmp")).unwrap();
         std::fs::create_dir(dir.join("layers")).unwrap();
-        Layers::new(dir.join("layers"), Arc::new(Staging::new(dir.join("tmp")))).unwrap()
+        let staging = Arc::new(Staging::new(dir.join("tmp")));
+        let gate = Arc::new(Gate::new(dir.join("gate")));
+        Layers::new(dir.join("layers"), staging, gate).unwrap()
     }
 
     fn pending(dir: &Path) -> usize {

@@ -5,7 +5,7 @@
 //!            since 1700000000.123456789
 //!            layer <hex of the layer id>
 //!            blob <algorithm>:<hex>
-//! leases/gate              flock'ed shared while a pin is written, exclusively while victims are taken
+//! leases/gate              see [`crate::gate`]
 //! ```
 //!
 //! The rule for a build is *pin, then look*: it pins what it wants to use, then checks that it exists. Pinning
@@ -13,8 +13,8 @@
 //! the thing, or it was faster and the build sees that the thing is missing, a cache miss. There is no moment
 //! at which something that was seen after pinning can vanish.
 //!
-//! What a build makes needs no pin: nothing is collected that came into the store (by its inode's change time)
-//! after the oldest living lease was taken.
+//! What a build puts into the store needs no pin, whether it was there already or not: nothing is collected that
+//! came, or was touched (by its inode's change time), after the oldest living lease was taken.
 //!
 //! A lease whose lock can be taken belongs to a dead process, however it died, and is deleted.
 
@@ -31,45 +31,43 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
-use crate::lock::open_lock_file;
+use crate::gate::{ClosedGate, Gate};
 
-const GATE: &str = "gate";
+/// The gate is beside the leases.
+pub(crate) const GATE: &str = "gate";
 
-/// A build's claim on what it uses. Clones are the same claim; it ends with the last of them.
+/// A build's claim on what it uses and makes. Clones are the same claim; it ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct Lease(Arc<Inner>);
 
 /// A lease cannot be taken or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot keep what the build uses from being collected")]
-pub struct LeaseError(#[source] DiskError);
+pub struct LeaseError(#[source] pub(crate) DiskError);
 
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    gate_path: PathBuf,
+    gate: Arc<Gate>,
     pins: Mutex<Pins>,
 }
 
 #[derive(Debug)]
 struct Pins {
     file: File,
-    gate: File,
     layers: HashSet<LayerId>,
     blobs: HashSet<Digest>,
 }
 
 impl Lease {
     /// Takes a lease in the store's `leases` directory.
-    pub(crate) fn take(dir: &Path) -> Result<Self, LeaseError> {
-        let gate_path = dir.join(GATE);
-        let gate = open_lock_file(&gate_path).map_err(LeaseError)?;
+    pub(crate) fn take(dir: &Path, gate: &Arc<Gate>) -> Result<Self, LeaseError> {
         // The collector never sees a lease that is not locked yet, or does not say since when.
-        let passing = Passing::enter(&gate, &gate_path).map_err(LeaseError)?;
+        let passing = gate.pass().map_err(LeaseError)?;
         let (path, file) = Self::make(dir).map_err(LeaseError)?;
         drop(passing);
-        let pins = Pins { file, gate, layers: HashSet::new(), blobs: HashSet::new() };
-        Ok(Self(Arc::new(Inner { path, gate_path, pins: Mutex::new(pins) })))
+        let pins = Pins { file, layers: HashSet::new(), blobs: HashSet::new() };
+        Ok(Self(Arc::new(Inner { path, gate: Arc::clone(gate), pins: Mutex::new(pins) })))
     }
 
     fn make(dir: &Path) -> Result<(PathBuf, File), DiskError> {
@@ -121,7 +119,7 @@ impl Lease {
 
 impl Inner {
     fn append(&self, pins: &mut Pins, lines: &str) -> Result<(), LeaseError> {
-        let _passing = Passing::enter(&pins.gate, &self.gate_path).map_err(LeaseError)?;
+        let _passing = self.gate.pass().map_err(LeaseError)?;
         // A full disk may cut the last line; the next one must not grow on it.
         (&pins.file)
             .write_all(lines.as_bytes())
@@ -138,39 +136,6 @@ impl Drop for Inner {
     }
 }
 
-/// A shared lock on the gate.
-struct Passing<'a>(&'a File);
-
-impl<'a> Passing<'a> {
-    fn enter(gate: &'a File, path: &Path) -> Result<Self, DiskError> {
-        lock_blocking(gate, FlockOperation::LockShared).on_path("lock", path)?;
-        Ok(Self(gate))
-    }
-}
-
-impl Drop for Passing<'_> {
-    fn drop(&mut self) {
-        // Fails only for what is no open file.
-        let _ = flock(self.0, FlockOperation::Unlock);
-    }
-}
-
-fn lock_blocking(file: &File, operation: FlockOperation) -> rustix::io::Result<()> {
-    loop {
-        match flock(file, operation) {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
-/// The closed gate: while it lives, no pin is written.
-#[derive(Debug)]
-pub(crate) struct ClosedGate {
-    dir: PathBuf,
-    _gate: File,
-}
-
 /// What all living leases say.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned {
@@ -180,26 +145,16 @@ pub(crate) struct Pinned {
     pub(crate) since: Option<(i64, i64)>,
 }
 
-impl ClosedGate {
-    /// Waits for pins that are being written, and keeps others from being written.
-    pub(crate) fn close(dir: &Path) -> Result<Self, LeaseError> {
-        let path = dir.join(GATE);
-        let gate = open_lock_file(&path).map_err(LeaseError)?;
-        lock_blocking(&gate, FlockOperation::LockExclusive)
-            .on_path("lock", &path)
-            .map_err(LeaseError)?;
-        Ok(Self { dir: dir.to_owned(), _gate: gate })
+impl Pinned {
+    /// Reads the living leases in a directory and deletes the dead ones. Nothing is pinned meanwhile.
+    pub(crate) fn read(dir: &Path, _closed: &ClosedGate) -> Result<Self, LeaseError> {
+        Self::read_all(dir).map_err(LeaseError)
     }
 
-    /// Reads the living leases and deletes the dead ones.
-    pub(crate) fn pinned(&self) -> Result<Pinned, LeaseError> {
-        self.read().map_err(LeaseError)
-    }
-
-    fn read(&self) -> Result<Pinned, DiskError> {
-        let mut pinned = Pinned::default();
-        for entry in std::fs::read_dir(&self.dir).on_path("list", &self.dir)? {
-            let entry = entry.on_path("list", &self.dir)?;
+    fn read_all(dir: &Path) -> Result<Self, DiskError> {
+        let mut pinned = Self::default();
+        for entry in std::fs::read_dir(dir).on_path("list", dir)? {
+            let entry = entry.on_path("list", dir)?;
             let path = entry.path();
             if entry.file_name() == GATE {
                 continue;
@@ -225,9 +180,7 @@ impl ClosedGate {
         }
         Ok(pinned)
     }
-}
 
-impl Pinned {
     /// Adds what one lease says. A line that was cut short is no pin: who wrote it was told that it failed.
     fn add(&mut self, text: &str) {
         for line in text.lines() {
@@ -257,24 +210,29 @@ impl Pinned {
 mod tests {
     use super::*;
 
+    fn gate(dir: &Path) -> Arc<Gate> {
+        Arc::new(Gate::new(dir.join(GATE)))
+    }
+
     #[test]
     fn pins_are_seen_while_the_lease_lives() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (LayerId::derived("a", &[]), LayerId::derived("b", &[]));
         let blob = Digest::of(b"blob");
-        let lease = Lease::take(dir.path()).unwrap();
+        let gate = gate(dir.path());
+        let lease = Lease::take(dir.path(), &gate).unwrap();
         lease.pin_layers(&[a]).unwrap();
         lease.pin_layers(&[a, b]).unwrap();
         lease.pin_blobs(&[blob]).unwrap();
-        let gate = ClosedGate::close(dir.path()).unwrap();
-        let pinned = gate.pinned().unwrap();
+        let closed = gate.close().unwrap();
+        let pinned = Pinned::read(dir.path(), &closed).unwrap();
         assert_eq!(pinned.layers, HashSet::from([a, b]));
         assert_eq!(pinned.blobs, HashSet::from([blob]));
         let now = std::fs::metadata(&lease.0.path).unwrap();
         assert!(pinned.protects((now.ctime(), now.ctime_nsec())));
         assert!(!pinned.protects((now.ctime() - 10, 0)));
         drop(lease);
-        let pinned = gate.pinned().unwrap();
+        let pinned = Pinned::read(dir.path(), &closed).unwrap();
         assert!(pinned.layers.is_empty() && pinned.since.is_none());
         assert!(!pinned.protects((i64::MAX, 0)));
     }
@@ -285,8 +243,8 @@ mod tests {
         let id = LayerId::derived("a", &[]);
         let dead = dir.path().join("1-dead");
         std::fs::write(&dead, format!("since 1.0\nlayer {id}\n")).unwrap();
-        let gate = ClosedGate::close(dir.path()).unwrap();
-        assert!(gate.pinned().unwrap().layers.is_empty());
+        let closed = gate(dir.path()).close().unwrap();
+        assert!(Pinned::read(dir.path(), &closed).unwrap().layers.is_empty());
         assert!(!dead.exists());
     }
 
@@ -301,17 +259,18 @@ mod tests {
     #[test]
     fn a_closed_gate_holds_up_pins() {
         let dir = tempfile::tempdir().unwrap();
-        let lease = Lease::take(dir.path()).unwrap();
-        let gate = ClosedGate::close(dir.path()).unwrap();
+        let gate = gate(dir.path());
+        let lease = Lease::take(dir.path(), &gate).unwrap();
+        let closed = gate.close().unwrap();
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 lease.pin_layers(&[LayerId::derived("a", &[])]).unwrap();
                 send.send(()).unwrap();
             });
-            assert!(gate.pinned().unwrap().layers.is_empty());
+            assert!(Pinned::read(dir.path(), &closed).unwrap().layers.is_empty());
             assert!(receive.try_recv().is_err());
-            drop(gate);
+            drop(closed);
             receive.recv().unwrap();
         });
     }

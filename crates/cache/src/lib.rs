@@ -8,6 +8,7 @@
 
 mod content;
 mod disk_error;
+mod gate;
 mod gc;
 mod image_source;
 mod index;

@@ -21,13 +21,17 @@ use std::sync::Arc;
 use rustix::fs::Access;
 
 use crate::disk_error::{DiskError, OnPath};
+use crate::gate::{ClosedGate, Gate};
+use crate::lease::{GATE, Pinned};
 use crate::staging::Staging;
 use crate::{Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks};
 
 /// The layout that this version of rbuild writes. Older ones are brought up to it when opened.
 const VERSION: u32 = 1;
 
-const DIRECTORIES: [&str; 6] = ["blobs/sha256", "layers", "locks", "leases", "contexts", "tmp"];
+const LEASES: &str = "leases";
+
+const DIRECTORIES: [&str; 6] = ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp"];
 
 /// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
 #[derive(Debug)]
@@ -43,6 +47,7 @@ pub struct Store {
     /// What went wrong without keeping the store from working.
     pub warnings: Vec<IndexWarning>,
     root: PathBuf,
+    gate: Arc<Gate>,
 }
 
 /// Why a store cannot be opened.
@@ -133,12 +138,14 @@ impl Store {
 
         let staging = Arc::new(Staging::new(root.join("tmp")));
         staging.sweep().map_err(failed)?;
-        let content = Content::new(root.join("blobs"), Arc::clone(&staging));
-        let layers = Layers::new(root.join("layers"), staging).map_err(failed)?;
+        let gate = Arc::new(Gate::new(root.join(LEASES).join(GATE)));
+        let content = Content::new(root.join("blobs"), Arc::clone(&staging), Arc::clone(&gate));
+        let layers =
+            Layers::new(root.join("layers"), staging, Arc::clone(&gate)).map_err(failed)?;
         let locks = Locks::new(root.join("locks"));
         let (index, warnings) = Index::open(root)
             .map_err(|source| StoreError::Index { path: root.to_owned(), source })?;
-        Ok(Self { content, layers, index, locks, warnings, root: root.to_owned() })
+        Ok(Self { content, layers, index, locks, warnings, root: root.to_owned(), gate })
     }
 
     /// The store's directory.
@@ -153,11 +160,14 @@ impl Store {
 
     /// Takes a lease: what a build uses is pinned in it and not collected while it lives.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
-        Lease::take(&self.leases())
+        Lease::take(&self.root.join(LEASES), &self.gate)
     }
 
-    pub(crate) fn leases(&self) -> PathBuf {
-        self.root.join("leases")
+    /// Keeps builds from putting things into the store and from pinning them, and says what they have pinned.
+    pub(crate) fn close_gate(&self) -> Result<(ClosedGate, Pinned), LeaseError> {
+        let closed = self.gate.close().map_err(LeaseError)?;
+        let pinned = Pinned::read(&self.root.join(LEASES), &closed)?;
+        Ok((closed, pinned))
     }
 }
 

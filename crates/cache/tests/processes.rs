@@ -44,6 +44,7 @@ fn child() {
         "hold" => hold(root),
         "churn" => churn(root),
         "fill" => fill(root),
+        "build" => build(root),
         other => panic!("{other}"),
     }
 }
@@ -216,6 +217,46 @@ fn a_kill_at_any_moment_leaves_whole_things_only() {
             assert!(records.lookup(&key(name)).unwrap().is_some(), "{name}");
         }
     }
+}
+
+/// Builds the same few steps again and again, each build with a lease of its own, and sees that what it found or
+/// made is there to the end.
+fn build(root: &Path) {
+    for _ in 0..40 {
+        let store = Store::open(root).unwrap();
+        let records = LocalRecords::new(&store, store.lease().unwrap());
+        let names: Vec<String> = (0..8).map(|step| format!("step {step}")).collect();
+        for name in &names {
+            if records.lookup(&key(name)).unwrap().is_some() {
+                say("found");
+            } else {
+                let layer = store.layers.begin().unwrap();
+                std::fs::write(layer.path().join("file"), name).unwrap();
+                layer.commit(&layer_id(name)).unwrap();
+                store.content.put(name.as_bytes()).unwrap();
+                records.store(new_record(&parts(name), &[snapshot(&[name])])).unwrap();
+            }
+        }
+        for name in &names {
+            let file = store.layers.path(&layer_id(name)).join("file");
+            assert_eq!(&std::fs::read_to_string(file).unwrap(), name);
+        }
+    }
+}
+
+#[test]
+fn collection_takes_nothing_from_running_builds() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let store = Store::open(&root).unwrap();
+    let mut children: Vec<_> = (0..3).map(|_| spawn("build", &root)).collect();
+    let everything = PruneOptions { all: true, ..PruneOptions::default() };
+    while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+        prune(&store, &everything).unwrap();
+    }
+    children.into_iter().for_each(|child| drop(wait(child)));
+    prune(&store, &everything).unwrap();
+    assert_eq!(store.layers.list().unwrap(), []);
 }
 
 /// Fills the disk and says how each part of the store fails.

@@ -9,7 +9,7 @@ use super::references::References;
 use super::survey::{CollectError, Survey, measure_layers};
 use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
-use crate::lease::{ClosedGate, Pinned};
+use crate::lease::Pinned;
 use crate::remove_tree::remove_path;
 use crate::{Store, StoredRecord};
 
@@ -48,8 +48,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     let mut pruned = Pruned::default();
     let mut detached = Vec::new();
     {
-        let gate = ClosedGate::close(&store.leases())?;
-        let pinned = gate.pinned()?;
+        let (_closed, pinned) = store.close_gate()?;
         if options.dangling_images {
             pruned.images = store.index.remove_dangling_images()?;
         }

@@ -8,7 +8,6 @@ use rbuild_solver::LayerId;
 
 use super::references::References;
 use super::survey::{CollectError, Found, Survey, directory_size, measure_layers};
-use crate::lease::ClosedGate;
 use crate::{DiskError, Store};
 
 /// What the store takes on the disk, in bytes of whole blocks.
@@ -80,7 +79,7 @@ impl Usage {
     pub fn measure(store: &Store) -> Result<Self, CollectError> {
         measure_layers(store)?;
         // Nothing is taken, so the gate need not stay closed: the picture may be a moment old.
-        let pinned = ClosedGate::close(&store.leases())?.pinned()?;
+        let (_, pinned) = store.close_gate()?;
         let survey = Survey::take(store)?;
         let lasting = References::without_records(&survey, &pinned);
         let mut held = References::without_records(&survey, &pinned);
