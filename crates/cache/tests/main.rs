@@ -3,6 +3,7 @@
 
 mod collect;
 mod fixture;
+mod images;
 mod index;
 mod layers;
 mod processes;

@@ -3,7 +3,7 @@
 mod archive;
 mod hostile;
 mod listing;
-mod namespace;
+pub(crate) mod namespace;
 mod overlay;
 mod round_trip;
 mod tools;

@@ -10,7 +10,7 @@ const INSIDE: &str = "RBUILD_TEST_IN_USER_NAMESPACE";
 /// Calls `test` with the namespace in which overlayfs keeps its attributes: as root here, and, in a second
 /// process of this binary, as an ordinary user would. `name` is the test's full name.
 #[expect(clippy::print_stderr, reason = "says what is skipped")]
-pub(super) fn privileged(name: &str, test: fn(OverlayXattrs)) {
+pub(crate) fn privileged(name: &str, test: fn(OverlayXattrs)) {
     if std::env::var_os(INSIDE).is_some() {
         return test(OverlayXattrs::User);
     }
