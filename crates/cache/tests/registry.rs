@@ -119,7 +119,10 @@ async fn logs_in_with_a_password() {
 #[tokio::test]
 async fn speaks_https_with_a_private_authority() {
     let Some(registry) = Registry::start_with_tls() else {
-        eprintln!("SKIPPED speaks_https_with_a_private_authority: there is no `openssl`");
+        #[expect(clippy::print_stderr, reason = "the report that a test did not run")]
+        {
+            eprintln!("SKIPPED speaks_https_with_a_private_authority: there is no `openssl`");
+        }
         return;
     };
     registry.push("x", "1", &image().publish());

@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 /// A manifest or an index.
 #[derive(Clone, Debug)]
 pub(super) enum ImageDocument {
-    Manifest(Manifest),
-    Index(Index),
+    Manifest(Box<Manifest>),
+    Index(Box<Index>),
 }
 
 /// Why a document is neither a manifest nor an index.
@@ -66,9 +66,15 @@ impl ImageDocument {
             return Err(DocumentError::Type(other.to_string()));
         }
         if is_index {
-            serde_json::from_slice(bytes).map(Self::Index).map_err(DocumentError::Json)
+            serde_json::from_slice(bytes)
+                .map(Box::new)
+                .map(Self::Index)
+                .map_err(DocumentError::Json)
         } else {
-            serde_json::from_slice(bytes).map(Self::Manifest).map_err(DocumentError::Json)
+            serde_json::from_slice(bytes)
+                .map(Box::new)
+                .map(Self::Manifest)
+                .map_err(DocumentError::Json)
         }
     }
 }

@@ -138,7 +138,7 @@ impl Search<'_> {
                 ImageDocument::Manifest(manifest) => {
                     found.descriptor.media_type =
                         manifest.media_type.clone().unwrap_or(MediaType::OciManifest);
-                    return self.manifest(manifest, found.descriptor, top_descriptor, name).await;
+                    return self.manifest(*manifest, found.descriptor, top_descriptor, name).await;
                 }
                 ImageDocument::Index(index) => {
                     let entry =
