@@ -4,15 +4,29 @@
 //! and knows nothing of the terminal or the environment.
 //!
 //! Start at [`parse`], [`Dockerfile`] (what a file says), [`Mapped`] (text that knows where it came from) and
-//! [`Diagnostic`] (what is wrong with it).
+//! [`Diagnostic`] (what is wrong with it); then at [`lower`], which makes a [`Build`] of a file.
 
-mod check;
 mod diagnostic;
-mod dockerfile;
-mod render;
 mod source;
 mod suggest;
 
+mod dockerfile;
+
+mod check;
+mod render;
+
+mod args;
+mod build;
+mod dockerignore;
+mod draft;
+mod environment;
+mod history;
+mod images;
+mod lower;
+mod shell;
+mod stage;
+
+pub use build::{Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, StageSummary};
 pub use check::{CheckOptionError, Checks, Rule, check};
 pub use diagnostic::{Diagnostic, Edit, Label, Level};
 pub use dockerfile::ast::{
@@ -22,5 +36,8 @@ pub use dockerfile::ast::{
 pub use dockerfile::mapped::Mapped;
 pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
 pub use dockerfile::parser::{parse, parse_trigger};
+pub use dockerignore::parse_dockerignore;
+pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
+pub use lower::lower;
 pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};

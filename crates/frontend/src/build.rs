@@ -1,0 +1,146 @@
+//! What a build is asked for and what the frontend makes of it.
+
+use std::collections::BTreeMap;
+
+use rbuild_oci::{ImageConfig, Platform, Reference};
+use rbuild_solver::{Edge, Graph, HostIp, NetworkMode};
+
+use crate::diagnostic::Diagnostic;
+use crate::images::ImageQuery;
+
+/// What is to be built of a Dockerfile, and how.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The Dockerfile's name, as vertices and messages show it.
+    pub file_name: String,
+    /// The stage that is wanted; the last one if missing.
+    pub target: Option<String>,
+    /// `--build-arg`. `SOURCE_DATE_EPOCH`, the proxy arguments and those that begin with `BUILDKIT_` mean something to
+    /// the build itself.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`: put into the config last, without a trace in the history.
+    pub labels: BTreeMap<String, String>,
+    /// The platform that was asked for; the build platform if missing.
+    pub platform: Option<Platform>,
+    /// The platform that steps run on.
+    pub build_platform: Platform,
+    /// Whether step names say their platform, as they do when there are several.
+    pub multi_platform: bool,
+    /// Which steps have to run although their result is known.
+    pub no_cache: NoCache,
+    /// `--build-context`, by name (`name` or `name::platform`).
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The patterns of the main context's `.dockerignore`: see [`parse_dockerignore`](crate::parse_dockerignore).
+    pub context_ignore: Vec<String>,
+    /// `--add-host`
+    pub extra_hosts: Vec<HostIp>,
+    /// `--network`: the network of steps that ask for none.
+    pub network: NetworkMode,
+    /// The host name that steps see; empty for the default one.
+    pub hostname: String,
+}
+
+impl BuildOptions {
+    /// Nothing asked for but a build on and for `build_platform`.
+    pub fn new(build_platform: Platform) -> Self {
+        Self {
+            file_name: "Dockerfile".to_owned(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platform: None,
+            build_platform,
+            multi_platform: false,
+            no_cache: NoCache::Stages(Vec::new()),
+            contexts: BTreeMap::new(),
+            context_ignore: Vec::new(),
+            extra_hosts: Vec::new(),
+            network: NetworkMode::Default,
+            hostname: String::new(),
+        }
+    }
+
+    /// The platform that is built for.
+    pub fn target_platform(&self) -> &Platform {
+        self.platform.as_ref().unwrap_or(&self.build_platform)
+    }
+}
+
+/// Which steps have to run although their result is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCache {
+    /// `--no-cache`: all.
+    All,
+    /// `--no-cache-filter`: those of these stages, in any letter case.
+    Stages(Vec<String>),
+}
+
+/// What a named context stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// `docker-image://`
+    Image(Reference),
+    /// `docker-image://scratch`: nothing.
+    Scratch,
+    /// `oci-layout://`, with what follows it.
+    OciLayout(String),
+    /// A folder, which is the local source of the context's name.
+    Local {
+        /// The patterns of its own `.dockerignore`.
+        ignore: Vec<String>,
+    },
+}
+
+/// What [`lower`](crate::lower) comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These images have to be known first; then ask again. Each is named once.
+    NeedsImages(Vec<ImageQuery>),
+    /// All is known.
+    Ready(Box<Build>),
+}
+
+/// A build that can be run.
+#[derive(Debug)]
+pub struct Build {
+    /// What is to be done; only what the target needs.
+    pub graph: Graph,
+    /// The state that becomes the image; `None` is an image without files.
+    pub target: Option<Edge>,
+    /// The image's config. `rootfs.diff_ids` is empty, as layers are not known yet; history entries without a time get
+    /// that of their layer.
+    pub config: ImageConfig,
+    /// How many entries of the config's history are the base image's.
+    pub base_history: usize,
+    /// The platform of the target stage.
+    pub platform: Platform,
+    /// The name of the target stage, if it has one.
+    pub target_name: Option<String>,
+    /// The stages that are needed, in the file's order.
+    pub stages: Vec<StageSummary>,
+    /// The local folders that are read.
+    pub locals: Vec<LocalUse>,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub source_date_epoch: Option<i64>,
+    /// The warnings that need evaluation, unfiltered: those of the text alone come from [`check`](crate::check()), and
+    /// [`Checks::filter`](crate::Checks::filter) drops what is not wanted.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A stage that is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageSummary {
+    /// Its name, or `stage-N`.
+    pub name: String,
+    /// How many steps its step names count.
+    pub steps: usize,
+}
+
+/// A local folder that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalUse {
+    /// `context` for the main one, else the named context's name.
+    pub name: String,
+    /// The paths that are looked at, possibly with wildcards; `None` for all.
+    pub follow_paths: Option<Vec<String>>,
+}

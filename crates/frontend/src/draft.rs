@@ -1,0 +1,122 @@
+//! The graph while it is made: what a local folder is asked for is known only at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rbuild_oci::Platform;
+use rbuild_solver::{Edge, Graph, GraphBuilder, Op, SourceOp, VertexMeta};
+
+use crate::build::LocalUse;
+
+/// A vertex of the draft; only first outputs are ever used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node(usize);
+
+#[derive(Debug)]
+struct Planned {
+    op: Op,
+    inputs: Vec<Node>,
+    platform: Option<Platform>,
+    meta: VertexMeta,
+}
+
+/// A local folder, which is one vertex however many steps read it.
+#[derive(Debug)]
+struct Local {
+    node: Node,
+    /// Clean, without the slash in front; the empty one is everything.
+    paths: BTreeSet<String>,
+}
+
+/// What will be the graph.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// Inputs come before their users.
+    planned: Vec<Planned>,
+    locals: BTreeMap<String, Local>,
+}
+
+impl Draft {
+    pub(crate) fn add(
+        &mut self,
+        op: Op,
+        inputs: Vec<Node>,
+        platform: Option<Platform>,
+        meta: VertexMeta,
+    ) -> Node {
+        self.planned.push(Planned { op, inputs, platform, meta });
+        Node(self.planned.len() - 1)
+    }
+
+    /// The local folder `name`, of which everything but what `ignore` matches can be seen.
+    pub(crate) fn local(&mut self, name: &str, ignore: &[String]) -> Node {
+        if let Some(local) = self.locals.get(name) {
+            return local.node;
+        }
+        let mut source = SourceOp::new(format!("local://{name}"));
+        let is_main = name == "context";
+        let hint = if is_main { name.to_owned() } else { format!("context:{name}-") };
+        source.attrs.insert("local.sharedkeyhint".to_owned(), hint);
+        if !ignore.is_empty() {
+            source.attrs.insert("local.excludepatterns".to_owned(), json(ignore));
+        }
+        let shown = match is_main {
+            true => "[internal] load build context".to_owned(),
+            false => format!("[context {name}] load from client"),
+        };
+        let meta = VertexMeta { name: shown, ..VertexMeta::default() };
+        let node = self.add(Op::Source(source), Vec::new(), None, meta);
+        self.locals.insert(name.to_owned(), Local { node, paths: BTreeSet::new() });
+        node
+    }
+
+    /// Says that a step looks at `path` (clean and absolute) of a local folder.
+    pub(crate) fn follow(&mut self, name: &str, path: &str) {
+        if let Some(local) = self.locals.get_mut(name) {
+            local.paths.insert(path.trim_start_matches('/').to_owned());
+        }
+    }
+
+    /// The graph of what `target` needs. If the target is a local folder itself, all of it is needed.
+    pub(crate) fn finish(mut self, target: Option<Node>) -> (Graph, Option<Edge>, Vec<LocalUse>) {
+        let mut is_needed = vec![false; self.planned.len()];
+        if let Some(Node(target)) = target {
+            is_needed[target] = true;
+            for index in (0..=target).rev() {
+                if is_needed[index] {
+                    self.planned[index].inputs.iter().for_each(|input| is_needed[input.0] = true);
+                }
+            }
+        }
+        let mut locals = Vec::new();
+        for (name, Local { node, paths }) in std::mem::take(&mut self.locals) {
+            if !is_needed[node.0] {
+                continue;
+            }
+            let everything = paths.is_empty()
+                || paths.contains("")
+                || target.is_some_and(|target| target == node);
+            let follow_paths = (!everything).then(|| Vec::from_iter(paths));
+            if let (Op::Source(source), Some(paths)) = (&mut self.planned[node.0].op, &follow_paths)
+            {
+                source.attrs.insert("local.followpaths".to_owned(), json(paths));
+            }
+            locals.push(LocalUse { name, follow_paths });
+        }
+        let mut builder = GraphBuilder::new();
+        let mut made = vec![None; is_needed.len()];
+        for (index, planned) in self.planned.into_iter().enumerate() {
+            if !is_needed[index] {
+                continue;
+            }
+            let inputs = planned.inputs.iter().filter_map(|input| made[input.0]).collect();
+            let vertex = builder.add(planned.op, inputs, planned.platform, planned.meta);
+            made[index] = Some(Edge { vertex, output: 0 });
+        }
+        let target = target.and_then(|target| made[target.0]);
+        (builder.finish(), target, locals)
+    }
+}
+
+fn json(list: &[String]) -> String {
+    serde_json::to_string(list).expect("a list of texts is always JSON")
+}

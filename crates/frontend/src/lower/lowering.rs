@@ -1,0 +1,474 @@
+//! The entry, and what all instructions share.
+
+use rbuild_oci::{ImageConfig, Platform};
+use rbuild_solver::{PatternMatcher, ProxyEnv, SourceLocation, VertexMeta};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::state::State;
+use super::step_name::StepNames;
+use crate::args;
+use crate::build::{Build, BuildOptions, NamedContext, NoCache, Outcome, StageSummary};
+use crate::check::{Rule, warning};
+use crate::diagnostic::Diagnostic;
+use crate::dockerfile::ast::{Dockerfile, Instruction};
+use crate::dockerfile::mapped::Mapped;
+use crate::draft::{Draft, Node};
+use crate::history;
+use crate::images::ImageSet;
+use crate::shell::{Expansion, Shell};
+use crate::source::Span;
+use crate::stage::{Origin, Plan, Stage, Step};
+use crate::suggest::nearest;
+
+/// How much text expansion, histories and the environments of steps may come to in one build: a short file can ask
+/// for any amount.
+const MAX_TEXT: usize = 256 << 20;
+
+/// What an instruction's lowering gives.
+pub(super) type Fallible<T> = Result<T, Box<Diagnostic>>;
+
+/// Makes a graph and an image config of a file.
+///
+/// Pure, so in rounds: while it knows too little of the images that the target needs it asks for them; ONBUILD triggers
+/// in those may ask for more. Stages that the target does not need are never looked into.
+///
+/// # Errors
+/// All that is wrong with the file and with the stages that the target needs, warnings among it, in the order of the
+/// text; no images are asked for then. A file that could not be parsed gives the parser's diagnostics.
+pub fn lower(
+    dockerfile: &Dockerfile,
+    options: &BuildOptions,
+    images: &ImageSet,
+) -> Result<Outcome, Vec<Diagnostic>> {
+    if dockerfile.has_errors() {
+        return Err(dockerfile.diagnostics.clone());
+    }
+    let mut diagnostics = Vec::new();
+    let mut plan = Plan::new(dockerfile, options, &mut diagnostics);
+    let needed = plan.needed(images, &mut diagnostics);
+    let mut lowering = Lowering::new(options, images, &plan, diagnostics);
+    let states = lowering.stages(&plan, &needed);
+    let Lowering { mut diagnostics, draft, epoch, .. } = lowering;
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(diagnostics);
+    }
+    let missing = plan.missing_images(&needed, images);
+    if !missing.is_empty() {
+        return Ok(Outcome::NeedsImages(missing));
+    }
+    let (Some(target), Some(state)) = (plan.target, states) else {
+        let message = "dockerfile contains no stages to build";
+        return Err(vec![Diagnostic::error("no-stage", Span::at(0), message)]);
+    };
+    let (graph, edge, locals) = draft.finish(state.root);
+    let summary = |index: &usize| {
+        let stage = &plan.stages[*index];
+        StageSummary { name: stage.label().into_owned(), steps: step_count(stage) }
+    };
+    Ok(Outcome::Ready(Box::new(Build {
+        graph,
+        target: edge,
+        base_history: state.base_history,
+        platform: state.platform.clone(),
+        config: finish_config(state, options),
+        target_name: plan.stages[target].name.map(str::to_owned),
+        stages: needed.iter().map(summary).collect(),
+        locals,
+        source_date_epoch: epoch.map(|(seconds, _)| seconds),
+        warnings: diagnostics,
+    })))
+}
+
+fn finish_config(state: State, options: &BuildOptions) -> ImageConfig {
+    let mut config = state.into_config();
+    let labels = options.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
+    config.config.labels.extend(labels);
+    if let Some(platform) = &options.platform {
+        let is_other = platform.os != config.os || platform.architecture != config.architecture;
+        platform.os.clone_into(&mut config.os);
+        platform.architecture.clone_into(&mut config.architecture);
+        if is_other || !platform.variant.is_empty() {
+            platform.variant.clone_into(&mut config.variant);
+        }
+        if is_other || !platform.os_version.is_empty() {
+            platform.os_version.clone_into(&mut config.os_version);
+        }
+        if !platform.os_features.is_empty() {
+            platform.os_features.clone_into(&mut config.os_features);
+        }
+    }
+    let Platform { architecture, os, variant, .. } = config.platform().normalize();
+    ImageConfig { architecture, os, variant, ..config }
+}
+
+/// How many steps the names of a stage's steps count.
+fn step_count(stage: &Stage<'_>) -> usize {
+    if stage.is_replaced {
+        return 0;
+    }
+    let has_base = matches!(stage.base, Some(Origin::Image(_) | Origin::Local(_)));
+    let own = stage.steps[stage.trigger_count..].iter().filter(|step| {
+        matches!(
+            step.statement.instruction,
+            Instruction::Add(_)
+                | Instruction::Copy(_)
+                | Instruction::Run(_)
+                | Instruction::Workdir(_)
+        )
+    });
+    // All triggers count, whatever they do.
+    usize::from(has_base) + stage.trigger_count + own.count()
+}
+
+/// A build being lowered.
+#[derive(Debug)]
+pub(super) struct Lowering<'a> {
+    pub(super) options: &'a BuildOptions,
+    pub(super) images: &'a ImageSet,
+    pub(super) shell: Shell,
+    pub(super) draft: Draft,
+    /// The files of each stage that is done.
+    pub(super) roots: Vec<Option<StageRoot>>,
+    /// Of the main context, unless it has exceptions: what those mean for a directory only a walk can tell.
+    pub(super) ignored: Option<PatternMatcher>,
+    pub(super) proxy: Option<ProxyEnv>,
+    /// In seconds, and as histories write it.
+    pub(super) epoch: Option<(i64, String)>,
+    diagnostics: Vec<Diagnostic>,
+    /// Whether the current instruction named a variable that is not set.
+    saw_unset: bool,
+    text: usize,
+}
+
+/// The files of a stage that is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StageRoot {
+    pub(super) node: Option<Node>,
+}
+
+/// An instruction and the stage that it is in.
+#[derive(Debug)]
+pub(super) struct Place<'s, 'p> {
+    pub(super) step: &'s Step<'p>,
+    pub(super) label: &'s str,
+    pub(super) plan: &'s Plan<'p>,
+    pub(super) ignore_cache: bool,
+}
+
+impl Place<'_, '_> {
+    /// An error at a part of the instruction.
+    pub(super) fn error(
+        &self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(code, self.step.place(span), message.into()))
+    }
+
+    /// An error at a part of the instruction that is understood but cannot be built yet.
+    pub(super) fn unsupported(
+        &self,
+        span: Span,
+        what: &str,
+        help: &'static str,
+    ) -> Box<Diagnostic> {
+        Box::new(
+            self.error("unsupported", span, format!("{what} is not supported yet")).with_help(help),
+        )
+    }
+}
+
+/// What changes while a stage is lowered.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) state: State,
+    pub(super) names: StepNames,
+    /// Whether this stage had a CMD.
+    pub(super) has_cmd: bool,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        options: &'a BuildOptions,
+        images: &'a ImageSet,
+        plan: &Plan<'a>,
+        diagnostics: Vec<Diagnostic>,
+    ) -> Self {
+        let mut lowering = Self {
+            options,
+            images,
+            shell: plan.shell,
+            draft: Draft::default(),
+            roots: vec![None; plan.stages.len()],
+            ignored: None,
+            proxy: args::proxy(&options.build_args),
+            epoch: None,
+            diagnostics,
+            saw_unset: false,
+            text: 0,
+        };
+        lowering.read_ignored();
+        lowering.read_epoch(plan);
+        lowering
+    }
+
+    fn read_ignored(&mut self) {
+        let locals = self.options.contexts.values().filter_map(|context| match context {
+            NamedContext::Local { ignore } => Some(ignore),
+            _ => None,
+        });
+        for patterns in locals.chain([&self.options.context_ignore]) {
+            match PatternMatcher::new(patterns) {
+                Ok(matcher) => {
+                    let has_exceptions = patterns.iter().any(|pattern| pattern.starts_with('!'));
+                    let is_main = std::ptr::eq(patterns, &raw const self.options.context_ignore);
+                    if is_main && !has_exceptions && !matcher.is_empty() {
+                        self.ignored = Some(matcher);
+                    }
+                }
+                Err(error) => {
+                    let message = format!("failed parsing .dockerignore: {error}");
+                    self.diagnostics.push(Diagnostic::error("dockerignore", Span::at(0), message));
+                }
+            }
+        }
+    }
+
+    fn read_epoch(&mut self, plan: &Plan<'_>) {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given = self.options.build_args.get(NAME).map(String::as_str);
+        let value = given.or_else(|| plan.globals.get(NAME)).unwrap_or_default();
+        // A local context has no time of its own.
+        if matches!(value, "" | "context") {
+            return;
+        }
+        let seconds = value.parse().ok();
+        let epoch = seconds.and_then(|seconds: i64| {
+            let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+            Some((seconds, time.format(&Rfc3339).ok()?))
+        });
+        if epoch.is_none() {
+            let message = format!("invalid SOURCE_DATE_EPOCH: {value}");
+            let error = Diagnostic::error("source-date-epoch", Span::at(0), message)
+                .with_help("it is a number of seconds since 1970");
+            self.diagnostics.push(error);
+        }
+        self.epoch = epoch;
+    }
+
+    /// Lowers the stages that the target needs; gives the state of the target, which is the last of them.
+    ///
+    /// A stage's state is given up as soon as no other stands on it: only its files are kept.
+    fn stages(&mut self, plan: &Plan<'a>, needed: &[usize]) -> Option<State> {
+        let mut users = vec![0_usize; plan.stages.len()];
+        for index in needed {
+            if let Some(Origin::Stage(base)) = plan.stages[*index].base {
+                users[base] += 1;
+            }
+        }
+        let mut states: Vec<Option<State>> = (0..users.len()).map(|_| None).collect();
+        for index in needed {
+            let base = match &plan.stages[*index].base {
+                Some(Origin::Stage(base)) => {
+                    users[*base] -= 1;
+                    if users[*base] == 0 { states[*base].take() } else { states[*base].clone() }
+                }
+                _ => None,
+            };
+            let state = self.stage(plan, *index, base);
+            self.roots[*index] = Some(StageRoot { node: state.root });
+            if users[*index] > 0 || Some(*index) == plan.target {
+                states[*index] = Some(state);
+            }
+        }
+        plan.target.and_then(|target| states[target].take())
+    }
+
+    fn stage(&mut self, plan: &Plan<'a>, index: usize, base: Option<State>) -> State {
+        let stage = &plan.stages[index];
+        let mut names = StepNames {
+            label: plan.step_label(index),
+            total: step_count(stage),
+            done: 0,
+            with_platform: self.options.multi_platform || self.flag("BUILDKIT_MULTI_PLATFORM"),
+        };
+        let mut state = self.base(stage, base, &mut names);
+        if stage.is_replaced {
+            return state;
+        }
+        state.begin_stage();
+        let label = stage.label();
+        let ignore_cache = match &self.options.no_cache {
+            NoCache::All => true,
+            NoCache::Stages(filter) => stage
+                .name
+                .is_some_and(|name| filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))),
+        };
+        let mut scope = Scope { state, names, has_cmd: false };
+        for step in &stage.steps {
+            self.step(&Place { step, label: &label, plan, ignore_cache }, &mut scope);
+        }
+        scope.state
+    }
+
+    fn step(&mut self, place: &Place<'_, 'a>, scope: &mut Scope) {
+        let before = self.diagnostics.len();
+        self.saw_unset = false;
+        if let Err(error) = self.instruction(place, scope) {
+            self.diagnostics.push(*error);
+            if matches!(place.step.statement.instruction, Instruction::Env(_) | Instruction::Arg(_))
+            {
+                scope.state.is_assumed = true;
+            }
+        }
+        if self.is_guessing(&scope.state) {
+            self.diagnostics.truncate(before);
+        }
+    }
+
+    /// Whether the current instruction depends on variables that may yet be set.
+    pub(super) fn is_guessing(&self, state: &State) -> bool {
+        state.is_assumed && self.saw_unset
+    }
+
+    fn instruction(&mut self, place: &Place<'_, 'a>, scope: &mut Scope) -> Fallible<()> {
+        match &place.step.statement.instruction {
+            Instruction::Run(run) => self.run(place, scope, run),
+            Instruction::Copy(copy) => self.copy(place, scope, copy),
+            Instruction::Add(add) => self.add(place, scope, add),
+            Instruction::Workdir(path) => self.workdir(place, scope, path),
+            Instruction::Env(pairs) => self.env(place, scope, pairs),
+            Instruction::Arg(arguments) => self.arg(place, scope, arguments),
+            Instruction::Label(pairs) => self.label(place, scope, pairs),
+            Instruction::Expose(ports) => self.expose(place, scope, ports),
+            Instruction::User(user) => self.user(place, scope, user),
+            Instruction::Volume(paths) => self.volume(place, scope, paths),
+            Instruction::Stopsignal(signal) => self.stopsignal(place, scope, signal),
+            Instruction::Cmd(command) => self.cmd(place, scope, command),
+            Instruction::Entrypoint(command) => self.entrypoint(place, scope, command),
+            Instruction::Healthcheck(check) => self.healthcheck(place, scope, check),
+            Instruction::Shell(words) => self.set_shell(place, scope, words),
+            Instruction::Maintainer(name) => self.maintainer(place, scope, name),
+            Instruction::Onbuild(onbuild) => {
+                scope.state.config.config.on_build.push(onbuild.expression.clone());
+                Ok(())
+            }
+            // The first begins stages, the second is an error of the parser's.
+            Instruction::From(_) | Instruction::Unknown(_) => Ok(()),
+        }
+    }
+
+    /// Expands an argument of an instruction.
+    pub(super) fn expand(
+        &mut self,
+        place: &Place<'_, 'a>,
+        state: &State,
+        text: &Mapped,
+    ) -> Fallible<String> {
+        Ok(self.expand_with(self.shell, place, state, text)?.value)
+    }
+
+    /// Expands several.
+    pub(super) fn expand_all(
+        &mut self,
+        place: &Place<'_, 'a>,
+        state: &State,
+        texts: &[Mapped],
+    ) -> Fallible<Vec<String>> {
+        texts.iter().map(|text| self.expand(place, state, text)).collect()
+    }
+
+    pub(super) fn expand_with<'t>(
+        &mut self,
+        shell: Shell,
+        place: &Place<'_, 'a>,
+        state: &State,
+        text: &'t Mapped,
+    ) -> Fallible<Expansion<'t>> {
+        let expansion = shell.expand(text.text(), &state.environment).map_err(|error| {
+            // What a variable holds is not known while guessing.
+            self.saw_unset |= error.is_about_values();
+            let span = place.step.span_of(text, error.range.clone());
+            Box::new(Diagnostic::error("expansion", span, error.to_string()))
+        })?;
+        self.spend(expansion.value.len(), place)?;
+        for variable in expansion.unset() {
+            self.saw_unset = true;
+            let is_known = state.argument_names.contains(variable.name)
+                || args::NOT_IN_STEPS.contains(&variable.name);
+            if is_known {
+                continue;
+            }
+            let mut message = format!("Usage of undefined variable '${}'", variable.name);
+            if let Some(near) = nearest(variable.name, state.environment.names()) {
+                message.push_str(&format!(" (did you mean ${near}?)"));
+            }
+            let span = place.step.span_of(text, variable.range.clone());
+            self.diagnostics.push(warning(Rule::UndefinedVar, span, message));
+        }
+        Ok(expansion)
+    }
+
+    pub(super) fn warn(&mut self, rule: Rule, span: Span, message: String) {
+        self.diagnostics.push(warning(rule, span, message));
+    }
+
+    /// Counts text that the build holds.
+    pub(super) fn spend(&mut self, length: usize, place: &Place<'_, 'a>) -> Fallible<()> {
+        self.text += length;
+        match self.text > MAX_TEXT {
+            true => Err(place.error(
+                "too-large",
+                place.step.statement.original.span(),
+                "the Dockerfile expands to too much text",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Adds an entry to a history.
+    pub(super) fn commit(
+        &mut self,
+        place: &Place<'_, 'a>,
+        state: &mut State,
+        created_by: String,
+        has_layer: bool,
+    ) -> Fallible<()> {
+        self.spend(created_by.len(), place)?;
+        let created = self.epoch.as_ref().map(|(_, text)| text.as_str());
+        state.config.history.push(history::entry(created_by, has_layer, created));
+        Ok(())
+    }
+
+    /// The epoch in nanoseconds.
+    pub(super) fn timestamp(&self) -> Option<i64> {
+        self.epoch.as_ref().and_then(|(seconds, _)| seconds.checked_mul(1_000_000_000))
+    }
+
+    /// What a vertex of an instruction is called and where it comes from.
+    pub(super) fn meta(&self, place: &Place<'_, 'a>, name: String) -> VertexMeta {
+        VertexMeta { name, ignore_cache: place.ignore_cache, location: Some(self.location(place)) }
+    }
+
+    fn location(&self, place: &Place<'_, 'a>) -> SourceLocation {
+        let statement = match place.step.trigger_of {
+            // A trigger's own lines are in another text.
+            Some(span) => place.plan.stages.iter().map(|stage| stage.statement).find(|statement| {
+                statement.span.start <= span.start && span.end <= statement.span.end
+            }),
+            None => Some(&*place.step.statement),
+        };
+        let (first_line, last_line) =
+            statement.map_or((1, 1), |statement| (statement.line, statement.end_line));
+        SourceLocation { file: self.options.file_name.clone(), first_line, last_line }
+    }
+
+    /// Whether a build argument is a true boolean.
+    fn flag(&self, name: &str) -> bool {
+        let value = self.options.build_args.get(name).map(String::as_str);
+        matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+}

@@ -1,0 +1,187 @@
+//! RUN.
+
+use std::collections::HashMap;
+
+use rbuild_solver::{ExecMeta, ExecOp, Mount, MountKind, NetworkMode, Op, SecurityMode};
+
+use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::metadata::with_shell;
+use super::state::State;
+use super::step_name::shown;
+use crate::dockerfile::ast::{Command, Heredoc, Network, Run, Security};
+
+/// Where a script that names its own interpreter is found.
+const PIPES: &str = "/dev/pipes/";
+
+/// What a RUN comes to.
+struct Line {
+    args: Vec<String>,
+    /// What the step's name says after the instruction.
+    summary: String,
+    /// A script to be found in [`PIPES`]: its name and text.
+    script: Option<(String, String)>,
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn run(
+        &mut self,
+        place: &Place<'_, 'a>,
+        scope: &mut Scope,
+        run: &Run,
+    ) -> Fallible<()> {
+        refuse(place, run)?;
+        let state = &scope.state;
+        let line = line(run, &place.step.statement.heredocs, state);
+        let environment = state.environment.to_entries();
+        let words = line.args.iter().map(String::len).sum::<usize>();
+        self.spend(state.environment.size() + words, place)?;
+        let created_by = created_by(&line.args, state);
+
+        let mut mounts = vec![Mount { input: state.root.map(|_| 0), ..Mount::root() }];
+        let mut inputs = Vec::from_iter(state.root);
+        if let Some((name, text)) = line.script {
+            let node = self.inline_file(&name, 0o755, text);
+            mounts.push(Mount {
+                input: Some(inputs.len() as u32),
+                selector: String::new(),
+                dest: PIPES.trim_end_matches('/').to_owned(),
+                output: None,
+                readonly: true,
+                kind: MountKind::Bind,
+            });
+            inputs.push(node);
+        }
+        let options = self.options;
+        let hostname = match options.hostname.as_str() {
+            "" => options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
+            hostname => hostname.to_owned(),
+        };
+        let exec = ExecOp {
+            meta: ExecMeta {
+                args: line.args,
+                env: environment,
+                cwd: state.directory().to_owned(),
+                user: state.config.config.user.clone(),
+                proxy_env: self.proxy.clone(),
+                extra_hosts: options.extra_hosts.clone(),
+                hostname,
+                remove_mount_stubs_recursive: true,
+                ..ExecMeta::default()
+            },
+            mounts,
+            network: match run.network.map(|network| network.value) {
+                None | Some(Network::Default) => options.network,
+                Some(Network::None) => NetworkMode::None,
+                Some(Network::Host) => NetworkMode::Host,
+            },
+            security: SecurityMode::Sandbox,
+            secret_env: Vec::new(),
+        };
+        let command = format!("{}{}", place.step.statement.original.text(), line.summary);
+        let command = shown(&command, self.shell.for_display(), &state.environment);
+        let name = scope.names.next(
+            &command,
+            place.step.trigger_of.is_some(),
+            &state.platform,
+            &state.environment,
+        );
+        let meta = self.meta(place, name);
+        let platform = Some(state.platform.clone());
+        let node = self.draft.add(Op::Exec(Box::new(exec)), inputs, platform, meta);
+        scope.state.root = Some(node);
+        self.commit(place, &mut scope.state, created_by, true)
+    }
+}
+
+/// Refuses what cannot be built yet.
+fn refuse(place: &Place<'_, '_>, run: &Run) -> Fallible<()> {
+    if let Some(mount) = run.mounts.first() {
+        let help = "COPY what the step needs, or write it in the step itself";
+        return Err(place.unsupported(mount.written().span(), "RUN --mount", help));
+    }
+    if let Some(security) = &run.security
+        && security.value == Security::Insecure
+    {
+        let help = "steps always run in the sandbox";
+        return Err(place.unsupported(security.span, "RUN --security=insecure", help));
+    }
+    if let Some(device) = run.devices.first() {
+        let help = "steps see the usual devices only";
+        return Err(place.unsupported(device.span(), "RUN --device", help));
+    }
+    Ok(())
+}
+
+fn line(run: &Run, heredocs: &[Heredoc], state: &State) -> Line {
+    let text = match &run.command {
+        Command::Exec(words) => {
+            let args = words.iter().map(|word| word.text().to_owned()).collect();
+            return Line { args, summary: String::new(), script: None };
+        }
+        Command::Shell(text) => text.text(),
+    };
+    let plain =
+        |text: &str| Line { args: with_shell(state, text), summary: String::new(), script: None };
+    match heredocs {
+        [] => plain(text),
+        // A lone heredoc is the command itself, so that any shell will do.
+        [only, ..] if only.word.text() == text => {
+            let content = only.content().text().to_owned();
+            let summary = format!(" ({})", summary(only.body.text()));
+            match content.starts_with("#!") && state.config.os != "windows" {
+                true => Line {
+                    args: with_shell(state, &format!("{PIPES}{}", only.name)),
+                    summary,
+                    script: Some((only.name.clone(), content)),
+                },
+                false => Line { summary, ..plain(&content) },
+            }
+        }
+        // Else the shell has to make sense of them.
+        _ => {
+            let mut full = text.to_owned();
+            for heredoc in heredocs {
+                full.push('\n');
+                full.push_str(heredoc.body.text());
+                full.push_str(&heredoc.name);
+            }
+            plain(&full)
+        }
+    }
+}
+
+/// The first line of a text.
+fn summary(text: &str) -> String {
+    let text = text.trim();
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{}...", first.trim_end_matches('\r')),
+        None => text.to_owned(),
+    }
+}
+
+/// `RUN |2 A=1 B=2 /bin/sh -c make # buildkit`: every argument once, where it was declared first.
+fn created_by(args: &[String], state: &State) -> String {
+    let mut text = String::from("RUN");
+    let mut values: Vec<(&str, &str)> = Vec::new();
+    let mut index: HashMap<&str, usize> = HashMap::new();
+    for (name, value) in &state.arguments {
+        let current = state.environment.get(name).or(value.as_deref()).unwrap_or_default();
+        let at = *index.entry(name).or_insert(values.len());
+        if at == values.len() {
+            values.push((name, current));
+        }
+        values[at].1 = current;
+    }
+    if !values.is_empty() {
+        text.push_str(&format!(" |{}", values.len()));
+    }
+    for (name, value) in values {
+        text.push_str(&format!(" {name}={value}"));
+    }
+    for word in args {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text.push_str(" # buildkit");
+    text
+}

@@ -1,0 +1,6 @@
+//! What a shell would make of a word.
+
+mod expand;
+mod pattern;
+
+pub(crate) use expand::{Expansion, Shell};
