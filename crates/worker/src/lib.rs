@@ -1,16 +1,31 @@
-//! Runs the operations of a build. At present: the sandbox that steps run in, and the user namespace of a build without root.
+//! Runs the operations of a build: file operations, steps in a sandbox, merges and differences of states.
 //!
-//! Read first: [`Sandbox`], [`SandboxSpec`], and [`enter_user_namespace`].
+//! Read first: [`Worker`], which is the solver's executor; then [`Sandbox`] and [`SandboxSpec`] for what a step runs
+//! in, and [`enter_user_namespace`] for a build without root.
 //!
 //! What it does not do: decide what runs (that is the solver), and know about Dockerfiles or images.
 
+mod context;
+mod diff;
+mod exec;
+mod file;
+mod merge;
+mod operation_error;
 mod sandbox;
+mod snapshots;
 mod sys;
 mod userns;
+mod worker;
 
+pub use context::{ContextError, Contexts};
+pub use exec::ExecError;
+pub use file::{FileError, ModeError};
+pub use operation_error::OperationError;
 pub use sandbox::{
     CommandError, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode,
     OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess, SandboxSpec,
     SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
 };
+pub use snapshots::SnapshotError;
 pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
+pub use worker::{Worker, WorkerParts};

@@ -32,7 +32,7 @@ enum Origin {
     /// Layers: nobody changes them.
     Snapshot,
     /// A folder of the user's, who may be editing in it.
-    Context { ignore: PatternMatcher, cache: Option<StatCache> },
+    Context { ignore: PatternMatcher, cache: Option<Arc<StatCache>> },
 }
 
 impl Tree {
@@ -46,7 +46,7 @@ impl Tree {
     pub fn of_context(
         root: OwnedFd,
         ignore: PatternMatcher,
-        cache: Option<StatCache>,
+        cache: Option<Arc<StatCache>>,
     ) -> Result<Self, TreeError> {
         Self::new(root, Origin::Context { ignore, cache })
     }
@@ -68,10 +68,10 @@ impl Tree {
     }
 
     /// What remembers digests beyond this tree's life.
-    pub fn stat_cache(&self) -> Option<&StatCache> {
+    pub(super) fn stat_cache(&self) -> Option<&StatCache> {
         match &self.origin {
             Origin::Snapshot => None,
-            Origin::Context { cache, .. } => cache.as_ref(),
+            Origin::Context { cache, .. } => cache.as_deref(),
         }
     }
 

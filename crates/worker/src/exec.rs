@@ -1,0 +1,445 @@
+//! Steps: an exec operation in a sandbox on its mounts.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rbuild_cache::{ActiveLayer, View};
+use rbuild_oci::Digest;
+use rbuild_solver::{
+    ExecMeta, ExecOp, LayerId, LogStream, Mount, MountKind, NetworkMode, Progress, SecurityMode,
+    Snapshot, Ulimit,
+};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::OpenTreeFlags;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::sandbox::{self, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec};
+use crate::snapshots::{SnapshotError, Snapshots};
+
+/// What programs are looked for in when nothing says so; BuildKit's.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The most output that is handed on at once: a pipe's size.
+const CHUNK: usize = 64 << 10;
+
+/// A step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It ran and failed. The words are BuildKit's.
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    Exit {
+        /// The program and its arguments.
+        command: String,
+        /// Its exit code; 128 and the number for a signal.
+        code: i32,
+    },
+    /// It could not be run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Its files could not be had.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What a mount shows is not there.
+    #[error("cannot mount {selector:?} of the source of the mount at `{dest}`")]
+    Selector {
+        /// Path in the source.
+        selector: String,
+        /// Where it was to be mounted.
+        dest: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its output could not be read.
+    #[error("cannot read the output of the step")]
+    Output {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something that this version cannot do.
+    #[error("{0} not supported yet")]
+    Unsupported(&'static str),
+    /// A limit of no known resource.
+    #[error("unknown resource limit `{0}`")]
+    Ulimit(String),
+    /// No mount is the root.
+    #[error("the step has no mount at `/`")]
+    NoRoot,
+    /// A mount names an input that there is not.
+    #[error("the mount at `{dest}` names input {input}, which there is not")]
+    NoSuchInput {
+        /// Where it was to be mounted.
+        dest: String,
+        /// What it names.
+        input: u32,
+    },
+    /// The outputs are not numbered from 0 on.
+    #[error("no mount of the step becomes output {0}")]
+    NoSuchOutput(u32),
+}
+
+/// What a step works on, opened.
+#[derive(Debug)]
+pub(crate) struct Step {
+    spec: SandboxSpec,
+    /// The descriptor of the root mount.
+    root: OwnedFd,
+    /// What the spec's mounts refer to.
+    descriptors: Vec<OwnedFd>,
+    /// What is written to, and what becomes of it. Dropped after the descriptors.
+    layers: Vec<Changed>,
+    /// Keeps read-only mounts there.
+    _views: Vec<View>,
+    command: String,
+}
+
+/// A mount that is written to.
+#[derive(Debug)]
+struct Changed {
+    layer: ActiveLayer,
+    base: Snapshot,
+    output: Option<u32>,
+}
+
+impl Step {
+    /// Opens the mounts of `op`. Makes mounts and directories, so not for an async thread.
+    pub(crate) fn prepare(
+        op: &ExecOp,
+        inputs: &[Snapshot],
+        snapshots: &Snapshots,
+        resolv_conf: String,
+    ) -> Result<Self, ExecError> {
+        let mut mounts =
+            Mounts { inputs, snapshots, descriptors: vec![], layers: vec![], views: vec![] };
+        let mut spec = spec(op, resolv_conf)?;
+        let mut root = None;
+        for mount in &op.mounts {
+            if mount.dest == "/" {
+                spec.root_read_only = mount.readonly;
+                root = Some(mounts.open_root(mount)?);
+            } else {
+                spec.mounts.push(mounts.open(mount)?);
+            }
+        }
+        Ok(Self {
+            spec,
+            root: root.ok_or(ExecError::NoRoot)?,
+            descriptors: mounts.descriptors,
+            layers: mounts.layers,
+            _views: mounts.views,
+            command: op.meta.args.join(" "),
+        })
+    }
+
+    /// Runs the step; its output goes to `progress`. Dropping the future kills it.
+    pub(crate) async fn run(
+        &self,
+        sandbox: &Sandbox,
+        vertex: Digest,
+        progress: &Progress,
+    ) -> Result<(), ExecError> {
+        let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().map(AsFd::as_fd).collect();
+        let mut process = sandbox.spawn(&self.spec, self.root.as_fd(), &descriptors)?;
+        let stdout = forward(process.stdout.take(), LogStream::Stdout, vertex, progress);
+        let stderr = forward(process.stderr.take(), LogStream::Stderr, vertex, progress);
+        let (exit, ..) = tokio::try_join!(
+            async { process.wait().await.map_err(ExecError::Sandbox) },
+            stdout,
+            stderr
+        )?;
+        if exit.status.is_valid_for(&self.spec) {
+            return Ok(());
+        }
+        Err(ExecError::Exit { command: self.command.clone(), code: exit.status.code() })
+    }
+
+    /// Makes layers of what the step has written; returns the outputs in order.
+    pub(crate) fn commit(
+        self,
+        snapshots: &Snapshots,
+        seed: &Digest,
+    ) -> Result<Vec<Snapshot>, ExecError> {
+        drop(self.root);
+        drop(self.descriptors);
+        let mut outputs = Vec::new();
+        for Changed { layer, base, output } in self.layers {
+            let Some(output) = output else { continue };
+            let id = LayerId::derived("rbuild.exec.v1", &[seed.as_bytes(), &output.to_le_bytes()]);
+            outputs.push((output, snapshots.commit(layer, &base, id)?));
+        }
+        outputs.sort_unstable_by_key(|(output, _)| *output);
+        let mut ordered = Vec::with_capacity(outputs.len());
+        for (output, snapshot) in outputs {
+            if output as usize != ordered.len() {
+                return Err(ExecError::NoSuchOutput(ordered.len() as u32));
+            }
+            ordered.push(snapshot);
+        }
+        Ok(ordered)
+    }
+}
+
+/// Hands on what a stream says until its end. Waits while too much of it is unread.
+async fn forward<R: AsyncRead + Unpin>(
+    stream: Option<R>,
+    name: LogStream,
+    vertex: Digest,
+    progress: &Progress,
+) -> Result<(), ExecError> {
+    let Some(mut stream) = stream else { return Ok(()) };
+    let mut buffer = Vec::with_capacity(CHUNK);
+    loop {
+        buffer.clear();
+        let length =
+            stream.read_buf(&mut buffer).await.map_err(|source| ExecError::Output { source })?;
+        if length == 0 {
+            return Ok(());
+        }
+        progress.log(vertex, name, buffer.clone()).await;
+    }
+}
+
+/// Opens mounts.
+struct Mounts<'a> {
+    inputs: &'a [Snapshot],
+    snapshots: &'a Snapshots,
+    descriptors: Vec<OwnedFd>,
+    layers: Vec<Changed>,
+    views: Vec<View>,
+}
+
+impl Mounts<'_> {
+    fn input(&self, mount: &Mount) -> Result<Snapshot, ExecError> {
+        let Some(input) = mount.input else { return Ok(Snapshot::default()) };
+        let missing = || ExecError::NoSuchInput { dest: mount.dest.clone(), input };
+        self.inputs.get(input as usize).cloned().ok_or_else(missing)
+    }
+
+    /// The root is written to in any case, if only for mount points; whether that stays is another matter.
+    fn open_root(&mut self, mount: &Mount) -> Result<OwnedFd, ExecError> {
+        let base = self.input(mount)?;
+        let layer = self.snapshots.begin(&base).map_err(ExecError::Snapshot)?;
+        let root = if base.is_empty() {
+            // No mount yet, but the layer's directory.
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH;
+            rustix::mount::open_tree(layer.root(), c"", flags)
+                .map_err(|errno| SnapshotError::Root { source: errno.into() })?
+        } else {
+            duplicate(layer.root())?
+        };
+        self.layers.push(Changed { layer, base, output: mount.output });
+        Ok(root)
+    }
+
+    fn open(&mut self, mount: &Mount) -> Result<sandbox::Mount, ExecError> {
+        let kind = match &mount.kind {
+            MountKind::Bind => self.open_bind(mount)?,
+            MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs {
+                size: u64::try_from(*size).ok().filter(|size| *size > 0),
+                mode: 0o1777,
+            },
+            MountKind::Cache { .. } => return Err(ExecError::Unsupported("cache mounts are")),
+            MountKind::Secret { .. } => return Err(ExecError::Unsupported("secret mounts are")),
+            MountKind::Ssh { .. } => return Err(ExecError::Unsupported("ssh mounts are")),
+        };
+        let attributes = sandbox::MountAttributes {
+            read_only: mount.readonly,
+            no_suid: matches!(mount.kind, MountKind::Tmpfs { .. }),
+            ..sandbox::MountAttributes::default()
+        };
+        Ok(sandbox::Mount { destination: mount.dest.clone(), kind, attributes })
+    }
+
+    fn open_bind(&mut self, mount: &Mount) -> Result<sandbox::MountKind, ExecError> {
+        let base = self.input(mount)?;
+        let root = if mount.readonly && mount.output.is_none() {
+            let view = self.snapshots.view(&base)?;
+            let root = duplicate(view.root())?;
+            self.views.push(view);
+            root
+        } else {
+            let layer = self.snapshots.begin(&base)?;
+            let root = duplicate(layer.root())?;
+            self.layers.push(Changed { layer, base: base.clone(), output: mount.output });
+            root
+        };
+        let selector = mount.selector.trim_matches('/');
+        let descriptor = self.descriptors.len();
+        if matches!(selector, "" | ".") {
+            self.descriptors.push(root);
+            // The empty state is no mount but a directory.
+            return Ok(match base.is_empty() {
+                true => sandbox::MountKind::Bind { descriptor },
+                false => sandbox::MountKind::Attach { descriptor },
+            });
+        }
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let part = rustix::fs::openat2(&root, selector, flags, Mode::empty(), resolve).map_err(
+            |errno| ExecError::Selector {
+                selector: mount.selector.clone(),
+                dest: mount.dest.clone(),
+                source: errno.into(),
+            },
+        )?;
+        self.descriptors.push(part);
+        Ok(sandbox::MountKind::Bind { descriptor })
+    }
+}
+
+fn duplicate(root: BorrowedFd<'_>) -> Result<OwnedFd, ExecError> {
+    root.try_clone_to_owned().map_err(|source| ExecError::Snapshot(SnapshotError::Root { source }))
+}
+
+/// What an operation says of its process.
+fn spec(op: &ExecOp, resolv_conf: String) -> Result<SandboxSpec, ExecError> {
+    let meta = &op.meta;
+    if op.secret_env.iter().any(|secret| !secret.optional) {
+        return Err(ExecError::Unsupported("secrets are"));
+    }
+    if !meta.cgroup_parent.is_empty() {
+        return Err(ExecError::Unsupported("a parent control group is"));
+    }
+    let mut spec = SandboxSpec::new(meta.args.clone());
+    spec.env = environment(meta);
+    // An optional secret that is not there is an empty variable.
+    spec.env.extend(op.secret_env.iter().map(|secret| format!("{}=", secret.name)));
+    if !meta.cwd.is_empty() {
+        spec.cwd.clone_from(&meta.cwd);
+    }
+    spec.user.clone_from(&meta.user);
+    if !meta.hostname.is_empty() {
+        spec.hostname.clone_from(&meta.hostname);
+    }
+    let extra_host = |line: &rbuild_solver::HostIp| ExtraHost {
+        host: line.host.clone(),
+        address: line.ip.clone(),
+    };
+    spec.extra_hosts = meta.extra_hosts.iter().map(extra_host).collect();
+    spec.resolv_conf = resolv_conf;
+    spec.network = network(op.network);
+    spec.security = match op.security {
+        SecurityMode::Sandbox => sandbox::SecurityMode::Sandbox,
+        SecurityMode::Insecure => sandbox::SecurityMode::Insecure,
+    };
+    spec.rlimits = meta.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?;
+    if !meta.valid_exit_codes.is_empty() {
+        spec.valid_exit_codes.clone_from(&meta.valid_exit_codes);
+    }
+    Ok(spec)
+}
+
+/// The sandbox's word for a network.
+pub(crate) fn network(mode: NetworkMode) -> sandbox::NetworkMode {
+    match mode {
+        NetworkMode::Default => sandbox::NetworkMode::Default,
+        NetworkMode::Host => sandbox::NetworkMode::Host,
+        NetworkMode::None => sandbox::NetworkMode::None,
+    }
+}
+
+/// The environment, completed by `PATH` and the proxy variables in both letter cases.
+fn environment(meta: &ExecMeta) -> Vec<String> {
+    let mut env = meta.env.clone();
+    if !env.iter().any(|variable| variable.starts_with("PATH=")) {
+        env.push(DEFAULT_PATH.to_owned());
+    }
+    if let Some(proxy) = &meta.proxy_env {
+        let proxies = [
+            ("http_proxy", &proxy.http),
+            ("https_proxy", &proxy.https),
+            ("ftp_proxy", &proxy.ftp),
+            ("no_proxy", &proxy.no),
+            ("all_proxy", &proxy.all),
+        ];
+        for (name, value) in proxies.into_iter().filter(|(_, value)| !value.is_empty()) {
+            env.push(format!("{}={value}", name.to_ascii_uppercase()));
+            env.push(format!("{name}={value}"));
+        }
+    }
+    env
+}
+
+fn rlimit(ulimit: &Ulimit) -> Result<Rlimit, ExecError> {
+    let resource = match ulimit.name.as_str() {
+        "as" => RlimitResource::As,
+        "core" => RlimitResource::Core,
+        "cpu" => RlimitResource::Cpu,
+        "data" => RlimitResource::Data,
+        "fsize" => RlimitResource::Fsize,
+        "locks" => RlimitResource::Locks,
+        "memlock" => RlimitResource::Memlock,
+        "msgqueue" => RlimitResource::Msgqueue,
+        "nice" => RlimitResource::Nice,
+        "nofile" => RlimitResource::Nofile,
+        "nproc" => RlimitResource::Nproc,
+        "rss" => RlimitResource::Rss,
+        "rtprio" => RlimitResource::Rtprio,
+        "rttime" => RlimitResource::Rttime,
+        "sigpending" => RlimitResource::Sigpending,
+        "stack" => RlimitResource::Stack,
+        _ => return Err(ExecError::Ulimit(ulimit.name.clone())),
+    };
+    // -1 is unlimited.
+    Ok(Rlimit {
+        resource,
+        soft: u64::try_from(ulimit.soft).ok(),
+        hard: u64::try_from(ulimit.hard).ok(),
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "test")]
+mod tests {
+    use rbuild_solver::{ProxyEnv, SecretEnv};
+
+    use super::*;
+
+    fn op() -> ExecOp {
+        ExecOp {
+            meta: ExecMeta { args: vec!["true".to_owned()], ..ExecMeta::default() },
+            mounts: vec![Mount::root()],
+            network: NetworkMode::None,
+            security: SecurityMode::Sandbox,
+            secret_env: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn environment_is_completed() {
+        let mut meta = op().meta;
+        assert_eq!(environment(&meta), [DEFAULT_PATH]);
+        meta.env = vec!["PATH=/x".to_owned()];
+        meta.proxy_env = Some(ProxyEnv { http: "h".to_owned(), ..ProxyEnv::default() });
+        assert_eq!(environment(&meta), ["PATH=/x", "HTTP_PROXY=h", "http_proxy=h"]);
+    }
+
+    #[test]
+    fn describes_the_process() {
+        let mut op = op();
+        op.meta.ulimits.push(Ulimit { name: "nofile".to_owned(), soft: 5, hard: -1 });
+        op.meta.extra_hosts.push(rbuild_solver::HostIp { host: "h".into(), ip: "::1".into() });
+        op.secret_env.push(SecretEnv { id: "s".into(), name: "S".into(), optional: true });
+        let spec = spec(&op, "nameserver ::1\n".to_owned()).unwrap();
+        assert_eq!(spec.network, sandbox::NetworkMode::None);
+        assert_eq!((spec.rlimits[0].soft, spec.rlimits[0].hard), (Some(5), None));
+        assert_eq!(spec.extra_hosts[0].address, "::1");
+        assert_eq!(spec.env, [DEFAULT_PATH, "S="]);
+        assert_eq!((spec.cwd.as_str(), spec.valid_exit_codes), ("/", vec![0]));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_do() {
+        let mut with_secret = op();
+        with_secret.secret_env.push(SecretEnv {
+            id: "s".into(),
+            name: "S".into(),
+            optional: false,
+        });
+        let refused = spec(&with_secret, String::new()).unwrap_err();
+        assert_eq!(refused.to_string(), "secrets are not supported yet");
+        let mut with_limit = op();
+        with_limit.meta.ulimits.push(Ulimit { name: "x".to_owned(), soft: 1, hard: 1 });
+        assert!(matches!(spec(&with_limit, String::new()), Err(ExecError::Ulimit(_))));
+    }
+}

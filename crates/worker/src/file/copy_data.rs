@@ -1,0 +1,106 @@
+//! Copying the bytes of files, the cheapest way that the file system knows.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+
+/// Files up to this size are read and written: for them that is faster than the calls that copy in the kernel.
+const SMALL: usize = 64 << 10;
+
+/// Most bytes that the kernel is asked to copy at once.
+const CHUNK: usize = 1 << 30;
+
+/// What has turned out not to work between two file systems, so that it is not tried for each file.
+#[derive(Debug, Default)]
+pub(super) struct DataCopier {
+    no_clone: AtomicBool,
+    no_kernel_copy: AtomicBool,
+}
+
+impl DataCopier {
+    /// Copies a file of about `size` bytes into an empty one: shares its blocks (`FICLONE`), else copies in the
+    /// kernel, else reads and writes. `buffer` is kept by the caller from one file to the next. Goes to the end of
+    /// the file, wherever that is; returns how many bytes that were.
+    pub(super) fn copy(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        size: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Errno> {
+        if size > SMALL as u64 {
+            if !self.no_clone.load(Ordering::Relaxed) {
+                match rustix::fs::ioctl_ficlone(to, from) {
+                    Ok(()) => return Ok(size),
+                    Err(errno) if is_unsupported(errno) => {
+                        self.no_clone.store(true, Ordering::Relaxed);
+                    }
+                    Err(errno) => return Err(errno),
+                }
+            }
+            if !self.no_kernel_copy.load(Ordering::Relaxed)
+                && let Some(copied) = self.copy_in_kernel(from, to)?
+            {
+                return Ok(copied);
+            }
+        }
+        read_and_write(from, to, size, buffer)
+    }
+
+    /// `None` when that does not work here.
+    fn copy_in_kernel(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+    ) -> Result<Option<u64>, Errno> {
+        let mut copied = 0;
+        loop {
+            match rustix::fs::copy_file_range(from, None, to, None, CHUNK) {
+                // Some file systems (those under /proc) have files of no size with bytes in them.
+                Ok(0) if copied == 0 => return Ok(None),
+                Ok(0) => return Ok(Some(copied)),
+                Ok(length) => copied += length as u64,
+                Err(Errno::INTR) => {}
+                Err(errno) if copied == 0 && is_unsupported(errno) => {
+                    self.no_kernel_copy.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+fn is_unsupported(errno: Errno) -> bool {
+    [Errno::OPNOTSUPP, Errno::XDEV, Errno::NOTTY, Errno::INVAL, Errno::NOSYS, Errno::PERM]
+        .contains(&errno)
+}
+
+fn read_and_write(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    size: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<u64, Errno> {
+    buffer.resize(SMALL + 1, 0);
+    let mut copied = 0;
+    loop {
+        let length = match rustix::io::read(from, &mut buffer[..]) {
+            Err(Errno::INTR) => continue,
+            length => length?,
+        };
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            match rustix::io::write(to, rest) {
+                Err(Errno::INTR) => {}
+                written => rest = &rest[written?..],
+            }
+        }
+        copied += length as u64;
+        // A read that was not filled and ended where the file should end needs no other one to see the end.
+        if length == 0 || (length < buffer.len() && copied == size) {
+            return Ok(copied);
+        }
+    }
+}

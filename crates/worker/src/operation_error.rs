@@ -1,0 +1,44 @@
+//! Why an operation failed.
+
+use rbuild_cache::TreeError;
+
+use crate::context::ContextError;
+use crate::exec::ExecError;
+use crate::file::FileError;
+use crate::snapshots::SnapshotError;
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// A step.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A file operation.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A folder of the user's.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The files that a key is made from. The words are BuildKit's.
+    #[error("failed to calculate checksum of {of}")]
+    Checksum {
+        /// Of what: the name of a folder, or the word for a state.
+        of: String,
+        /// Why.
+        source: TreeError,
+    },
+    /// A state could not be opened.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// An operation names an input that its vertex does not have.
+    #[error("the operation names input {0}, which its vertex does not have")]
+    NoSuchInput(u32),
+    /// A diff of states of which one is not made on top of the other.
+    #[error(
+        "cannot take the difference of two states of which the upper is not made on top of the lower"
+    )]
+    UnrelatedDiff,
+    /// A source that this version cannot read.
+    #[error("source `{0}` is not supported")]
+    UnsupportedSource(String),
+}
