@@ -13,6 +13,7 @@ mod merge;
 mod operation_error;
 mod sandbox;
 mod snapshots;
+mod source;
 mod sys;
 mod userns;
 mod worker;

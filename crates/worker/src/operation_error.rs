@@ -1,6 +1,6 @@
 //! Why an operation failed.
 
-use rbuild_cache::TreeError;
+use rbuild_cache::{ImageError, ImageNameError, TreeError};
 
 use crate::context::ContextError;
 use crate::exec::ExecError;
@@ -16,6 +16,12 @@ pub enum OperationError {
     /// A file operation.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An image's name.
+    #[error(transparent)]
+    ImageName(#[from] ImageNameError),
     /// A folder of the user's.
     #[error(transparent)]
     Context(#[from] ContextError),

@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use rbuild_cache::{Layers, Overlay, StatCacheError, TreeError};
+use rbuild_cache::{ImageSource, Layers, Overlay, PullProgress, StatCacheError, TreeError};
 use rbuild_oci::Digest;
 use rbuild_solver::{
-    ExecOp, ExecuteCall, Executor, FileOp, LayerId, Op, Output, Selector, Snapshot, SourceOp,
+    ExecOp, ExecuteCall, Executor, FileOp, LayerId, Op, Output, Progress, Selector, Snapshot,
     Vertex,
 };
 use tokio::sync::Semaphore;
@@ -17,7 +17,7 @@ use crate::file::{self, Input};
 use crate::operation_error::OperationError;
 use crate::sandbox::{Sandbox, host_resolv_conf};
 use crate::snapshots::Snapshots;
-use crate::{diff, exec, merge};
+use crate::{diff, exec, merge, source};
 
 /// What a [`Worker`] works with.
 #[derive(Debug)]
@@ -28,8 +28,12 @@ pub struct WorkerParts {
     pub overlay: Arc<Overlay>,
     /// The user's folders.
     pub contexts: Contexts,
+    /// Finds images and fetches their layers.
+    pub images: ImageSource,
     /// Starts steps.
     pub sandbox: Sandbox,
+    /// Where pulls are reported that a cache key needs.
+    pub progress: Progress,
     /// How many steps may run at the same time; `None` is as many as are ready.
     pub max_steps: Option<NonZeroUsize>,
 }
@@ -39,7 +43,9 @@ pub struct WorkerParts {
 pub struct Worker {
     snapshots: Arc<Snapshots>,
     contexts: Arc<Contexts>,
+    images: ImageSource,
     sandbox: Sandbox,
+    progress: Progress,
     steps: Option<Semaphore>,
     /// For work that keeps processors and disk busy and a thread waiting.
     blocking: Semaphore,
@@ -52,7 +58,9 @@ impl Worker {
         Self {
             snapshots: Arc::new(Snapshots::new(parts.layers, parts.overlay)),
             contexts: Arc::new(parts.contexts),
+            images: parts.images,
             sandbox: parts.sandbox,
+            progress: parts.progress,
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
             blocking: Semaphore::new(2 * processors),
         }
@@ -71,7 +79,10 @@ impl Worker {
         let mut inputs = Vec::with_capacity(call.inputs.len());
         for input in call.inputs {
             inputs.push(match input {
-                Output::Snapshot(snapshot) => Input::Snapshot(snapshot.clone()),
+                Output::Snapshot(snapshot) => {
+                    self.unpack(snapshot, call.vertex.digest, call.progress).await?;
+                    Input::Snapshot(snapshot.clone())
+                }
                 Output::Local(source) => Input::Context(self.contexts.tree(source)?),
             });
         }
@@ -86,6 +97,9 @@ impl Worker {
         call: &ExecuteCall<'_>,
     ) -> Result<Vec<Output>, OperationError> {
         let inputs = self.snapshots_of(call).await?;
+        for input in &inputs {
+            self.unpack(input, call.vertex.digest, call.progress).await?;
+        }
         let _running = match &self.steps {
             Some(steps) => steps.acquire().await.ok(),
             None => None,
@@ -124,11 +138,18 @@ impl Worker {
         Ok(inputs)
     }
 
-    fn source(&self, op: &SourceOp) -> Result<Vec<Output>, OperationError> {
-        match op.local_name() {
-            Some(_) => Ok(vec![Output::Local(Arc::new(op.clone()))]),
-            None => Err(OperationError::UnsupportedSource(op.identifier.clone())),
+    /// Fetches and unpacks what of a state is not in the store yet.
+    async fn unpack(
+        &self,
+        snapshot: &Snapshot,
+        vertex: Digest,
+        progress: &Progress,
+    ) -> Result<(), OperationError> {
+        if snapshot.is_empty() {
+            return Ok(());
         }
+        let progress = PullProgress { progress: progress.clone(), vertex };
+        Ok(self.images.ensure_unpacked(snapshot, &progress).await?)
     }
 
     /// Runs what would keep an async thread waiting.
@@ -166,8 +187,11 @@ impl Executor for Worker {
         &self,
         output: &Output,
         selector: &Selector,
-        _consumer: &Vertex,
+        consumer: &Vertex,
     ) -> Result<Digest, OperationError> {
+        if let Output::Snapshot(snapshot) = output {
+            self.unpack(snapshot, consumer.digest, &self.progress).await?;
+        }
         let (output, selector) = (output.clone(), selector.clone());
         let (contexts, snapshots) = (Arc::clone(&self.contexts), Arc::clone(&self.snapshots));
         self.blocking(move || {
@@ -182,7 +206,7 @@ impl Executor for Worker {
 
     async fn execute(&self, call: ExecuteCall<'_>) -> Result<Vec<Output>, OperationError> {
         match &call.vertex.op {
-            Op::Source(source) => self.source(source),
+            Op::Source(source) => Ok(vec![source::run(source, call.vertex, &self.images).await?]),
             Op::Exec(exec) => self.exec(exec, &call).await,
             Op::File(file) => self.file(file, &call).await,
             Op::Merge(merge) => {
