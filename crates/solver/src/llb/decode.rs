@@ -15,8 +15,8 @@ use crate::{
 /// Why an operation is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpError {
-    /// It is none of the kinds that exist here.
-    #[error("its kind is not known to this version")]
+    /// It is none of the kinds that exist here, or an action of a file operation is none.
+    #[error("its kind, or that of an action, is not known to this version")]
     UnknownKind,
     /// It asks for something that is not supported.
     #[error("`{0}` is not supported")]
@@ -91,7 +91,7 @@ fn output_numbers(outputs: impl Iterator<Item = Option<u32>>) -> Result<(), OpEr
 
 fn source_op(source: pb::SourceOp, inputs: usize) -> Result<Op, OpError> {
     if inputs > 0 {
-        return Err(OpError::Unsupported("inputs of a source"));
+        return Err(OpError::Unsupported("inputs"));
     }
     Ok(Op::Source(SourceOp { identifier: source.identifier, attrs: source.attrs }))
 }
@@ -225,7 +225,7 @@ fn file_op(file: pb::FileOp, inputs: usize) -> Result<FileOp, OpError> {
 }
 
 fn action(action: pb::FileAction, states: usize) -> Result<FileAction, OpError> {
-    let kind = match action.action.ok_or(OpError::Unsupported("this kind of file action"))? {
+    let kind = match action.action.ok_or(OpError::UnknownKind)? {
         Action::Copy(copy) => FileActionKind::Copy(copy_action(copy, states)?),
         Action::Mkfile(mkfile) => FileActionKind::Mkfile(MkfileAction {
             path: mkfile.path,

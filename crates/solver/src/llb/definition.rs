@@ -191,7 +191,7 @@ impl Reader<'_> {
             /// A vertex that another one needs.
             Enter(String, Digest),
             /// A vertex whose inputs are there.
-            Leave(String, Digest, pb::Op),
+            Leave(String, Digest, Box<pb::Op>),
         }
         let mut stack = vec![Visit::Enter(target.digest.clone(), user)];
         while let Some(visit) = stack.pop() {
@@ -206,10 +206,10 @@ impl Reader<'_> {
                     let digest = Digest::of(bytes);
                     let inputs = op.inputs.iter().map(|input| input.digest.clone());
                     let inputs: Vec<_> = inputs.map(|input| Visit::Enter(input, digest)).collect();
-                    stack.push(Visit::Leave(name, digest, op));
+                    stack.push(Visit::Leave(name, digest, Box::new(op)));
                     stack.extend(inputs);
                 }
-                Visit::Leave(name, digest, op) => self.add(name, digest, op)?,
+                Visit::Leave(name, digest, op) => self.add(name, digest, *op)?,
             }
         }
         Ok(())

@@ -287,7 +287,6 @@ fn diff_message(diff: &DiffOp) -> pb::DiffOp {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -1,0 +1,9 @@
+//! The public face of `rbuild-solver`.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod events;
+mod llb;
+mod pattern;
+mod random_graphs;
+mod scheduling;
+mod support;

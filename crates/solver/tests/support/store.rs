@@ -1,0 +1,78 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use rbuild_solver::{CacheKey, CacheRecord, CacheStore, NewRecord, Output};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
+
+/// A record, with the name it was stored under.
+type Record = (Vec<Output>, String);
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStore {
+    records: Mutex<HashMap<CacheKey, Record>>,
+    locks: Mutex<HashMap<CacheKey, Arc<AsyncMutex<()>>>>,
+    lookups: Mutex<usize>,
+    /// Told of each call of `lock`.
+    pub(crate) locking: Notify,
+    /// Whether every call fails.
+    pub(crate) broken: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the store is broken")]
+pub(crate) struct StoreError;
+
+impl MemoryStore {
+    /// How often `lookup` was called since the last time.
+    pub(crate) fn take_lookups(&self) -> usize {
+        std::mem::take(&mut *self.lookups.lock().unwrap())
+    }
+
+    /// The names of what is stored.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.records.lock().unwrap().values().map(|(_, name)| name.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Whether `users` hold or wait for locks of one key.
+    pub(crate) fn is_contended(&self, users: usize) -> bool {
+        // One count is that of the table.
+        self.locks.lock().unwrap().values().any(|lock| Arc::strong_count(lock) > users)
+    }
+
+    /// Changes all stored outputs.
+    pub(crate) fn damage(&self, change: impl Fn(&mut Vec<Output>)) {
+        self.records.lock().unwrap().values_mut().for_each(|(outputs, _)| change(outputs));
+    }
+}
+
+impl CacheStore for MemoryStore {
+    type Error = StoreError;
+    type Guard = OwnedMutexGuard<()>;
+
+    fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, StoreError> {
+        *self.lookups.lock().unwrap() += 1;
+        if self.broken {
+            return Err(StoreError);
+        }
+        let records = self.records.lock().unwrap();
+        Ok(records.get(key).map(|(outputs, _)| CacheRecord { outputs: outputs.clone() }))
+    }
+
+    fn store(&self, record: NewRecord<'_>) -> Result<(), StoreError> {
+        assert_eq!(record.parts.key(), record.key, "the parts make the key");
+        let value = (record.outputs.to_vec(), record.name.to_owned());
+        self.records.lock().unwrap().insert(record.key, value);
+        Ok(())
+    }
+
+    async fn lock(&self, key: &CacheKey) -> Result<Self::Guard, StoreError> {
+        let lock = Arc::clone(self.locks.lock().unwrap().entry(*key).or_default());
+        self.locking.notify_one();
+        Ok(lock.lock_owned().await)
+    }
+}
