@@ -17,7 +17,9 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     // A process that rbuild started to run a step in is this program too, and goes no further.
-    rbuild_worker::init_main_if_requested();
+    if let Some(code) = rbuild_worker::init_main_if_requested() {
+        return code;
+    }
     match commands::run(args::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -42,7 +42,7 @@ impl Session {
             ..ImageSourceOptions::default()
         };
         let registry = RegistryClient::new(RegistryOptions {
-            credentials: Credentials::new(paths::credential_files()),
+            credentials: Credentials::from_files(paths::credential_files()),
             ..RegistryOptions::default()
         });
         let images =

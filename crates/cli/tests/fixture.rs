@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use rbuild_testdata::{Layout, busybox_image};
+use rbuild_testdata::{Layout, busybox_image, validate};
 use tempfile::TempDir;
 
 /// Everything that one test uses; gone with it.
@@ -199,4 +199,15 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
         eprintln!("SKIPPED {test}: {program} is not installed");
     }
     found
+}
+
+/// The one image of an archive (`oci` or `docker`), every digest, diff id and size of which is right.
+#[track_caller]
+pub(crate) fn valid(kind: &str, archive: &Path) -> validate::ValidImage {
+    let bytes = fs::read(archive).expect("the archive");
+    let images = match kind {
+        "oci" => validate::oci_archive(&bytes),
+        _ => validate::docker_archive(&bytes),
+    };
+    images.unwrap_or_else(|error| panic!("{kind}: {error}")).into_iter().next().expect("an image")
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rbuild_cache::{ContentError, IndexError, LayersError, LeaseError, OverlayError, View};
+use rbuild_cache::{ContentError, IndexError, LeaseError, View, ViewError};
 use rbuild_oci::{ImageConfig, Reference};
 use rbuild_solver::Snapshot;
 
@@ -84,11 +84,8 @@ pub enum ExportError {
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The result's files.
-    #[error("cannot open the layers of the result")]
-    Open(#[from] LayersError),
-    /// The result's files.
     #[error("cannot merge the layers of the result")]
-    Merge(#[from] OverlayError),
+    Merge(#[from] ViewError),
     /// The image's documents.
     #[error("cannot store the image's manifest and configuration")]
     Documents(#[from] ContentError),
@@ -148,10 +145,7 @@ pub fn export_files(
     result: &BuildResult,
     destination: &FilesDestination,
 ) -> Result<(), ExportError> {
-    let directories = result.snapshot.layers().iter().map(|layer| store.layers.open(layer));
-    let directories: Vec<_> = directories.collect::<Result<_, _>>()?;
-    let directories: Vec<_> = directories.iter().map(std::os::fd::AsFd::as_fd).collect();
-    let view = View::of_directories(store.overlay, &directories)?;
+    let view = View::open(store.overlay, store.layers, &result.snapshot)?;
     match destination {
         FilesDestination::Tar(file) => write_tar(view.root(), result.epoch, file)?,
         FilesDestination::Folder { path, keep_owners } => {

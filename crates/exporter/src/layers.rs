@@ -2,13 +2,13 @@
 //! remembered (design D4).
 
 use std::io::BufWriter;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
     BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter,
-    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, OverlayError, TarWriteError,
-    TarWriter, View, diff,
+    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, TarWriteError,
+    TarWriter, View, ViewError, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -89,7 +89,7 @@ pub enum LayerError {
         layer: LayerId,
         /// Why.
         #[source]
-        source: OverlayError,
+        source: ViewError,
     },
     /// Its files.
     #[error("cannot archive layer `{layer}`")]
@@ -148,7 +148,7 @@ pub enum LayerError {
 }
 
 /// What must be fetched before an export, because only its layers' owner has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// Layers of base images whose blobs are not here. Only an archive holds them.
     pub blobs: Vec<Descriptor>,
@@ -252,20 +252,14 @@ fn make(
 ) -> Result<ImageLayer, LayerError> {
     const BUFFER: usize = 256 << 10;
     let layer = snapshot.layers()[position];
-    let open = |id: &LayerId| {
-        store.layers.open(id).map_err(|source| LayerError::Open { layer: *id, source })
-    };
-    let below: Vec<OwnedFd> =
-        snapshot.layers()[..position].iter().map(open).collect::<Result<_, _>>()?;
-    let below: Vec<_> = below.iter().map(|directory| directory.as_fd()).collect();
-    let below = match below.as_slice() {
+    let below = match &snapshot.layers()[..position] {
         [] => None,
         below => Some(
-            View::of_directories(store.overlay, below)
+            View::open(store.overlay, store.layers, &Snapshot::new(below.to_vec()))
                 .map_err(|source| LayerError::Merge { layer, source })?,
         ),
     };
-    let directory = open(&layer)?;
+    let directory = store.layers.open(&layer).map_err(|source| LayerError::Open { layer, source })?;
 
     let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
     let compress = |source| LayerError::Compress { layer, source };

@@ -120,9 +120,9 @@ fn render_options() -> RenderOptions {
 pub(crate) fn warning_lines(source: &Source, warnings: &[Diagnostic]) -> Vec<String> {
     let line = |warning: &Diagnostic| {
         let line = source.position(warning.span.start).line;
-        match &warning.code {
-            Some(rule) => format!(" - {rule}: {} (line {line})", warning.message),
-            None => format!(" - {} (line {line})", warning.message),
+        match warning.code {
+            "" => format!(" - {} (line {line})", warning.message),
+            rule => format!(" - {rule}: {} (line {line})", warning.message),
         }
     };
     let warnings: Vec<&Diagnostic> =

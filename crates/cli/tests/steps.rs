@@ -1,0 +1,78 @@
+//! RUN and COPY as a user sees them: what a step finds, and what becomes of it.
+
+use crate::fixture::{Fixture, read};
+
+#[test]
+fn privileged_a_step_sees_a_container() {
+    let fixture = Fixture::with(
+        "FROM busybox\n\
+         ENV GREETING=hello\n\
+         WORKDIR /work\n\
+         RUN hostname > facts; id -u >> facts; pwd >> facts; echo $GREETING >> facts; cat /proc/1/comm >> facts\n\
+         USER nobody\n\
+         WORKDIR /tmp\n\
+         RUN id -un > who; echo $HOME >> who\n",
+    );
+    let out = fixture.build_files(&[]);
+    assert_eq!(read(&out, "work/facts"), "buildkitsandbox\n0\n/work\nhello\nsh\n");
+    assert!(read(&out, "tmp/who").starts_with("nobody\n"));
+    for stub in ["etc/resolv.conf", "etc/hosts", "dev/null", "sys/kernel"] {
+        assert!(!out.join(stub).exists(), "{stub} is a mount point and must not be in the layer");
+    }
+}
+
+#[test]
+fn privileged_heredocs_of_every_kind_run() {
+    let fixture = Fixture::with(
+        "FROM busybox\n\
+         RUN <<EOF\nset -e\necho \"one $0\" > /one\nEOF\n\
+         RUN <<EOF sh -e\necho two > /two\nEOF\n\
+         RUN <<'SCRIPT'\n#!/bin/sh\necho \"three $SHLVL_IS_NOT_EXPANDED\" > /three\nSCRIPT\n\
+         ARG WHAT=four\n\
+         COPY <<A <<\"B\" /files/\n$WHAT\nA\n$WHAT\nB\n",
+    );
+    let out = fixture.build_files(&[]);
+    assert_eq!(read(&out, "two"), "two\n");
+    assert_eq!(read(&out, "three"), "three \n");
+    assert_eq!(read(&out, "files/A"), "four\n");
+    assert_eq!(read(&out, "files/B"), "$WHAT\n");
+}
+
+#[test]
+fn privileged_network_none_has_only_a_loopback() {
+    let fixture = Fixture::with("FROM busybox\nRUN --network=none ls /sys/class/net > /interfaces\n");
+    let out = fixture.build_files(&[]);
+    assert_eq!(read(&out, "interfaces"), "lo\n");
+}
+
+#[test]
+fn privileged_hosts_are_added() {
+    let fixture = Fixture::with("FROM busybox\nRUN cp /etc/hosts /seen\n");
+    let out = fixture.build_files(&["--add-host", "db.internal:10.1.2.3"]);
+    assert!(read(&out, "seen").contains("10.1.2.3\tdb.internal"), "{}", read(&out, "seen"));
+}
+
+#[test]
+fn privileged_whiteouts_reach_the_result() {
+    let fixture = Fixture::with(
+        "FROM busybox\n\
+         RUN mkdir -p /d/sub && echo a > /d/a && echo b > /d/sub/b\n\
+         RUN rm -r /d/sub && rm /d/a && echo c > /d/c\n",
+    );
+    let out = fixture.build_files(&[]);
+    assert!(out.join("d/c").exists() && !out.join("d/a").exists() && !out.join("d/sub").exists());
+}
+
+#[test]
+fn privileged_much_output_neither_fills_memory_nor_stops_the_step() {
+    let fixture = Fixture::with("FROM busybox\nRUN yes 'a line of sixty characters, more or less, over and over' | head -c 100000000\n");
+    let ran = fixture.build(&["-o", "type=cacheonly", "--progress=quiet"]).ok();
+    assert!(ran.stderr.is_empty(), "{}", ran.stderr);
+}
+
+#[test]
+fn privileged_what_a_step_leaves_running_ends_with_it() {
+    let fixture = Fixture::with("FROM busybox\nRUN (sleep 1000 &) ; (setsid sleep 1001 &) ; echo done > /done\n");
+    let out = fixture.build_files(&[]);
+    assert_eq!(read(&out, "done"), "done\n");
+}
