@@ -18,7 +18,8 @@ fn privileged_the_application_builds_and_answers() {
     let fixture = Fixture::new();
     let layout = format!("base=oci-layout://{}:latest", fixture.busybox().display());
     let app = app().display().to_string();
-    let common = ["build", "--progress=plain", "--build-context", &layout, "--build-arg", "BASE=base"];
+    let common =
+        ["build", "--progress=plain", "--build-context", &layout, "--build-arg", "BASE=base"];
     let archive = fixture.path("app.tar");
     let oci = format!("type=oci,dest={}", archive.display());
     let local = format!("type=local,dest={}", fixture.path("files").display());
@@ -52,7 +53,10 @@ struct Server {
 impl Server {
     fn start(files: &Path) -> Self {
         // The port is free now; that somebody else takes it in between would show as a failure to answer.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a port")
+            .port();
         let process = Command::new(files.join("bin/busybox"))
             .args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"])
             .arg(files.join("srv/www"))
@@ -72,7 +76,9 @@ impl Server {
                     stream.read_to_string(&mut answer).expect("an answer");
                     return answer;
                 }
-                Err(error) => assert!(Instant::now() < deadline, "the server does not answer: {error}"),
+                Err(error) => {
+                    assert!(Instant::now() < deadline, "the server does not answer: {error}")
+                }
             }
             std::thread::yield_now();
         }
@@ -113,7 +119,8 @@ fn privileged_a_c_program_is_compiled_on_debian() {
     if !have(TEST, "mmdebstrap") {
         return;
     }
-    if TcpStream::connect("deb.debian.org:80").is_err() && std::env::var_os("http_proxy").is_none() {
+    if TcpStream::connect("deb.debian.org:80").is_err() && std::env::var_os("http_proxy").is_none()
+    {
         eprintln!("SKIPPED {TEST}: Debian's packages cannot be reached");
         return;
     }
@@ -128,7 +135,10 @@ fn privileged_a_c_program_is_compiled_on_debian() {
     fixture.build(&["-t", "debian:bookworm"]).ok();
     fs::remove_file(fixture.context().join("debian.tar")).expect("the archive");
 
-    fixture.write("hello.c", "#include <stdio.h>\nint main(void) { puts(\"hello from C\"); return 0; }\n");
+    fixture.write(
+        "hello.c",
+        "#include <stdio.h>\nint main(void) { puts(\"hello from C\"); return 0; }\n",
+    );
     fixture.write("Makefile", "hello: hello.c\n\tgcc -O2 -static -o $@ $<\n");
     fixture.write(
         "Dockerfile",

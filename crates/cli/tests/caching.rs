@@ -54,7 +54,8 @@ fn privileged_no_cache_runs_again() {
 
 #[test]
 fn privileged_two_builds_share_one_run() {
-    let fixture = Fixture::with("FROM busybox\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /id\n");
+    let fixture =
+        Fixture::with("FROM busybox\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /id\n");
     let start = |out: &str| {
         let spec = format!("type=local,dest={}", fixture.path(out).display());
         fixture

@@ -62,7 +62,13 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
     let spec = |name: &str| format!("type=local,dest={}", fixture.path(name).display());
     let busybox = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
     let args = |out: &str, rest: &[&str]| {
-        let mut args = vec!["build".to_owned(), "--build-context".to_owned(), busybox.clone(), "-o".to_owned(), spec(out)];
+        let mut args = vec![
+            "build".to_owned(),
+            "--build-context".to_owned(),
+            busybox.clone(),
+            "-o".to_owned(),
+            spec(out),
+        ];
         args.extend(rest.iter().map(|arg| (*arg).to_owned()));
         args
     };
@@ -73,7 +79,8 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
     assert_eq!(read(&fixture.path("text"), "hi"), "hi\n");
 
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, text) in [("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "from a tar")] {
+    for (name, text) in [("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "from a tar")]
+    {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
@@ -93,7 +100,9 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
 
 #[test]
 fn privileged_named_contexts() {
-    let fixture = Fixture::with("FROM busybox\nCOPY --from=lib a.txt /\nCOPY --from=busybox /etc/passwd /p\n");
+    let fixture = Fixture::with(
+        "FROM busybox\nCOPY --from=lib a.txt /\nCOPY --from=busybox /etc/passwd /p\n",
+    );
     fs::create_dir(fixture.path("lib")).expect("a folder");
     fs::write(fixture.path("lib/a.txt"), "a").expect("a file");
     fs::write(fixture.path("lib/b.txt"), "b").expect("a file");

@@ -7,7 +7,9 @@ use crate::fixture::{Fixture, ran};
 
 #[test]
 fn privileged_a_failed_step_is_shown_with_its_output_and_its_line() {
-    let fixture = Fixture::with("FROM busybox\nRUN true\nRUN echo before; echo problem >&2; exit 7\nRUN true\n");
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN true\nRUN echo before; echo problem >&2; exit 7\nRUN true\n",
+    );
     let error = fixture.build(&[]).fails(1);
     for part in [
         " > [3/4] RUN echo before; echo problem >&2; exit 7:",
@@ -25,7 +27,11 @@ fn privileged_what_finished_before_a_failure_stays_known() {
     let fixture = Fixture::with("FROM busybox\nRUN echo first\nRUN false\n");
     fixture.build(&[]).fails(1);
     let again = fixture.build(&[]);
-    assert!(again.steps_cached().iter().any(|step| step.contains("RUN echo first")), "{}", again.stderr);
+    assert!(
+        again.steps_cached().iter().any(|step| step.contains("RUN echo first")),
+        "{}",
+        again.stderr
+    );
     again.fails(1);
 }
 
@@ -33,14 +39,20 @@ fn privileged_what_finished_before_a_failure_stays_known() {
 fn all_faults_of_a_file_come_at_once() {
     let fixture = Fixture::with("FROM busybox\nCOPPY a b\nRUN --mont=x y\nEXPOSE\n");
     let error = fixture.build(&[]).fails(1);
-    for part in ["unknown instruction: COPPY", "did you mean COPY?", "unknown flag: --mont", "EXPOSE requires"] {
+    for part in [
+        "unknown instruction: COPPY",
+        "did you mean COPY?",
+        "unknown flag: --mont",
+        "EXPOSE requires",
+    ] {
         assert!(error.contains(part), "`{part}` is not in:\n{error}");
     }
 }
 
 #[test]
 fn hostile_files_are_refused_in_words() {
-    let many: String = (0..10_000).map(|stage| format!("FROM s{} AS s{stage}\n", stage + 1)).collect();
+    let many: String =
+        (0..10_000).map(|stage| format!("FROM s{} AS s{stage}\n", stage + 1)).collect();
     for (name, text) in [
         ("empty", Vec::new()),
         ("binary", (0..=255_u8).cycle().take(100_000).collect()),
@@ -51,7 +63,11 @@ fn hostile_files_are_refused_in_words() {
         let fixture = Fixture::new();
         fixture.write("Dockerfile", text);
         let error = fixture.build(&["--network", "none"]).fails(1);
-        assert!(error.contains("ERROR: ") && error.len() < 100_000, "{name}: {} bytes", error.len());
+        assert!(
+            error.contains("ERROR: ") && error.len() < 100_000,
+            "{name}: {} bytes",
+            error.len()
+        );
         assert!(!error.contains("panicked"), "{name}: {error}");
     }
 }
@@ -74,7 +90,12 @@ fn what_is_missing_is_named() {
 #[test]
 fn flags_that_are_yet_to_come_are_refused() {
     let fixture = Fixture::with("FROM scratch\n");
-    for flag in [&["--push"][..], &["--secret", "id=a"], &["--cache-to", "x"], &["--platform", "linux/amd64,linux/arm64"]] {
+    for flag in [
+        &["--push"][..],
+        &["--secret", "id=a"],
+        &["--cache-to", "x"],
+        &["--platform", "linux/amd64,linux/arm64"],
+    ] {
         let error = fixture.build(flag).fails(2);
         assert!(error.contains("not supported yet"), "{error}");
     }
@@ -150,7 +171,9 @@ fn privileged_a_full_disk_is_said_and_the_store_works_afterwards() {
         command.env(name, value.unwrap_or_default());
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED privileged_a_full_disk_is_said_and_the_store_works_afterwards: not root");
+        eprintln!(
+            "SKIPPED privileged_a_full_disk_is_said_and_the_store_works_afterwards: not root"
+        );
         return;
     }
     let ran = ran(command.output().expect("unshare runs"));

@@ -22,9 +22,13 @@ fn files_only() -> Fixture {
 #[test]
 fn privileged_archives_validate_in_every_compression() {
     let fixture = files_only();
-    for (kind, compression) in
-        [("oci", "gzip"), ("oci", "zstd"), ("oci", "uncompressed"), ("docker", "gzip"), ("docker", "uncompressed")]
-    {
+    for (kind, compression) in [
+        ("oci", "gzip"),
+        ("oci", "zstd"),
+        ("oci", "uncompressed"),
+        ("docker", "gzip"),
+        ("docker", "uncompressed"),
+    ] {
         let archive = fixture.path(&format!("{kind}-{compression}.tar"));
         let spec = format!("type={kind},dest={},compression={compression}", archive.display());
         fixture.build(&["-t", "example.com/app:1", "-o", &spec]).ok();
@@ -68,7 +72,8 @@ fn privileged_skopeo_and_umoci_read_what_we_write() {
         .args(["inspect", "--config", &format!("docker-archive:{}", docker.display())])
         .output()
         .expect("skopeo runs");
-    let config: serde_json::Value = serde_json::from_slice(&ran(inspect).ok().stdout).expect("JSON");
+    let config: serde_json::Value =
+        serde_json::from_slice(&ran(inspect).ok().stdout).expect("JSON");
     assert_eq!(config["config"]["Labels"]["a"], "b");
 }
 
@@ -78,7 +83,10 @@ fn privileged_the_same_build_twice_is_the_same_image() {
     let digest = |store: &str| {
         let metadata = fixture.path(&format!("{store}.json"));
         let ran = fixture
-            .build_command(store, &["-t", "same", "--metadata-file", &metadata.display().to_string()])
+            .build_command(
+                store,
+                &["-t", "same", "--metadata-file", &metadata.display().to_string()],
+            )
             .env("SOURCE_DATE_EPOCH", "1700000000")
             .output()
             .expect("rbuild starts");
@@ -92,7 +100,8 @@ fn privileged_the_same_build_twice_is_the_same_image() {
 
 #[test]
 fn privileged_a_cached_build_gives_the_same_image_again() {
-    let fixture = Fixture::with("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\nENV A=1\n");
+    let fixture =
+        Fixture::with("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /id\nENV A=1\n");
     let id = |args: &[&str]| fixture.build(&[&["-q", "-t", "x"], args].concat()).ok().text();
     assert_eq!(id(&[]), id(&[]));
 }
@@ -101,7 +110,9 @@ fn privileged_a_cached_build_gives_the_same_image_again() {
 fn privileged_the_local_image_store() {
     let fixture = files_only();
     let id = fixture.path("id");
-    fixture.build(&["-t", "app:1", "-t", "localhost/other", "--iidfile", &id.display().to_string()]).ok();
+    fixture
+        .build(&["-t", "app:1", "-t", "localhost/other", "--iidfile", &id.display().to_string()])
+        .ok();
     let config = fs::read_to_string(&id).expect("the id");
 
     let images = fixture.run(["images"]).ok().text();

@@ -40,7 +40,8 @@ fn privileged_heredocs_of_every_kind_run() {
 
 #[test]
 fn privileged_network_none_has_only_a_loopback() {
-    let fixture = Fixture::with("FROM busybox\nRUN --network=none ls /sys/class/net > /interfaces\n");
+    let fixture =
+        Fixture::with("FROM busybox\nRUN --network=none ls /sys/class/net > /interfaces\n");
     let out = fixture.build_files(&[]);
     assert_eq!(read(&out, "interfaces"), "lo\n");
 }
@@ -65,14 +66,18 @@ fn privileged_whiteouts_reach_the_result() {
 
 #[test]
 fn privileged_much_output_neither_fills_memory_nor_stops_the_step() {
-    let fixture = Fixture::with("FROM busybox\nRUN yes 'a line of sixty characters, more or less, over and over' | head -c 100000000\n");
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN yes 'a line of sixty characters, more or less, over and over' | head -c 100000000\n",
+    );
     let ran = fixture.build(&["-o", "type=cacheonly", "--progress=quiet"]).ok();
     assert!(ran.stderr.is_empty(), "{}", ran.stderr);
 }
 
 #[test]
 fn privileged_what_a_step_leaves_running_ends_with_it() {
-    let fixture = Fixture::with("FROM busybox\nRUN (sleep 1000 &) ; (setsid sleep 1001 &) ; echo done > /done\n");
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN (sleep 1000 &) ; (setsid sleep 1001 &) ; echo done > /done\n",
+    );
     let out = fixture.build_files(&[]);
     assert_eq!(read(&out, "done"), "done\n");
 }

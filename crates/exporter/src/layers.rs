@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
     BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter,
-    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, TarWriteError,
-    TarWriter, View, ViewError, diff,
+    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, TarWriteError, TarWriter, View,
+    ViewError, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -259,7 +259,8 @@ fn make(
                 .map_err(|source| LayerError::Merge { layer, source })?,
         ),
     };
-    let directory = store.layers.open(&layer).map_err(|source| LayerError::Open { layer, source })?;
+    let directory =
+        store.layers.open(&layer).map_err(|source| LayerError::Open { layer, source })?;
 
     let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
     let compress = |source| LayerError::Compress { layer, source };
