@@ -1,6 +1,7 @@
 //! Builds the real objects from what was typed: the one place that knows every implementation.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
@@ -8,7 +9,8 @@ use rbuild_cache::{
     RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
-use rbuild_worker::{Contexts, Identity, LocalSource, Sandbox, Worker, WorkerParts};
+use rbuild_solver::Progress;
+use rbuild_worker::{Contexts, Identity, Sandbox, Worker, WorkerParts};
 
 use crate::error::{CommandError, Kind};
 use crate::paths;
@@ -66,10 +68,11 @@ impl Session {
         LocalRecords::new(&self.store, self.lease.clone())
     }
 
-    /// The executor of solves. `folders` are the local sources, with their ignore patterns.
+    /// The executor of solves. `folders` are the local sources.
     pub(crate) fn worker(
         &self,
-        folders: BTreeMap<String, LocalSource>,
+        folders: BTreeMap<String, PathBuf>,
+        progress: &Progress,
     ) -> Result<Worker, CommandError> {
         let sandbox = Sandbox::open().map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
@@ -80,6 +83,7 @@ impl Session {
             images: self.images.clone(),
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
+            progress: progress.clone(),
             max_steps: None,
         }))
     }

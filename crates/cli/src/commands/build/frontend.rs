@@ -1,16 +1,13 @@
 //! Asks the frontend, in rounds: it names the images it must know, they are resolved side by side, and it is
 //! asked again (design D8).
 
-use std::path::Path;
-
 use futures_util::future::try_join_all;
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
     Build, BuildOptions, Checks, Diagnostic, ImageLocation, ImageQuery, ImageSet, Level, Outcome,
     RenderOptions, ResolvedImage, Source,
 };
-use rbuild_solver::{PatternMatcher, Progress, SourceOp};
-use rbuild_worker::LocalSource;
+use rbuild_solver::{Progress, SourceOp};
 
 use super::input::Input;
 use crate::error::{CommandError, Kind};
@@ -133,12 +130,4 @@ pub(crate) fn warning_lines(source: &Source, warnings: &[Diagnostic]) -> Vec<Str
     let plural = if warnings.len() == 1 { "" } else { "s" };
     let head = format!(" {} warning{plural} found:", warnings.len());
     std::iter::once(head).chain(warnings.into_iter().map(line)).collect()
-}
-
-/// A folder of the user's, less what its ignore file hides.
-pub(crate) fn local_source(path: &Path, ignore: &[String]) -> Result<LocalSource, CommandError> {
-    let ignore = PatternMatcher::new(ignore).map_err(|error| {
-        CommandError::caused(Kind::Usage, "cannot use the ignore patterns", error)
-    })?;
-    Ok(LocalSource { path: path.to_owned(), ignore })
 }

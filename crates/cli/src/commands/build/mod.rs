@@ -10,7 +10,7 @@ mod result;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rbuild_cache::{PullMode, Store};
 use rbuild_exporter::BuildResult;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::{Identity, LocalSource};
+use rbuild_worker::Identity;
 
 use self::frontend::Lowered;
 use self::input::Input;
@@ -121,7 +121,7 @@ struct Prepared {
     config: ImageConfig,
     base_history: usize,
     epoch: Option<i64>,
-    folders: BTreeMap<String, LocalSource>,
+    folders: BTreeMap<String, PathBuf>,
     /// The Dockerfile, to mark lines in.
     source: Option<rbuild_frontend::Source>,
     warnings: Vec<rbuild_frontend::Diagnostic>,
@@ -142,20 +142,8 @@ async fn prepare(
     let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
     let Lowered { build, source, warnings } =
         frontend::lower(session, &input, &request.options, pull, progress).await?;
-    let mut folders = BTreeMap::new();
-    if let Some(context) = &input.context {
-        folders.insert(
-            "context".to_owned(),
-            frontend::local_source(context, &request.options.context_ignore)?,
-        );
-    }
-    for (name, path) in &request.folders {
-        let ignore = match request.options.contexts.get(name) {
-            Some(rbuild_frontend::NamedContext::Local { ignore }) => ignore.as_slice(),
-            _ => &[],
-        };
-        folders.insert(name.clone(), frontend::local_source(path, ignore)?);
-    }
+    let mut folders = request.folders;
+    folders.extend(input.context.clone().map(|context| ("context".to_owned(), context)));
     Ok(Prepared {
         graph: build.graph,
         target: build.target,
@@ -186,7 +174,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
     let mut folders = BTreeMap::new();
     if let Some(context) = &args.context {
         let context = Path::new(context).canonicalize().map_err(fail)?;
-        folders.insert("context".to_owned(), frontend::local_source(&context, &[])?);
+        folders.insert("context".to_owned(), context);
     }
     let platform = Platform::host();
     let config = ImageConfig {
@@ -218,7 +206,7 @@ async fn build_and_export(
     let snapshot = match prepared.target {
         None => Snapshot::default(),
         Some(target) => {
-            let worker = session.worker(prepared.folders.clone())?;
+            let worker = session.worker(prepared.folders, &progress)?;
             let records = session.records();
             let solved = solve(
                 &prepared.graph,
