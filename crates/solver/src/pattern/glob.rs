@@ -87,6 +87,8 @@ pub(super) struct Glob {
     prefix: Vec<u8>,
     /// Bytes that every match ends with.
     suffix: Vec<u8>,
+    /// The longest bytes that every match has somewhere.
+    part: Vec<u8>,
 }
 
 impl Glob {
@@ -101,14 +103,23 @@ impl Glob {
         let mut suffix: Vec<char> = tokens.iter().rev().map_while(literal).collect();
         suffix.reverse();
         let suffix = suffix.into_iter().collect::<String>().into_bytes();
-        Ok(Self { tokens, prefix: prefix.into_bytes(), suffix })
+        let parts = tokens.split(|token| literal(token).is_none());
+        let parts = parts.map(|part| part.iter().filter_map(literal).collect::<String>());
+        let part = parts.max_by_key(String::len).unwrap_or_default().into_bytes();
+        Ok(Self { tokens, prefix: prefix.into_bytes(), suffix, part })
+    }
+
+    /// The bytes that every match begins and ends with, where there are such.
+    pub(super) fn ends(&self) -> (Option<u8>, Option<u8>) {
+        (self.prefix.first().copied(), self.suffix.last().copied())
     }
 
     /// Whether all of `path` matches.
     pub(super) fn matches(&self, path: &[u8]) -> bool {
-        // Nearly all paths are turned away here, at the price of two short comparisons.
+        // Nearly all paths are turned away here, at the price of short comparisons.
         path.starts_with(&self.prefix)
             && path.ends_with(&self.suffix)
+            && has_part(path, &self.part)
             && self.after(path).contains(self.tokens.len())
     }
 
@@ -178,6 +189,18 @@ impl Glob {
             _ => {}
         }
     }
+}
+
+fn has_part(path: &[u8], part: &[u8]) -> bool {
+    let Some((first, rest)) = part.split_first() else { return true };
+    let mut from = path;
+    while let Some(at) = from.iter().position(|byte| byte == first) {
+        from = &from[at + 1..];
+        if from.starts_with(rest) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The first character of `bytes` and how many bytes it has; `None` for one byte that is not UTF-8.

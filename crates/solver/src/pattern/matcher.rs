@@ -1,5 +1,6 @@
 //! Lists of patterns as in `.dockerignore`.
 
+use super::candidates::Candidates;
 use super::clean::clean_path;
 use super::glob::{Glob, PatternError, Stars};
 
@@ -28,6 +29,7 @@ use super::glob::{Glob, PatternError, Stars};
 #[derive(Clone, Debug, Default)]
 pub struct PatternMatcher {
     patterns: Vec<Pattern>,
+    candidates: Candidates,
 }
 
 /// What a [`PatternMatcher`] says of a path. The default is that no pattern matches.
@@ -35,6 +37,9 @@ pub struct PatternMatcher {
 pub struct Decision {
     decided_by: Option<usize>,
     excluded: bool,
+    /// How many patterns have no say any more below the path: those up to the one that decided, which
+    /// matches all that is there.
+    settled: usize,
 }
 
 impl Decision {
@@ -89,7 +94,8 @@ impl PatternMatcher {
             let shape = Shape::parse(cleaned.strip_prefix('/').unwrap_or(&cleaned))?;
             parsed.push(Pattern { position, exception, shape });
         }
-        Ok(Self { patterns: parsed })
+        let ends: Vec<_> = parsed.iter().map(|pattern: &Pattern| pattern.shape.ends()).collect();
+        Ok(Self { patterns: parsed, candidates: Candidates::new(&ends) })
     }
 
     /// Whether there is no pattern.
@@ -104,35 +110,30 @@ impl PatternMatcher {
 
     /// The decision about a path without those about its parents at hand.
     pub fn find(&self, path: &[u8]) -> Decision {
-        self.last_match(&self.patterns, |shape| shape.matches_or_parent(path)).unwrap_or_default()
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let parents = slashes.map(|(at, _)| &path[..at]);
+        let parent = parents.fold(Decision::default(), |decision, dir| self.decide(decision, dir));
+        self.decide(parent, path)
     }
 
     /// The decision about `path`, given that about the directory which it is in.
     pub fn decide(&self, parent: Decision, path: &[u8]) -> Decision {
-        // A pattern that matched the parent matches here too, so only later ones can change the decision.
-        let later = match parent.decided_by {
-            Some(position) => self.patterns.partition_point(|pattern| pattern.position <= position),
-            None => 0,
-        };
-        self.last_match(&self.patterns[later..], |shape| shape.matches(path)).unwrap_or(parent)
+        let mut candidates = self.candidates.of(path, parent.settled);
+        match candidates.find(|number| self.patterns[*number].shape.matches(path)) {
+            Some(number) => Decision {
+                decided_by: Some(self.patterns[number].position),
+                excluded: !self.patterns[number].exception,
+                settled: number + 1,
+            },
+            None => parent,
+        }
     }
 
     /// Whether something below the excluded directory `dir` may yet be excepted, given the decision about it.
     pub fn may_have_exceptions_below(&self, decision: Decision, dir: &[u8]) -> bool {
-        self.patterns
+        self.patterns[decision.settled..]
             .iter()
-            .rev()
-            .take_while(|pattern| Some(pattern.position) > decision.decided_by)
             .any(|pattern| pattern.exception && pattern.shape.may_match_below(dir))
-    }
-
-    fn last_match(
-        &self,
-        patterns: &[Pattern],
-        matches: impl Fn(&Shape) -> bool,
-    ) -> Option<Decision> {
-        let pattern = patterns.iter().rev().find(|pattern| matches(&pattern.shape))?;
-        Some(Decision { decided_by: Some(pattern.position), excluded: !pattern.exception })
     }
 }
 
@@ -165,17 +166,13 @@ impl Shape {
         }
     }
 
-    /// Whether `path` or a directory that it is in matches.
-    fn matches_or_parent(&self, path: &[u8]) -> bool {
+    /// The bytes that every match begins and ends with, where there are such.
+    fn ends(&self) -> (Option<u8>, Option<u8>) {
         match self {
-            Self::Exact(text) => path
-                .strip_prefix(text.as_slice())
-                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/'),
-            Self::Prefix(prefix) => path.starts_with(prefix),
-            Self::Suffix(_) | Self::Glob(_) => {
-                let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-                self.matches(path) || slashes.into_iter().any(|(at, _)| self.matches(&path[..at]))
-            }
+            Self::Exact(text) => (text.first().copied(), text.last().copied()),
+            Self::Prefix(prefix) => (prefix.first().copied(), None),
+            Self::Suffix(suffix) => (None, suffix.last().copied()),
+            Self::Glob(glob) => glob.ends(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! exceptions do not reach into excluded directories. Paths are bytes: file names need not be UTF-8. They are
 //! relative, with `/` between elements and none at either end.
 
+mod candidates;
 mod clean;
 mod glob;
 mod matcher;
