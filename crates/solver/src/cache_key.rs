@@ -11,7 +11,8 @@ pub struct CacheKey(pub Digest);
 /// What a key was made from; kept with it so that "why did this step run" has an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyParts {
-    /// Digest of the operation by itself ([`CacheMap::digest`]); of a source, [`crate::Executor::source_key`].
+    /// Digest of the operation by itself ([`crate::CacheMap::digest`]); of a source, its key
+    /// ([`crate::Executor::source_key`]).
     pub op: Digest,
     /// Per input, what stands for it. In a fast key that is its own key, and the content used of it where it
     /// is a local folder. In a slow key it is the content used of it where that may stand for it, else the
