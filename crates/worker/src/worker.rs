@@ -178,7 +178,7 @@ impl Executor for Worker {
 
     async fn source_key(&self, vertex: &Vertex) -> Result<Digest, OperationError> {
         match &vertex.op {
-            Op::Source(source) => Err(OperationError::UnsupportedSource(source.identifier.clone())),
+            Op::Source(source) => source::key(source, vertex, &self.images).await,
             _ => Ok(vertex.digest),
         }
     }
