@@ -12,3 +12,4 @@ mod lifetime;
 mod process;
 mod rootless;
 mod support;
+mod worker;

@@ -20,6 +20,10 @@ mod suggest;
 mod walk;
 mod xattr;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test")]
+mod tests;
+
 pub use content::hash_content;
 pub use error::TreeError;
 pub use lookup::Tree;

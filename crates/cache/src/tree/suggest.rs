@@ -3,9 +3,9 @@
 /// How many names are suggested.
 const MOST: usize = 3;
 
-/// The names that are at most a third of `wanted` away from it, nearest first.
+/// The names that are at most a quarter of `wanted` away from it, nearest first.
 pub(super) fn similar<'a>(wanted: &[u8], names: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
-    let limit = (wanted.len() / 3).max(1);
+    let limit = (wanted.len() / 4).max(1);
     let mut found: Vec<(usize, &[u8])> = names
         .filter(|name| name.len().abs_diff(wanted.len()) <= limit && name.len() <= 255)
         .map(|name| (distance(wanted, name), name))

@@ -89,5 +89,6 @@ impl FileError {
 
 /// A path for people: absolute, what is not UTF-8 replaced.
 pub(super) fn shown(path: &[u8]) -> String {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
     format!("/{}", String::from_utf8_lossy(path))
 }

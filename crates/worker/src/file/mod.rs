@@ -18,6 +18,10 @@ mod place;
 mod remove;
 mod states;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test")]
+mod tests;
+
 pub use chmod::ModeError;
 pub use error::FileError;
 pub(crate) use states::{Input, copy_context, run};

@@ -168,8 +168,14 @@ impl<'a> Target<'a> {
                 }
             }
         }
-        for path in missing.into_iter().rev() {
+        for path in missing.iter().rev() {
             self.make_dir(path, new)?;
+        }
+        // Each got another time when the one below was made in it.
+        if let Some(mtime) = new.mtime {
+            for path in missing.iter().skip(1) {
+                set_times(self.open_dir(path)?.as_fd(), mtime, path)?;
+            }
         }
         Ok(())
     }

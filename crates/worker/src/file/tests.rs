@@ -1,0 +1,532 @@
+//! The rules of copying, each on real directories.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use rbuild_cache::{Tree, TreeError};
+use rbuild_solver::{CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
+
+use super::chown::Ownership;
+use super::error::FileError;
+use super::place::Target;
+use super::{copy, make, remove};
+
+fn open(path: &Path) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).unwrap()
+}
+
+/// Makes what lines say: `DIR/ MODE`, `LINK -> TARGET`, `FILE MODE CONTENT`, or `FILE`, with the name as content.
+fn fill(dir: &Path, lines: &[&str]) {
+    for line in lines {
+        if let Some((link, target)) = line.split_once(" -> ") {
+            let link = dir.join(link);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(target, link).unwrap();
+            continue;
+        }
+        let mut words = line.split(' ');
+        let name = words.next().unwrap();
+        let mode = words.next().map_or(if name.ends_with('/') { 0o755 } else { 0o644 }, |mode| {
+            u32::from_str_radix(mode, 8).unwrap()
+        });
+        let path = dir.join(name.trim_end_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if name.ends_with('/') {
+            fs::create_dir_all(&path).unwrap();
+        } else {
+            fs::write(&path, words.next().unwrap_or(name)).unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+/// What is in a directory, in the form of [`fill`], sorted, without modes that are usual.
+fn listing(dir: &Path) -> Vec<String> {
+    fn list(top: &Path, dir: &Path, lines: &mut Vec<String>) {
+        let mut paths: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.strip_prefix(top).unwrap().display().to_string();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let mode = metadata.mode() & 0o7777;
+            let shown =
+                |usual: u32| if mode == usual { String::new() } else { format!(" {mode:o}") };
+            if metadata.is_symlink() {
+                lines.push(format!("{name} -> {}", fs::read_link(&path).unwrap().display()));
+            } else if metadata.is_dir() {
+                lines.push(format!("{name}/{}", shown(0o755)));
+                list(top, &path, lines);
+            } else if metadata.is_file() {
+                let content = fs::read_to_string(&path).unwrap();
+                lines.push(format!("{name}{}={content}", shown(0o644)));
+            } else {
+                lines.push(format!("{name}|{}", shown(0o644)));
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    list(dir, dir, &mut lines);
+    lines
+}
+
+/// A copy as Dockerfiles have it.
+fn action(src: &str, dest: &str) -> CopyAction {
+    CopyAction {
+        src: src.to_owned(),
+        dest: dest.to_owned(),
+        follow_symlink: true,
+        dir_copy_contents: true,
+        create_dest_path: true,
+        allow_wildcard: true,
+        allow_empty_wildcard: true,
+        ..CopyAction::default()
+    }
+}
+
+struct Trees {
+    dir: tempfile::TempDir,
+}
+
+impl Trees {
+    fn new(source: &[&str], dest: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, lines) in [("source", source), ("dest", dest)] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fill(&dir.path().join(name), lines);
+        }
+        Self { dir }
+    }
+
+    fn source(&self) -> std::path::PathBuf {
+        self.dir.path().join("source")
+    }
+
+    fn dest(&self) -> std::path::PathBuf {
+        self.dir.path().join("dest")
+    }
+
+    fn copy(&self, action: &CopyAction) -> Result<(), FileError> {
+        self.copy_as(action, None)
+    }
+
+    fn copy_as(&self, action: &CopyAction, owner: Option<Ownership>) -> Result<(), FileError> {
+        let tree = Tree::of_snapshot(open(&self.source())).unwrap();
+        let root = open(&self.dest());
+        copy::run(action, owner, &tree, Target::new(root.as_fd()))
+    }
+}
+
+#[track_caller]
+fn check(source: &[&str], dest: &[&str], action: &CopyAction, expected: &[&str]) {
+    let trees = Trees::new(source, dest);
+    trees.copy(action).unwrap();
+    assert_eq!(listing(&trees.dest()), expected, "{} to {}", action.src, action.dest);
+}
+
+#[track_caller]
+fn check_refused(source: &[&str], dest: &[&str], action: &CopyAction, expected: &str) {
+    let error = Trees::new(source, dest).copy(action).unwrap_err();
+    assert_eq!(error.to_string(), expected, "{} to {}", action.src, action.dest);
+}
+
+#[test]
+fn a_slash_at_the_end_makes_a_directory_of_dest() {
+    check(&["f"], &[], &action("/f", "/x"), &["x=f"]);
+    check(&["f"], &[], &action("/f", "/x/"), &["x/", "x/f=f"]);
+    check(&["f"], &[], &action("/f", "/x/."), &["x/", "x/f=f"]);
+    check(&["f"], &[], &action("/f", "/"), &["f=f"]);
+    check(&["f"], &[], &action("/f", "/a/b/x"), &["a/", "a/b/", "a/b/x=f"]);
+    check(&["f"], &["x/"], &action("/f", "/x"), &["x/", "x/f=f"]);
+    check(&["f"], &["x 600 old"], &action("/f", "/x"), &["x=f"]);
+    check(&["f"], &["d/"], &action("f", "d/../x"), &["d/", "x=f"]);
+}
+
+#[test]
+fn of_a_directory_the_contents_are_copied() {
+    let source = ["d/ 700", "d/a", "d/sub/ 711", "d/sub/b 600 b"];
+    check(&source, &[], &action("/d", "/x"), &["x/", "x/a=d/a", "x/sub/ 711", "x/sub/b 600=b"]);
+    check(
+        &source,
+        &["x/ 750", "x/sub/ 700", "x/sub/c"],
+        &action("/d/", "/x/"),
+        &["x/ 750", "x/a=d/a", "x/sub/ 711", "x/sub/b 600=b", "x/sub/c=x/sub/c"],
+    );
+    check(&["a", "b/c"], &[], &action("/", "/"), &["a=a", "b/", "b/c=b/c"]);
+    let named = CopyAction { dir_copy_contents: false, ..action("/d", "/x") };
+    check(
+        &source,
+        &["x/"],
+        &named,
+        &["x/", "x/d/ 700", "x/d/a=d/a", "x/d/sub/ 711", "x/d/sub/b 600=b"],
+    );
+    check(&source, &[], &named, &["x/ 700", "x/a=d/a", "x/sub/ 711", "x/sub/b 600=b"]);
+}
+
+#[test]
+fn types_that_do_not_fit_are_refused() {
+    check_refused(&["d/a"], &["x"], &action("/d", "/x"), "cannot copy to non-directory: /x");
+    check_refused(&["d/n/a"], &["x/n"], &action("/d", "/x"), "cannot copy to non-directory: /x/n");
+    check_refused(
+        &["d/n"],
+        &["x/n/"],
+        &action("/d", "/x"),
+        "cannot replace to directory /x/n with file",
+    );
+    check_refused(
+        &["f"],
+        &["x/f/"],
+        &action("/f", "/x"),
+        "cannot replace to directory /x/f with file",
+    );
+    check_refused(&["f"], &["x"], &action("/f", "/x/"), "cannot copy to non-directory: /x");
+    let replacing = |src, dest| CopyAction { always_replace_existing: true, ..action(src, dest) };
+    check(&["d/a"], &["x"], &replacing("/d", "/x"), &["x/", "x/a=d/a"]);
+    check(&["d/n/a"], &["x/n"], &replacing("/d", "/x"), &["x/", "x/n/", "x/n/a=d/n/a"]);
+    check(&["d/n"], &["x/n/deep/f"], &replacing("/d", "/x"), &["x/", "x/n=d/n"]);
+}
+
+#[test]
+fn wildcards_may_match_nothing_and_plain_paths_may_not() {
+    check(&["a.c", "b.c", "d.h"], &[], &action("/*.c", "/x/"), &["x/", "x/a.c=a.c", "x/b.c=b.c"]);
+    check(&["a.c", "b.c"], &[], &action("/*.c", "/x"), &["x=b.c"]);
+    check(&["d1/a", "d2/b"], &[], &action("/d*", "/x/"), &["x/", "x/a=d1/a", "x/b=d2/b"]);
+    check(&["a"], &["k"], &action("/*.none", "/x/"), &["k=k"]);
+    let strict = CopyAction { allow_empty_wildcard: false, ..action("/*.none", "/x/") };
+    check_refused(&["a"], &[], &strict, "/*.none not found");
+    check_refused(&["a"], &[], &action("/none", "/x/"), "\"/none\": not found");
+    let literal = CopyAction { allow_wildcard: false, ..action("/[a]", "/x") };
+    check(&["[a]"], &[], &literal, &["x=[a]"]);
+}
+
+#[test]
+fn links_are_followed_where_they_are_named_and_copied_where_they_are_met() {
+    check(&["f", "l -> f"], &[], &action("/l", "/x/"), &["x/", "x/l=f"]);
+    check(&["d/a", "l -> d"], &[], &action("/l/a", "/x"), &["x=d/a"]);
+    check(&["d/l -> ../f", "f"], &[], &action("/d", "/x"), &["x/", "x/l -> ../f"]);
+    check(&["d/a", "l -> /d"], &[], &action("/l", "/x"), &["x/", "x/a=d/a"]);
+    let kept = CopyAction { follow_symlink: false, ..action("/l", "/x") };
+    check(&["f", "l -> f"], &[], &kept, &["x -> f"]);
+}
+
+#[test]
+fn links_in_dest_are_followed_within_the_root() {
+    check(
+        &["f"],
+        &["real/", "l -> /real"],
+        &action("/f", "/l/"),
+        &["l -> /real", "real/", "real/f=f"],
+    );
+    check(
+        &["f"],
+        &["l -> ../../../out"],
+        &action("/f", "/l/x"),
+        &["l -> ../../../out", "out/", "out/x=f"],
+    );
+    check(&["f"], &["l -> target"], &action("/f", "/l"), &["l -> target", "target=f"]);
+    check(
+        &["d/a"],
+        &["l -> none/deep"],
+        &action("/d", "/l"),
+        &["l -> none/deep", "none/", "none/deep/", "none/deep/a=d/a"],
+    );
+    check(
+        &["f"],
+        &["x/f -> ../other", "other"],
+        &action("/f", "/x/"),
+        &["other=other", "x/", "x/f=f"],
+    );
+    check_refused(
+        &["f"],
+        &["l -> l"],
+        &action("/f", "/l/x"),
+        "/l: too many levels of symbolic links",
+    );
+}
+
+#[test]
+fn modes_are_changed_for_files_directories_and_made_parents() {
+    let octal = |src, dest| CopyAction { mode: Some(0o640), ..action(src, dest) };
+    check(
+        &["d/a 777 a", "d/s/"],
+        &[],
+        &octal("/d", "/n/x"),
+        &["n/ 640", "n/x/", "n/x/a 640=a", "n/x/s/ 640"],
+    );
+    let symbolic = |mode: &str| CopyAction { mode_str: mode.to_owned(), ..action("/d", "/x") };
+    check(
+        &["d/a 600 a", "d/b 700 b", "d/s/ 700"],
+        &[],
+        &symbolic("u=rwX,go=rX"),
+        &["x/", "x/a=a", "x/b 755=b", "x/s/"],
+    );
+    let refused = Trees::new(&["d/a"], &[]).copy(&symbolic("q")).unwrap_err();
+    assert!(refused.to_string().starts_with("invalid mode `q`"));
+    check(&["f 4755 x"], &[], &action("/f", "/y"), &["y 4755=x"]);
+}
+
+#[test]
+fn patterns_choose_what_is_copied() {
+    let source = ["d/a.c", "d/s/ 700", "d/s/b.c", "d/s/b.h", "d/t/c.h"];
+    let include = CopyAction { include_patterns: vec!["**/*.c".into()], ..action("/d", "/x") };
+    check(&source, &[], &include, &["x/", "x/a.c=d/a.c", "x/s/ 700", "x/s/b.c=d/s/b.c"]);
+    let exclude = CopyAction { exclude_patterns: vec!["**/*.h".into()], ..action("/d", "/x") };
+    check(&source, &[], &exclude, &["x/", "x/a.c=d/a.c", "x/s/ 700", "x/s/b.c=d/s/b.c", "x/t/"]);
+    let required = CopyAction { required_paths: vec!["none".into()], ..include };
+    check_refused(&source, &[], &required, "\"/d/none\": not found");
+}
+
+/// Times in nanoseconds, of a path below the destination.
+fn mtime(trees: &Trees, path: &str) -> i64 {
+    let metadata = fs::symlink_metadata(trees.dest().join(path)).unwrap();
+    metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec()
+}
+
+#[test]
+fn times_are_kept_to_the_nanosecond() {
+    let trees = Trees::new(&["d/s/a", "d/l -> a"], &["x/"]);
+    let set = |path: &str, nanoseconds: i64| {
+        let time = Timespec { tv_sec: 1_000_000_000, tv_nsec: nanoseconds };
+        let times = Timestamps { last_access: time, last_modification: time };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(CWD, trees.source().join(path), &times, flags).unwrap();
+    };
+    for (nanoseconds, path) in [(1, "d/s/a"), (2, "d/l"), (3, "d/s"), (4, "d")] {
+        set(path, nanoseconds);
+    }
+    trees.copy(&action("/d", "/x")).unwrap();
+    let times =
+        ["x/s/a", "x/l", "x/s", "x"].map(|path| mtime(&trees, path) - 1_000_000_000_000_000_000);
+    assert_eq!(times, [1, 2, 3, 4]);
+    let fixed = CopyAction { timestamp: Some(7), ..action("/d", "/y/z") };
+    trees.copy(&fixed).unwrap();
+    let times = ["y/z/s/a", "y/z/l", "y/z/s", "y/z"].map(|path| mtime(&trees, path));
+    assert_eq!(times, [7; 4]);
+}
+
+#[test]
+fn hard_links_stay_links() {
+    let trees = Trees::new(&["d/a", "d/s/"], &["x/b"]);
+    fs::hard_link(trees.source().join("d/a"), trees.source().join("d/b")).unwrap();
+    fs::hard_link(trees.source().join("d/a"), trees.source().join("d/s/c")).unwrap();
+    fs::hard_link(trees.source().join("d/a"), trees.source().join("outside")).unwrap();
+    trees.copy(&action("/d", "/x")).unwrap();
+    let inode = |path: &str| fs::metadata(trees.dest().join(path)).unwrap().ino();
+    assert_eq!([inode("x/b"), inode("x/s/c")], [inode("x/a"); 2]);
+    assert_eq!(fs::metadata(trees.dest().join("x/a")).unwrap().nlink(), 3);
+    assert_ne!(inode("x/a"), fs::metadata(trees.source().join("d/a")).unwrap().ino());
+}
+
+#[test]
+fn special_files_and_attributes_are_copied() {
+    let trees = Trees::new(&["d/a"], &[]);
+    rustix::fs::mknodat(CWD, trees.source().join("d/fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let file = fs::File::open(trees.source().join("d/a")).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    let has_xattrs = rustix::fs::fsetxattr(&file, c"user.rbuild", b"1", flags).is_ok();
+    trees.copy(&action("/d", "/x")).unwrap();
+    assert_eq!(listing(&trees.dest()), ["x/", "x/a=d/a", "x/fifo| 400"]);
+    if has_xattrs {
+        let mut value = [0; 8];
+        let copied = fs::File::open(trees.dest().join("x/a")).unwrap();
+        let length = rustix::fs::fgetxattr(&copied, c"user.rbuild", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"1");
+    }
+}
+
+#[test]
+fn privileged_owners_are_given_and_kept() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED privileged_owners_are_given_and_kept: needs root");
+        return;
+    }
+    let trees = Trees::new(&["d/a", "d/s/"], &[]);
+    std::os::unix::fs::chown(trees.source().join("d/a"), Some(5), Some(6)).unwrap();
+    trees.copy(&action("/d", "/kept")).unwrap();
+    let owner = |path: &str| {
+        let metadata = fs::symlink_metadata(trees.dest().join(path)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    assert_eq!([owner("kept"), owner("kept/a"), owner("kept/s")], [(0, 0), (5, 6), (0, 0)]);
+    let given = Ownership { uid: 7, gid: 8 };
+    trees.copy_as(&action("/d", "/n/given/"), Some(given)).unwrap();
+    for path in ["n", "n/given", "n/given/a", "n/given/s"] {
+        assert_eq!(owner(path), (7, 8), "{path}");
+    }
+    // Directories with set-group-id give their group to what is made in them.
+    fs::create_dir(trees.dest().join("g")).unwrap();
+    std::os::unix::fs::chown(trees.dest().join("g"), None, Some(9)).unwrap();
+    fs::set_permissions(trees.dest().join("g"), fs::Permissions::from_mode(0o2755)).unwrap();
+    trees.copy(&action("/d/s", "/g/s")).unwrap();
+    trees.copy(&action("/d/a", "/g/a")).unwrap();
+    assert_eq!([owner("g/s"), owner("g/a")], [(0, 0), (5, 6)]);
+}
+
+#[test]
+fn large_files_and_many_files_are_copied_whole() {
+    let trees = Trees::new(&[], &[]);
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs::create_dir_all(trees.source().join("many")).unwrap();
+    fs::write(trees.source().join("large"), &large).unwrap();
+    for n in 0..600 {
+        fs::write(trees.source().join(format!("many/{n}")), format!("{n}")).unwrap();
+    }
+    trees.copy(&action("/", "/")).unwrap();
+    assert_eq!(fs::read(trees.dest().join("large")).unwrap(), large);
+    for n in 0..600 {
+        assert_eq!(
+            fs::read_to_string(trees.dest().join(format!("many/{n}"))).unwrap(),
+            format!("{n}")
+        );
+    }
+}
+
+#[test]
+fn a_file_that_changes_between_its_digest_and_its_copy_is_an_error() {
+    let trees = Trees::new(&["f 644 before"], &[]);
+    let ignore = rbuild_solver::PatternMatcher::default();
+    let tree = Tree::of_context(open(&trees.source()), ignore, None).unwrap();
+    let selector =
+        rbuild_solver::Selector { path: "/f".to_owned(), ..rbuild_solver::Selector::default() };
+    tree.content_digest(&selector).unwrap();
+    fs::write(trees.source().join("f"), "behind").unwrap();
+    let root = open(&trees.dest());
+    let error = copy::run(&action("/f", "/x"), None, &tree, Target::new(root.as_fd())).unwrap_err();
+    assert!(matches!(error, FileError::Source(TreeError::Changed { .. })), "{error}");
+}
+
+/// An archive with a directory, a file and a link that leads out.
+fn archive() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind: tar::EntryType, content: &str| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(if kind.is_dir() { 0o750 } else { 0o640 });
+        header.set_mtime(1_000_000_000);
+        if kind.is_symlink() {
+            header.set_size(0);
+            builder.append_link(&mut header, name, content).unwrap();
+        } else {
+            builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+        }
+    };
+    add("dir/", tar::EntryType::Directory, "");
+    add("dir/file", tar::EntryType::Regular, "content");
+    add("out", tar::EntryType::Symlink, "/etc");
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn archives_are_known_by_their_content_and_unpacked() {
+    let trees = Trees::new(&["plain.tar", "short.tar.gz"], &[]);
+    fs::write(trees.source().join("data"), archive()).unwrap();
+    fs::write(trees.source().join("bz"), b"BZh91AY&SY and so on").unwrap();
+    fs::write(trees.source().join("broken"), [0x1f, 0x8b, 8, 0, 1, 2, 3]).unwrap();
+    let unpacking = |src, dest| CopyAction { attempt_unpack: true, ..action(src, dest) };
+    trees.copy(&unpacking("/data", "/x")).unwrap();
+    trees.copy(&unpacking("/plain.tar", "/")).unwrap();
+    trees.copy(&unpacking("/broken", "/")).unwrap();
+    assert!(trees.dest().join("broken").exists());
+    fs::remove_file(trees.dest().join("broken")).unwrap();
+    assert_eq!(
+        listing(&trees.dest()),
+        ["plain.tar=plain.tar", "x/", "x/dir/ 750", "x/dir/file 640=content", "x/out -> /etc"]
+    );
+    assert_eq!(mtime(&trees, "x/dir/file"), 1_000_000_000_000_000_000);
+    let timed = CopyAction { timestamp: Some(5), ..unpacking("/data", "/y/") };
+    trees.copy(&timed).unwrap();
+    assert_eq!((mtime(&trees, "y/dir/file"), mtime(&trees, "y/dir")), (5, 5));
+    assert_eq!(fs::read_dir(trees.dest().join("y")).unwrap().count(), 2);
+    let error = trees.copy(&unpacking("/bz", "/z")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot unpack the archive \"/bz\": bzip2 compression is not supported"
+    );
+    trees.copy(&action("/data", "/not-unpacked")).unwrap();
+    assert_eq!(fs::read(trees.dest().join("not-unpacked")).unwrap(), archive());
+}
+
+#[test]
+fn directories_files_and_links_are_made() {
+    let trees = Trees::new(&[], &["real/", "l -> real", "old 600 x"]);
+    let root = open(&trees.dest());
+    let target = Target::new(root.as_fd());
+    let owner = Ownership::default();
+    let mkdir = |path: &str, make_parents| {
+        let action = MkdirAction {
+            path: path.into(),
+            mode: 0o711,
+            make_parents,
+            owner: None,
+            timestamp: Some(9),
+        };
+        make::mkdir(&action, owner, target)
+    };
+    mkdir("/a/b", true).unwrap();
+    mkdir("/l", true).unwrap();
+    mkdir("/l/in", false).unwrap();
+    assert!(matches!(mkdir("/old", false), Err(FileError::NotADirectory(_))));
+    assert!(mkdir("/none/x", false).is_err());
+    let mkfile = |path: &str| {
+        let action = MkfileAction {
+            path: path.into(),
+            mode: 0o604,
+            data: b"data".to_vec(),
+            owner: None,
+            timestamp: Some(9),
+        };
+        make::mkfile(&action, owner, target)
+    };
+    mkfile("/old").unwrap();
+    mkfile("/l/new").unwrap();
+    assert!(matches!(mkfile("/real"), Err(FileError::IsADirectory(_))));
+    let link =
+        SymlinkAction { target: "x".into(), path: "/a/s".into(), owner: None, timestamp: Some(9) };
+    make::symlink(&link, owner, target).unwrap();
+    assert!(make::symlink(&link, owner, target).is_err());
+    assert_eq!(
+        listing(&trees.dest()),
+        [
+            "a/ 711",
+            "a/b/ 711",
+            "a/s -> x",
+            "l -> real",
+            "old 604=data",
+            "real/",
+            "real/in/ 711",
+            "real/new 604=data"
+        ]
+    );
+    assert_eq!([mtime(&trees, "a/b"), mtime(&trees, "a/s"), mtime(&trees, "old")], [9; 3]);
+}
+
+#[test]
+fn removing_takes_trees_links_and_patterns() {
+    let trees = Trees::new(&[], &["a/b/c/d", "a/e", "x1/f", "x2", "y", "l -> y", "m -> a"]);
+    let mut at = open(&trees.dest());
+    for _ in 0..1200 {
+        rustix::fs::mkdirat(&at, "deep", Mode::RWXU).unwrap();
+        at = rustix::fs::openat(&at, "deep", OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    let root = open(&trees.dest());
+    let remove = |path: &str, allow_not_found, allow_wildcard| {
+        let action = RmAction { path: path.into(), allow_not_found, allow_wildcard };
+        remove::run(&action, Target::new(root.as_fd()))
+    };
+    remove("/x*", false, true).unwrap();
+    remove("/l", false, false).unwrap();
+    remove("/m/b", false, false).unwrap();
+    remove("/deep", false, false).unwrap();
+    remove("/none", true, false).unwrap();
+    remove("/none*", true, true).unwrap();
+    let missing = remove("/none", false, false).unwrap_err();
+    assert_eq!(missing.to_string(), "/none: no such file or directory");
+    assert!(remove("/none*", false, true).is_err());
+    assert!(matches!(remove("/", false, false), Err(FileError::Root(_))));
+    assert_eq!(listing(&trees.dest()), ["a/", "a/e=a/e", "m -> a", "y=y"]);
+}
