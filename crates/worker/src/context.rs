@@ -90,7 +90,11 @@ impl Contexts {
     /// The first one; all folders are tried. A build is not worse for it.
     pub fn save(&self) -> Result<(), StatCacheError> {
         let opened = self.opened();
-        opened.stat_caches.values().fold(Ok(()), |result, cache| result.and(cache.save()))
+        let mut result = Ok(());
+        for cache in opened.stat_caches.values() {
+            result = result.and(cache.save());
+        }
+        result
     }
 
     fn opened(&self) -> MutexGuard<'_, Opened> {
@@ -123,7 +127,6 @@ fn open_folder(path: &Path) -> Result<std::os::fd::OwnedFd, ContextError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use rbuild_solver::Selector;
 

@@ -23,7 +23,6 @@ pub(crate) fn run(op: &DiffOp, inputs: &[Snapshot]) -> Result<Snapshot, Operatio
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use rbuild_solver::LayerId;
 

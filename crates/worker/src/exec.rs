@@ -389,7 +389,6 @@ fn rlimit(ulimit: &Ulimit) -> Result<Rlimit, ExecError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use rbuild_solver::{ProxyEnv, SecretEnv};
 

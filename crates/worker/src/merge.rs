@@ -19,7 +19,6 @@ pub(crate) fn run(op: &MergeOp, inputs: &[Snapshot]) -> Result<Snapshot, Operati
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -18,7 +18,7 @@ pub enum OperationError {
     File(#[from] FileError),
     /// An image.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(Box<ImageError>),
     /// An image's name.
     #[error(transparent)]
     ImageName(#[from] ImageNameError),
@@ -47,4 +47,10 @@ pub enum OperationError {
     /// A source that this version cannot read.
     #[error("source `{0}` is not supported")]
     UnsupportedSource(String),
+}
+
+impl From<ImageError> for OperationError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(Box::new(error))
+    }
 }

@@ -28,11 +28,7 @@ pub struct Meta {
 }
 
 impl Meta {
-    #[expect(
-        clippy::unnecessary_cast,
-        clippy::allow_attributes,
-        reason = "the types of these fields differ by architecture"
-    )]
+    #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
     pub(super) fn new(stat: &Stat) -> Self {
         Self {
             mode: stat.st_mode as u32,

@@ -21,7 +21,7 @@ mod walk;
 mod xattr;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test")]
+#[expect(clippy::print_stderr, reason = "test")]
 mod tests;
 
 pub use content::hash_content;

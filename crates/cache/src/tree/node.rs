@@ -35,8 +35,11 @@ pub(super) struct Directory {
     /// All of them, once somebody needed all.
     pub(super) listing: OnceLock<Listing>,
     /// Those that were looked up one by one before that; held while listing.
-    pub(super) looked_up: Mutex<BTreeMap<Box<[u8]>, Option<Arc<Node>>>>,
+    pub(super) looked_up: Mutex<LookedUp>,
 }
+
+/// What single names turned out to be; `None` is nothing.
+pub(super) type LookedUp = BTreeMap<Box<[u8]>, Option<Arc<Node>>>;
 
 /// A directory's entries.
 #[derive(Debug)]

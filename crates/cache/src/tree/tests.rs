@@ -327,7 +327,7 @@ fn unreadable_files_are_named_and_only_if_selected() {
     let dir = folder(&["ok", "closed/x", "secret"]);
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for name in ["closed", "secret"] {
-        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     // Whether the superuser's right to read everything holds is a matter of the thread that asks.
     let unprivileged = std::thread::scope(|scope| {

@@ -82,11 +82,9 @@ impl Changes<'_> {
 fn set_xattrs(file: BorrowedFd<'_>, xattrs: &[Xattr], path: &[u8]) -> Result<(), FileError> {
     for xattr in xattrs {
         let flags = XattrFlags::empty();
-        match rustix::fs::fsetxattr(file, xattr.name.as_slice(), &xattr.value, flags) {
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => {
-                return Err(FileError::io("set an attribute of", path, errno));
-            }
-            Ok(()) | Err(_) => {}
+        let set = rustix::fs::fsetxattr(file, xattr.name.as_slice(), &xattr.value, flags);
+        if let Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) = set {
+            return Err(FileError::io("set an attribute of", path, errno));
         }
     }
     Ok(())

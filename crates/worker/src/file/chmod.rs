@@ -179,7 +179,6 @@ fn parse_permissions(letters: &str) -> Option<Permissions> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

@@ -80,7 +80,6 @@ pub(super) fn read_below(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Fi
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "test")]
 mod tests {
     use super::*;
 

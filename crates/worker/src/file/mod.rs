@@ -19,7 +19,7 @@ mod remove;
 mod states;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "test")]
+#[expect(clippy::print_stderr, reason = "test")]
 mod tests;
 
 pub use chmod::ModeError;
