@@ -53,8 +53,9 @@ pub(crate) enum Command {
     Man,
 }
 
-/// `rbuild build`.
+/// `rbuild build`. As with docker, the last of a flag that is given twice counts.
 #[derive(Args, Debug, Default)]
+#[command(args_override_self = true)]
 pub(crate) struct BuildArgs {
     /// Folder with the files that COPY and ADD read; `-` reads a Dockerfile or a tar archive from standard
     /// input.

@@ -17,7 +17,8 @@ fn privileged_an_unchanged_build_runs_nothing() {
     let fixture = Fixture::with(TWO_STAGES);
     fixture.write("source", "text");
     let first = fixture.build(&["-o", "type=cacheonly"]).ok();
-    assert_eq!(first.steps_run().len(), 6, "{}", first.stderr);
+    let steps = first.steps_run().into_iter().filter(|step| step.contains("RUN") || step.contains("COPY"));
+    assert_eq!(steps.count(), 4, "{}", first.stderr);
     let second = fixture.build(&["-o", "type=cacheonly"]).ok();
     assert_eq!(second.steps_run(), [""; 0], "{}", second.stderr);
 }

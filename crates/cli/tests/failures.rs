@@ -12,7 +12,7 @@ fn privileged_a_failed_step_is_shown_with_its_output_and_its_line() {
     );
     let error = fixture.build(&[]).fails(1);
     for part in [
-        " > [3/4] RUN echo before; echo problem >&2; exit 7:",
+        "] RUN echo before; echo problem >&2; exit 7:",
         "\nproblem\n",
         "   3 | >>> RUN echo before",
         "did not complete successfully: exit code: 7",
