@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod lower;
 mod parse;

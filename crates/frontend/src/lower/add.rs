@@ -1,7 +1,9 @@
 //! ADD.
 
-use super::copy::{Remote, Wanted, remote};
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::copy::Wanted;
+use super::lowering::Lowering;
+use super::place::{Fallible, Place, Scope};
+use super::remote::{Remote, remote};
 use crate::dockerfile::ast::Add;
 
 impl<'a> Lowering<'a> {

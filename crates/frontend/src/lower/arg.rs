@@ -1,9 +1,10 @@
 //! ARG and ENV.
 
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::lowering::Lowering;
+use super::place::{Fallible, Place, Scope};
 use crate::args::{NOT_IN_STEPS, is_secret_name};
 use crate::check::Rule;
-use crate::dockerfile::ast::{Argument, Pairs};
+use crate::dockerfile::ast::{Argument, Pair, Pairs};
 use crate::dockerfile::mapped::Mapped;
 
 impl<'a> Lowering<'a> {
@@ -24,12 +25,10 @@ impl<'a> Lowering<'a> {
                 (None, Some(default)) => Some(self.expand(place, &scope.state, default)?),
                 (None, None) => place.plan.globals.get(name).map(str::to_owned),
             };
-            created_by.push(' ');
-            created_by.push_str(name);
+            created_by.extend([" ", name]);
             if let Some(value) = &value {
                 self.spend(value.len(), place)?;
-                created_by.push('=');
-                created_by.push_str(value);
+                created_by.extend(["=", value]);
                 if !NOT_IN_STEPS.contains(&name) {
                     self.set_variable(scope, name, value);
                 }
@@ -51,7 +50,7 @@ impl<'a> Lowering<'a> {
         let mut created_by = String::from("ENV");
         for ((name, value), pair) in expanded.iter().zip(&pairs.pairs) {
             self.lint_secret("ENV", place, &pair.key, name);
-            created_by.push_str(&format!(" {name}={value}"));
+            created_by.extend([" ", name, "=", value]);
             self.set_variable(scope, name, value);
             scope.state.image_environment.replace(name, value);
         }
@@ -65,7 +64,7 @@ impl<'a> Lowering<'a> {
         scope: &Scope,
         pairs: &Pairs,
     ) -> Fallible<Vec<(String, String)>> {
-        let expand = |pair: &crate::dockerfile::ast::Pair| {
+        let expand = |pair: &Pair| {
             let key = self.expand(place, &scope.state, &pair.key)?;
             let value = self.expand(place, &scope.state, &pair.value)?;
             Ok((key, value))

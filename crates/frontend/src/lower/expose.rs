@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::lowering::Lowering;
+use super::place::{Fallible, Place, Scope};
 use crate::dockerfile::mapped::Mapped;
 use crate::history::plain_list;
 
@@ -21,7 +22,7 @@ impl<'a> Lowering<'a> {
         written.sort_by_key(|word| word.text());
         let mut ports = Vec::new();
         for word in written {
-            let words = self.expand_with(self.shell, place, &scope.state, word)?.words;
+            let words = self.expand_with(self.shell.for_words(), place, &scope.state, word)?.words;
             for port in words {
                 let parsed =
                     parse(&port).map_err(|message| place.error("expose", word.span(), message))?;

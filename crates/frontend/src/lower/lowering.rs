@@ -1,110 +1,36 @@
-//! The entry, and what all instructions share.
+//! A build being lowered: stage by stage, and what all instructions share.
 
-use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{PatternMatcher, ProxyEnv, SourceLocation, VertexMeta};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::place::{Fallible, Place, Scope};
 use super::state::State;
 use super::step_name::StepNames;
 use crate::args;
-use crate::build::{Build, BuildOptions, NamedContext, NoCache, Outcome, StageSummary};
+use crate::build::{BuildOptions, NamedContext, NoCache};
 use crate::check::{Rule, warning};
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::ast::{Dockerfile, Instruction};
+use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::mapped::Mapped;
 use crate::draft::{Draft, Node};
 use crate::history;
 use crate::images::ImageSet;
 use crate::shell::{Expansion, Shell};
 use crate::source::Span;
-use crate::stage::{Origin, Plan, Stage, Step};
+use crate::stage::{Origin, Plan, Stage};
 use crate::suggest::nearest;
 
 /// How much text expansion, histories and the environments of steps may come to in one build: a short file can ask
 /// for any amount.
 const MAX_TEXT: usize = 256 << 20;
 
-/// What an instruction's lowering gives.
-pub(super) type Fallible<T> = Result<T, Box<Diagnostic>>;
-
-/// Makes a graph and an image config of a file.
-///
-/// Pure, so in rounds: while it knows too little of the images that the target needs it asks for them; ONBUILD triggers
-/// in those may ask for more. Stages that the target does not need are never looked into.
-///
-/// # Errors
-/// All that is wrong with the file and with the stages that the target needs, warnings among it, in the order of the
-/// text; no images are asked for then. A file that could not be parsed gives the parser's diagnostics.
-pub fn lower(
-    dockerfile: &Dockerfile,
-    options: &BuildOptions,
-    images: &ImageSet,
-) -> Result<Outcome, Vec<Diagnostic>> {
-    if dockerfile.has_errors() {
-        return Err(dockerfile.diagnostics.clone());
-    }
-    let mut diagnostics = Vec::new();
-    let mut plan = Plan::new(dockerfile, options, &mut diagnostics);
-    let needed = plan.needed(images, &mut diagnostics);
-    let mut lowering = Lowering::new(options, images, &plan, diagnostics);
-    let states = lowering.stages(&plan, &needed);
-    let Lowering { mut diagnostics, draft, epoch, .. } = lowering;
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(diagnostics);
-    }
-    let missing = plan.missing_images(&needed, images);
-    if !missing.is_empty() {
-        return Ok(Outcome::NeedsImages(missing));
-    }
-    let (Some(target), Some(state)) = (plan.target, states) else {
-        let message = "dockerfile contains no stages to build";
-        return Err(vec![Diagnostic::error("no-stage", Span::at(0), message)]);
-    };
-    let (graph, edge, locals) = draft.finish(state.root);
-    let summary = |index: &usize| {
-        let stage = &plan.stages[*index];
-        StageSummary { name: stage.label().into_owned(), steps: step_count(stage) }
-    };
-    Ok(Outcome::Ready(Box::new(Build {
-        graph,
-        target: edge,
-        base_history: state.base_history,
-        platform: state.platform.clone(),
-        config: finish_config(state, options),
-        target_name: plan.stages[target].name.map(str::to_owned),
-        stages: needed.iter().map(summary).collect(),
-        locals,
-        source_date_epoch: epoch.map(|(seconds, _)| seconds),
-        warnings: diagnostics,
-    })))
-}
-
-fn finish_config(state: State, options: &BuildOptions) -> ImageConfig {
-    let mut config = state.into_config();
-    let labels = options.labels.iter().map(|(name, value)| (name.clone(), value.clone()));
-    config.config.labels.extend(labels);
-    if let Some(platform) = &options.platform {
-        let is_other = platform.os != config.os || platform.architecture != config.architecture;
-        platform.os.clone_into(&mut config.os);
-        platform.architecture.clone_into(&mut config.architecture);
-        if is_other || !platform.variant.is_empty() {
-            platform.variant.clone_into(&mut config.variant);
-        }
-        if is_other || !platform.os_version.is_empty() {
-            platform.os_version.clone_into(&mut config.os_version);
-        }
-        if !platform.os_features.is_empty() {
-            platform.os_features.clone_into(&mut config.os_features);
-        }
-    }
-    let Platform { architecture, os, variant, .. } = config.platform().normalize();
-    ImageConfig { architecture, os, variant, ..config }
+fn too_large(span: Span) -> Diagnostic {
+    Diagnostic::error("too-large", span, "the Dockerfile expands to too much text")
 }
 
 /// How many steps the names of a stage's steps count.
-fn step_count(stage: &Stage<'_>) -> usize {
+pub(super) fn step_count(stage: &Stage<'_>) -> usize {
     if stage.is_replaced {
         return 0;
     }
@@ -136,7 +62,7 @@ pub(super) struct Lowering<'a> {
     pub(super) proxy: Option<ProxyEnv>,
     /// In seconds, and as histories write it.
     pub(super) epoch: Option<(i64, String)>,
-    diagnostics: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
     /// Whether the current instruction named a variable that is not set.
     saw_unset: bool,
     text: usize,
@@ -148,50 +74,8 @@ pub(super) struct StageRoot {
     pub(super) node: Option<Node>,
 }
 
-/// An instruction and the stage that it is in.
-#[derive(Debug)]
-pub(super) struct Place<'s, 'p> {
-    pub(super) step: &'s Step<'p>,
-    pub(super) label: &'s str,
-    pub(super) plan: &'s Plan<'p>,
-    pub(super) ignore_cache: bool,
-}
-
-impl Place<'_, '_> {
-    /// An error at a part of the instruction.
-    pub(super) fn error(
-        &self,
-        code: &'static str,
-        span: Span,
-        message: impl Into<String>,
-    ) -> Box<Diagnostic> {
-        Box::new(Diagnostic::error(code, self.step.place(span), message.into()))
-    }
-
-    /// An error at a part of the instruction that is understood but cannot be built yet.
-    pub(super) fn unsupported(
-        &self,
-        span: Span,
-        what: &str,
-        help: &'static str,
-    ) -> Box<Diagnostic> {
-        Box::new(
-            self.error("unsupported", span, format!("{what} is not supported yet")).with_help(help),
-        )
-    }
-}
-
-/// What changes while a stage is lowered.
-#[derive(Debug)]
-pub(super) struct Scope {
-    pub(super) state: State,
-    pub(super) names: StepNames,
-    /// Whether this stage had a CMD.
-    pub(super) has_cmd: bool,
-}
-
 impl<'a> Lowering<'a> {
-    fn new(
+    pub(super) fn new(
         options: &'a BuildOptions,
         images: &'a ImageSet,
         plan: &Plan<'a>,
@@ -262,7 +146,7 @@ impl<'a> Lowering<'a> {
     /// Lowers the stages that the target needs; gives the state of the target, which is the last of them.
     ///
     /// A stage's state is given up as soon as no other stands on it: only its files are kept.
-    fn stages(&mut self, plan: &Plan<'a>, needed: &[usize]) -> Option<State> {
+    pub(super) fn stages(&mut self, plan: &Plan<'a>, needed: &[usize]) -> Option<State> {
         let mut users = vec![0_usize; plan.stages.len()];
         for index in needed {
             if let Some(Origin::Stage(base)) = plan.stages[*index].base {
@@ -274,7 +158,10 @@ impl<'a> Lowering<'a> {
             let base = match &plan.stages[*index].base {
                 Some(Origin::Stage(base)) => {
                     users[*base] -= 1;
-                    if users[*base] == 0 { states[*base].take() } else { states[*base].clone() }
+                    match users[*base] {
+                        0 => states[*base].take(),
+                        _ => self.copy_state(&plan.stages[*index], states[*base].as_ref()),
+                    }
                 }
                 _ => None,
             };
@@ -285,6 +172,17 @@ impl<'a> Lowering<'a> {
             }
         }
         plan.target.and_then(|target| states[target].take())
+    }
+
+    /// The state that a stage begins with when others begin with it, too.
+    fn copy_state(&mut self, stage: &Stage<'_>, base: Option<&State>) -> Option<State> {
+        let base = base?;
+        self.text += base.size();
+        if self.text > MAX_TEXT {
+            self.diagnostics.push(too_large(stage.from.image.span()));
+            return None;
+        }
+        Some(base.clone())
     }
 
     fn stage(&mut self, plan: &Plan<'a>, index: usize, base: Option<State>) -> State {
@@ -317,16 +215,16 @@ impl<'a> Lowering<'a> {
     fn step(&mut self, place: &Place<'_, 'a>, scope: &mut Scope) {
         let before = self.diagnostics.len();
         self.saw_unset = false;
-        if let Err(error) = self.instruction(place, scope) {
-            self.diagnostics.push(*error);
-            if matches!(place.step.statement.instruction, Instruction::Env(_) | Instruction::Arg(_))
-            {
-                scope.state.is_assumed = true;
-            }
-        }
+        let result = self.instruction(place, scope);
+        let failed = result.is_err();
+        self.diagnostics.extend(result.err().map(|error| *error));
         if self.is_guessing(&scope.state) {
             self.diagnostics.truncate(before);
         }
+        // What it would have defined is missing now.
+        let defines =
+            matches!(place.step.statement.instruction, Instruction::Env(_) | Instruction::Arg(_));
+        scope.state.is_assumed |= failed && defines;
     }
 
     /// Whether the current instruction depends on variables that may yet be set.
@@ -404,7 +302,7 @@ impl<'a> Lowering<'a> {
             }
             let mut message = format!("Usage of undefined variable '${}'", variable.name);
             if let Some(near) = nearest(variable.name, state.environment.names()) {
-                message.push_str(&format!(" (did you mean ${near}?)"));
+                message.extend([" (did you mean $", near, "?)"]);
             }
             let span = place.step.span_of(text, variable.range.clone());
             self.diagnostics.push(warning(Rule::UndefinedVar, span, message));
@@ -420,11 +318,9 @@ impl<'a> Lowering<'a> {
     pub(super) fn spend(&mut self, length: usize, place: &Place<'_, 'a>) -> Fallible<()> {
         self.text += length;
         match self.text > MAX_TEXT {
-            true => Err(place.error(
-                "too-large",
-                place.step.statement.original.span(),
-                "the Dockerfile expands to too much text",
-            )),
+            true => {
+                Err(Box::new(too_large(place.step.place(place.step.statement.original.span()))))
+            }
             false => Ok(()),
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rbuild_oci as oci;
 use serde_json::{Map, Value};
 
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::lowering::Lowering;
+use super::place::{Fallible, Place, Scope};
 use super::signal::is_signal;
 use super::state::State;
 use crate::dockerfile::ast::{Command, Healthcheck, Pairs};
@@ -21,7 +22,7 @@ impl<'a> Lowering<'a> {
     ) -> Fallible<()> {
         let mut created_by = String::from("LABEL");
         for (name, value) in self.pairs(place, scope, pairs)? {
-            created_by.push_str(&format!(" {name}={value}"));
+            created_by.extend([" ", &name, "=", &value]);
             scope.state.config.config.labels.insert(name, value);
         }
         self.commit(place, &mut scope.state, created_by, false)

@@ -1,7 +1,9 @@
 //! From stages to a graph and a config.
 
+mod entry;
 mod lowering;
 
+mod place;
 mod state;
 mod step_name;
 
@@ -12,8 +14,9 @@ mod expose;
 mod from;
 mod metadata;
 mod ownership;
+mod remote;
 mod run;
 mod signal;
 mod workdir;
 
-pub use lowering::lower;
+pub use entry::lower;

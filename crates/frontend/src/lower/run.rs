@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use rbuild_solver::{ExecMeta, ExecOp, Mount, MountKind, NetworkMode, Op, SecurityMode};
 
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::lowering::Lowering;
 use super::metadata::with_shell;
+use super::place::{Fallible, Place, Scope};
 use super::state::State;
 use super::step_name::shown;
 use crate::dockerfile::ast::{Command, Heredoc, Network, Run, Security};
@@ -173,14 +174,13 @@ fn created_by(args: &[String], state: &State) -> String {
         values[at].1 = current;
     }
     if !values.is_empty() {
-        text.push_str(&format!(" |{}", values.len()));
+        text.extend([" |", &values.len().to_string()]);
     }
     for (name, value) in values {
-        text.push_str(&format!(" {name}={value}"));
+        text.extend([" ", name, "=", value]);
     }
     for word in args {
-        text.push(' ');
-        text.push_str(word);
+        text.extend([" ", word]);
     }
     text.push_str(" # buildkit");
     text

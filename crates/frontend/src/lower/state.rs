@@ -85,6 +85,12 @@ impl State {
         }
     }
 
+    /// How much text it holds.
+    pub(super) fn size(&self) -> usize {
+        let history = self.config.history.iter().map(|entry| entry.created_by.len());
+        self.environment.size() + self.image_environment.size() + history.sum::<usize>()
+    }
+
     /// Where steps run and relative destinations are.
     pub(super) fn directory(&self) -> &str {
         match self.config.config.working_dir.as_str() {

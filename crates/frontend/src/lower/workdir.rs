@@ -2,8 +2,9 @@
 
 use rbuild_solver::{FileAction, FileActionKind, FileOp, MkdirAction, Op, VertexMeta};
 
-use super::lowering::{Fallible, Lowering, Place, Scope};
+use super::lowering::Lowering;
 use super::ownership::parse_chown;
+use super::place::{Fallible, Place, Scope};
 use super::state::join;
 use super::step_name::shown;
 use crate::check::Rule;

@@ -25,6 +25,8 @@ pub(crate) struct Shell {
     plain_quotes: bool,
     /// Whether a variable that is not set stays as it is written.
     keep_unset: bool,
+    /// Whether the words of the value are wanted.
+    split: bool,
 }
 
 impl Shell {
@@ -35,6 +37,7 @@ impl Shell {
             raw_quotes: false,
             plain_quotes: false,
             keep_unset: false,
+            split: false,
         }
     }
 
@@ -46,6 +49,11 @@ impl Shell {
     /// For showing a command line: only variables that are set are replaced.
     pub(crate) fn for_display(self) -> Self {
         Self { raw_quotes: true, keep_unset: true, ..self }
+    }
+
+    /// For a text that may become several words: see [`Expansion::words`].
+    pub(crate) fn for_words(self) -> Self {
+        Self { split: true, ..self }
     }
 
     /// Expands a word.
@@ -76,7 +84,7 @@ impl Shell {
 pub(crate) struct Expansion<'t> {
     /// The word.
     pub(crate) value: String,
-    /// The same, cut at blanks that are not quoted.
+    /// The same, cut at blanks that are not quoted; only if that was asked for.
     pub(crate) words: Vec<String>,
     /// The variables that it names, each once.
     pub(crate) variables: Vec<Variable<'t>>,
@@ -179,7 +187,7 @@ impl<'t, 'e> Expander<'t, 'e> {
         let start = self.at;
         let mut value = String::new();
         // Only the words of the whole text are wanted.
-        let mut words = stop.is_none().then(Words::default);
+        let mut words = (self.shell.split && stop.is_none()).then(Words::default);
         while let Some(character) = self.peek() {
             let begin = self.at;
             if stop == Some(character) {
@@ -292,8 +300,7 @@ impl<'t, 'e> Expander<'t, 'e> {
                 value.push('$');
                 return Ok(());
             }
-            self.push_variable(name, start, value);
-            return Ok(());
+            return self.push_variable(name, start, value);
         }
         self.next();
         match self.peek() {
@@ -324,10 +331,7 @@ impl<'t, 'e> Expander<'t, 'e> {
         let modifier_start = self.at;
         match self.next() {
             None => Err(self.error(start, Kind::MissingBrace)),
-            Some('}') => {
-                self.push_variable(name, start, value);
-                Ok(())
-            }
+            Some('}') => self.push_variable(name, start, value),
             Some('/') => self.replaced(name, start, value),
             Some(mut modifier @ (':' | '+' | '-' | '?' | '#' | '%')) => {
                 let with_colon = modifier == ':';
@@ -340,7 +344,7 @@ impl<'t, 'e> Expander<'t, 'e> {
                 let modifier_text = &self.text[modifier_start..modifier_end];
                 let current = self.look_up(name, start);
                 if self.shell.keep_unset && current.is_none() {
-                    value.push_str(&format!("${{{name}{modifier_text}{word}}}"));
+                    value.extend(["${", name, modifier_text, &word, "}"]);
                     return Ok(());
                 }
                 let is_missing = current.is_none_or(|current| with_colon && current.is_empty());
@@ -391,7 +395,7 @@ impl<'t, 'e> Expander<'t, 'e> {
         let replacement = self.word('}', true, start, Kind::MissingBrace)?;
         let Some(current) = self.look_up(name, start) else {
             if self.shell.keep_unset {
-                value.push_str(&format!("${{{name}/{pattern}/{replacement}}}"));
+                value.extend(["${", name, "/", &pattern, "/", &replacement, "}"]);
                 return Ok(());
             }
             // Still an error if the pattern is wrong.
@@ -456,14 +460,24 @@ impl<'t, 'e> Expander<'t, 'e> {
         current
     }
 
-    fn push_variable(&mut self, name: &'t str, start: usize, value: &mut String) {
+    fn push_variable(
+        &mut self,
+        name: &'t str,
+        start: usize,
+        value: &mut String,
+    ) -> Result<(), ExpandError> {
         let keep_unset = self.shell.keep_unset;
         let written = &self.text[start..self.at];
-        match self.look_up(name, start) {
-            Some(current) => value.push_str(current),
-            None if keep_unset => value.push_str(written),
-            None => {}
+        let current = match self.look_up(name, start) {
+            None if keep_unset => written,
+            current => current.unwrap_or_default(),
+        };
+        // Before it is copied, so that an error costs nothing.
+        if value.len() + current.len() > self.limit {
+            return Err(self.error(start, Kind::TooLong));
         }
+        value.push_str(current);
+        Ok(())
     }
 }
 
@@ -660,7 +674,7 @@ mod tests {
     fn words_are_cut_after_expansion() {
         let environment = environment();
         let words = |text: &'static str| {
-            Shell::new(Escape::Backslash).expand(text, &environment).unwrap().words
+            Shell::new(Escape::Backslash).for_words().expand(text, &environment).unwrap().words
         };
         assert_eq!(words("x $S\t\"$S\" y\\ z 'p q'"), ["x", "a", "b", "c", "a b  c", "y z", "p q"]);
         assert!(words("  $E '' ").is_empty());

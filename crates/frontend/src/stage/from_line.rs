@@ -109,7 +109,7 @@ impl Globals<'_> {
             }
             let mut message = format!("FROM argument '{}' is not declared", variable.name);
             if let Some(near) = self.nearest(variable.name) {
-                message.push_str(&format!(" (did you mean {near}?)"));
+                message.extend([" (did you mean ", near, "?)"]);
             }
             let span = text.span_of(variable.range.clone());
             diagnostics.push(warning(Rule::UndefinedArgInFrom, span, message));

@@ -7,6 +7,9 @@ use crate::dockerfile::ast::{Argument, Instruction, Statement};
 use crate::environment::Environment;
 use crate::shell::Shell;
 
+/// How much text all global arguments may hold: each may repeat those before it.
+const MAX_SIZE: usize = 64 << 20;
+
 /// The global arguments of a file, in order.
 pub(super) fn declared(statements: &[Statement]) -> impl Iterator<Item = &Argument> {
     statements
@@ -40,6 +43,12 @@ pub(super) fn evaluate(
                     diagnostics.push(Diagnostic::error("expansion", span, error.to_string()));
                 }
             }
+        }
+        if environment.size() > MAX_SIZE {
+            let span = argument.name.span();
+            let message = "the Dockerfile expands to too much text";
+            diagnostics.push(Diagnostic::error("too-large", span, message));
+            break;
         }
     }
     environment

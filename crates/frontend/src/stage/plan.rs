@@ -83,7 +83,7 @@ impl Step<'_> {
     }
 
     /// The `--from` of a COPY.
-    fn from_flag(&self) -> Option<&Mapped> {
+    fn copied_from(&self) -> Option<&Mapped> {
         match &self.statement.instruction {
             Instruction::Copy(copy) => copy.from.as_ref(),
             _ => None,
@@ -245,6 +245,12 @@ impl<'a> Plan<'a> {
         self.stages = stages;
         for cycle in self.dependencies().cycles() {
             diagnostics.push(self.cycle(&cycle));
+            for member in &cycle {
+                for step in &mut self.stages[*member].steps {
+                    // Told, so that nothing more is said of it.
+                    step.from.take_if(|from| is_in(from, &cycle));
+                }
+            }
         }
     }
 
@@ -253,7 +259,7 @@ impl<'a> Plan<'a> {
         step: &Step<'_>,
         count: usize,
     ) -> Result<Option<Origin>, Box<Diagnostic>> {
-        let Some(from) = step.from_flag() else { return Ok(None) };
+        let Some(from) = step.copied_from() else { return Ok(None) };
         let (name, span) = (from.text(), step.place(from.span()));
         let error = |code, message: String| Box::new(Diagnostic::error(code, span, message));
         let expanded = self.shell.expand(name, &Environment::default());
@@ -297,9 +303,8 @@ impl<'a> Plan<'a> {
     fn cycle(&self, members: &[usize]) -> Diagnostic {
         let mut places = members.iter().flat_map(|member| {
             let stage = &self.stages[*member];
-            let within = move |step: &&Step<'_>| {
-                matches!(step.from, Some(Origin::Stage(source)) if members.contains(&source))
-            };
+            let within =
+                move |step: &&Step<'_>| step.from.as_ref().is_some_and(|from| is_in(from, members));
             let step = stage.steps.iter().find(within);
             let span = step.map(|step| step.place(step.statement.original.span()));
             span.map(|span| (stage.label(), span))
@@ -432,6 +437,11 @@ impl<'a> Plan<'a> {
             false => self.stages[index].label().into_owned(),
         }
     }
+}
+
+/// Whether it is one of some stages, which are in order.
+fn is_in(origin: &Origin, stages: &[usize]) -> bool {
+    matches!(origin, Origin::Stage(stage) if stages.binary_search(stage).is_ok())
 }
 
 fn last_from(statements: &[Statement]) -> Option<&From> {

@@ -1,0 +1,101 @@
+//! Named contexts.
+
+use rbuild_frontend::{BuildOptions, NamedContext};
+use rbuild_oci::Reference;
+
+use super::build::{Images, build_with, check_with, options, rounds};
+
+fn with(contexts: &[(&str, NamedContext)]) -> BuildOptions {
+    let contexts = contexts.iter().map(|(name, context)| ((*name).to_owned(), context.clone()));
+    BuildOptions { contexts: contexts.collect(), ..options() }
+}
+
+fn image(name: &str) -> NamedContext {
+    NamedContext::Image(Reference::parse(name).unwrap())
+}
+
+#[test]
+fn images_are_replaced_by_familiar_name() {
+    for (written, context) in [
+        ("base", "base"),
+        ("base:latest", "base"),
+        ("docker.io/library/base", "base"),
+        ("base", "docker.io/library/base:latest"),
+        ("base", "base::linux/amd64"),
+        ("base:1", "base:1"),
+    ] {
+        let given = with(&[(context, image("other"))]);
+        let images = Images::new().with("other", "{}");
+        let (asked, _) = rounds(&format!("FROM {written}\nRUN x\n"), &given, &images);
+        assert_eq!(asked, [["docker.io/library/other:latest linux/amd64"]], "{written} {context}");
+    }
+    let given = with(&[("base:1", image("other")), ("base::linux/arm64", image("other"))]);
+    let (asked, _) = rounds("FROM base\n", &given, &Images::new());
+    assert_eq!(asked, [["docker.io/library/base:latest linux/amd64"]]);
+}
+
+#[test]
+fn stages_are_replaced_with_their_body() {
+    let given = with(&[("a", image("other")), ("scratch", image("never"))]);
+    let images = Images::new().with("other", r#"{"config":{"Env":["O=1"]}}"#);
+    let text = "FROM base AS a\nRUN never\nCOPY --from=77 never /\nFROM a\nCOPY --from=a /x /\nFROM scratch\nCOPY --from=1 /x /\n";
+    let (asked, result) = rounds(text, &given, &images);
+    assert_eq!(asked, [["docker.io/library/other:latest linux/amd64"]]);
+    let build = result.unwrap();
+    let names: Vec<_> = build.graph.vertices().iter().map(|v| v.meta.name.clone()).collect();
+    assert_eq!(
+        names,
+        [
+            "[context a] docker.io/library/other:latest@pinned",
+            "[stage-1 1/1] COPY --from=a /x /",
+            "[stage-2 1/1] COPY --from=1 /x /"
+        ]
+    );
+}
+
+#[test]
+fn folders() {
+    let given = with(&[
+        ("lib", NamedContext::Local { ignore: vec!["*.o".to_owned()] }),
+        ("none", NamedContext::Scratch),
+    ]);
+    check_with(
+        "FROM none\nCOPY --from=lib a.h /\nCOPY --from=lib b/ /b\nCOPY c /\n",
+        &given,
+        r#"
+        0 [context lib] load from client
+            local://lib local.excludepatterns=["*.o"] local.followpaths=["a.h","b"]
+        1 [stage-0 1/3] COPY --from=lib a.h /
+            on - copy 0:/a.h -> /
+        2 [stage-0 2/3] COPY --from=lib b/ /b
+            on 1 copy 0:/b -> /b
+        3 [internal] load build context
+            local://context local.followpaths=["c"]
+        4 [stage-0 3/3] COPY c /
+            on 2 copy 3:/c -> /
+        = 4
+        "#,
+    );
+    check_with(
+        "FROM lib\nCOPY --from=lib a /\n",
+        &given,
+        r#"
+        0 [context lib] load from client
+            local://lib local.excludepatterns=["*.o"]
+        1 [stage-0 1/2] COPY --from=lib a /
+            on 0 copy 0:/a -> /
+        = 1
+        "#,
+    );
+}
+
+#[test]
+fn layouts() {
+    let given = with(&[("img", NamedContext::OciLayout("store:tag".to_owned()))]);
+    let images = Images::new().with("img", "{}");
+    let (asked, result) = rounds("FROM img\nRUN x\n", &given, &images);
+    assert_eq!(asked, [["img=store:tag"]]);
+    assert_eq!(result.unwrap().graph.vertices()[0].meta.name, "[context img] OCI load from client");
+    let built = build_with("FROM scratch\nCOPY --from=img /a /\n", &given, &images);
+    assert_eq!(built.graph.vertices()[0].meta.name, "[context img] OCI load from client");
+}

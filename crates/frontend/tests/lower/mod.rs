@@ -1,0 +1,15 @@
+//! Lowering: a file and options in; a graph, a config, warnings or errors out.
+
+mod build;
+mod dump;
+
+mod args;
+mod config;
+mod contexts;
+mod copy;
+mod errors;
+mod graph;
+mod hostile;
+mod lints;
+mod onbuild;
+mod stages;
