@@ -147,6 +147,12 @@ impl<'a> Lowering<'a> {
             let span = wanted.chmod.map_or(Span::at(0), Mapped::span);
             place.error("chmod", span, message)
         })?;
+        // Every source has all of that again.
+        let exclude = wanted.exclude.iter().map(|text| text.text().len() + size_of::<String>());
+        let repeated = state.directory().len() + destination.len() + chown.len() + chmod_text.len();
+        let count = sources.len() + wanted.transfer.inline.len();
+        self.spend(count * (repeated + exclude.sum::<usize>()), place)?;
+        let state = &scope.state;
         let template = CopyAction {
             dest: destination_path(state.directory(), &destination),
             owner,

@@ -533,8 +533,6 @@ fn clip(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use proptest::prelude::*;
 
     use super::*;

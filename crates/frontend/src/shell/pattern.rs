@@ -155,8 +155,6 @@ fn escaped(character: char) -> Cow<'static, str> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test")]
-
     use super::*;
 
     #[test]

@@ -24,6 +24,8 @@ use crate::suggest::{nearest, suggest};
 /// How many ONBUILD instructions a file may bring in: a trigger counts for each stage that stands on it, so that a
 /// short file could ask for any number.
 const MAX_TRIGGERS: usize = 100_000;
+/// How much text they may have.
+const MAX_TRIGGER_TEXT: usize = 16 << 20;
 
 /// The stages, and which of them the target needs.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ pub(crate) struct Plan<'a> {
     options: &'a BuildOptions,
     /// Whether it is a single stage that copies from nowhere else, whose steps need not say its name.
     is_alone: bool,
-    trigger_count: usize,
+    /// How many triggers were read, and how long they are.
+    triggers: (usize, usize),
 }
 
 /// A stage.
@@ -132,7 +135,7 @@ impl<'a> Plan<'a> {
             by_name: BTreeMap::new(),
             options,
             is_alone: false,
-            trigger_count: 0,
+            triggers: (0, 0),
         };
         plan.read_stages(statements, &defaults, diagnostics);
         plan.find_target(diagnostics);
@@ -369,9 +372,10 @@ impl<'a> Plan<'a> {
         };
         let span = stage.from.image.span();
         let mut steps = Vec::new();
-        self.trigger_count += expressions.len();
-        if self.trigger_count > MAX_TRIGGERS {
-            let message = format!("more than {MAX_TRIGGERS} ONBUILD triggers in one build");
+        self.triggers.0 += expressions.len();
+        self.triggers.1 += expressions.iter().map(String::len).sum::<usize>();
+        if self.triggers.0 > MAX_TRIGGERS || self.triggers.1 > MAX_TRIGGER_TEXT {
+            let message = "too many ONBUILD triggers in one build";
             diagnostics.push(Diagnostic::error("onbuild-trigger", span, message));
             self.stages[index].has_triggers = true;
             return false;

@@ -1,5 +1,7 @@
 //! A graph as a few lines of text.
 
+use std::fmt::Write;
+
 use rbuild_frontend::Build;
 use rbuild_solver::{
     ChownSpec, CopyAction, ExecOp, FileAction, FileActionKind, FileOp, NetworkMode, Op, Owner,
@@ -13,7 +15,7 @@ pub(crate) fn graph(build: &Build) -> String {
         let inputs: Vec<usize> = vertex.inputs.iter().map(|edge| edge.vertex.index()).collect();
         assert!(vertex.inputs.iter().all(|edge| edge.output == 0));
         let no_cache = if vertex.meta.ignore_cache { " (no cache)" } else { "" };
-        text.push_str(&format!("{} {}{no_cache}\n", id.index(), vertex.meta.name));
+        writeln!(text, "{} {}{no_cache}", id.index(), vertex.meta.name).unwrap();
         let lines = match &vertex.op {
             Op::Source(source) => {
                 let attributes =
@@ -32,13 +34,11 @@ pub(crate) fn graph(build: &Build) -> String {
             Op::Diff(_) => vec!["diff".to_owned()],
         };
         for line in lines {
-            text.push_str(&format!("    {line}\n"));
+            writeln!(text, "    {line}").unwrap();
         }
     }
-    match build.target {
-        Some(edge) => text.push_str(&format!("= {}\n", edge.vertex.index())),
-        None => text.push_str("= nothing\n"),
-    }
+    let target = build.target.map(|edge| edge.vertex.index().to_string());
+    writeln!(text, "= {}", target.as_deref().unwrap_or("nothing")).unwrap();
     text
 }
 
@@ -49,22 +49,22 @@ fn execution(exec: &ExecOp, inputs: &[usize]) -> Vec<String> {
     let root = state(root.and_then(|root| root.input), inputs);
     let mut line = format!("on {root} in {} run {:?}", meta.cwd, meta.args);
     if !env.is_empty() {
-        line.push_str(&format!(" env {env:?}"));
+        write!(line, " env {env:?}").unwrap();
     }
     if !meta.user.is_empty() {
-        line.push_str(&format!(" as {}", meta.user));
+        write!(line, " as {}", meta.user).unwrap();
     }
     if exec.network != NetworkMode::Default {
-        line.push_str(&format!(" network {:?}", exec.network));
+        write!(line, " network {:?}", exec.network).unwrap();
     }
     if let Some(proxy) = &meta.proxy_env {
-        line.push_str(&format!(" proxy {}", proxy.http));
+        write!(line, " proxy {}", proxy.http).unwrap();
     }
     for host in &meta.extra_hosts {
-        line.push_str(&format!(" host {}={}", host.host, host.ip));
+        write!(line, " host {}={}", host.host, host.ip).unwrap();
     }
     if !meta.hostname.is_empty() {
-        line.push_str(&format!(" called {}", meta.hostname));
+        write!(line, " called {}", meta.hostname).unwrap();
     }
     let mut lines = vec![line];
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
@@ -108,10 +108,10 @@ fn flags(copy: &CopyAction, inputs: &[usize]) -> String {
     assert!(copy.create_dest_path);
     let mut text = owner(copy.owner.as_ref(), inputs);
     if let Some(mode) = copy.mode {
-        text.push_str(&format!(" mode {mode:o}"));
+        write!(text, " mode {mode:o}").unwrap();
     }
     if !copy.mode_str.is_empty() {
-        text.push_str(&format!(" mode {}", copy.mode_str));
+        write!(text, " mode {}", copy.mode_str).unwrap();
     }
     // A path of a tree has all of these, a written file none.
     let of_path = copy.follow_symlink;
@@ -121,7 +121,7 @@ fn flags(copy: &CopyAction, inputs: &[usize]) -> String {
     );
     for (flag, name) in [(!of_path, "plain"), (copy.attempt_unpack, "unpack")] {
         if flag {
-            text.push_str(&format!(" {name}"));
+            write!(text, " {name}").unwrap();
         }
     }
     for (list, name) in [
@@ -130,11 +130,11 @@ fn flags(copy: &CopyAction, inputs: &[usize]) -> String {
         (&copy.required_paths, "require"),
     ] {
         if !list.is_empty() {
-            text.push_str(&format!(" {name} {}", list.join(",")));
+            write!(text, " {name} {}", list.join(",")).unwrap();
         }
     }
     if let Some(time) = copy.timestamp {
-        text.push_str(&format!(" time {time}"));
+        write!(text, " time {time}").unwrap();
     }
     text
 }

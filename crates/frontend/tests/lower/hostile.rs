@@ -86,6 +86,8 @@ fn text_that_adds_up() {
         writeln!(globals, "ARG a{argument}=$a").unwrap();
     }
     assert_eq!(first_error(&(globals + "FROM scratch\n")), "too-large");
+    let line = format!("COPY {}{}/\n", "--exclude=a ".repeat(2_500), "b ".repeat(16_000));
+    assert_eq!(first_error(&format!("FROM scratch\n{line}")), "too-large");
     let ports = "FROM scratch\n".to_owned() + &"EXPOSE 0-65535 0-65535 0-65535\n".repeat(300);
     assert_eq!(first_error(&ports), "too-large");
 }
@@ -102,6 +104,15 @@ fn triggers_that_multiply() {
         writeln!(text, "COPY --from=s{stage} /x /").unwrap();
     }
     assert_eq!(first_error(&text), "onbuild-trigger");
+    let long = format!("ONBUILD LABEL a={}\n", "b".repeat(60_000));
+    assert_eq!(
+        first_error(&text.replace("ONBUILD LABEL a=b\n", "").replacen(
+            '\n',
+            &format!("\n{long}"),
+            1
+        )),
+        "onbuild-trigger"
+    );
 }
 
 #[test]
