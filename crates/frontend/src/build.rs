@@ -91,7 +91,7 @@ pub enum NamedContext {
     },
 }
 
-/// What [`lower`](crate::lower) comes to.
+/// What [`lower`](crate::lower()) comes to.
 #[derive(Debug)]
 pub enum Outcome {
     /// These images have to be known first; then ask again. Each is named once.

@@ -4,6 +4,11 @@ use std::borrow::Cow;
 
 use crate::source::Span;
 
+/// After how many messages no warnings are added while lowering.
+pub(crate) const MAX_WARNINGS: usize = 1_000;
+/// After how many no near words are looked for, and among how many: it takes long when there are many.
+pub(crate) const MAX_SUGGESTIONS: usize = 100;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

@@ -4,7 +4,7 @@
 //! and knows nothing of the terminal or the environment.
 //!
 //! Start at [`parse`], [`Dockerfile`] (what a file says), [`Mapped`] (text that knows where it came from) and
-//! [`Diagnostic`] (what is wrong with it); then at [`lower`], which makes a [`Build`] of a file.
+//! [`Diagnostic`] (what is wrong with it); then at [`lower()`], which makes a [`Build`] of a file.
 
 mod diagnostic;
 mod source;

@@ -10,7 +10,7 @@ use super::step_name::StepNames;
 use crate::args;
 use crate::build::{BuildOptions, NamedContext, NoCache};
 use crate::check::{Rule, warning};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, MAX_SUGGESTIONS, MAX_WARNINGS};
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::mapped::Mapped;
 use crate::draft::{Draft, Node};
@@ -24,6 +24,9 @@ use crate::suggest::nearest;
 /// How much text expansion, histories and the environments of steps may come to in one build: a short file can ask
 /// for any amount.
 const MAX_TEXT: usize = 256 << 20;
+
+/// After how many messages lowering gives up.
+const MAX_DIAGNOSTICS: usize = 10_000;
 
 fn too_large(span: Span) -> Diagnostic {
     Diagnostic::error("too-large", span, "the Dockerfile expands to too much text")
@@ -100,25 +103,25 @@ impl<'a> Lowering<'a> {
     }
 
     fn read_ignored(&mut self) {
-        let locals = self.options.contexts.values().filter_map(|context| match context {
-            NamedContext::Local { ignore } => Some(ignore),
-            _ => None,
-        });
-        for patterns in locals.chain([&self.options.context_ignore]) {
-            match PatternMatcher::new(patterns) {
-                Ok(matcher) => {
-                    let has_exceptions = patterns.iter().any(|pattern| pattern.starts_with('!'));
-                    let is_main = std::ptr::eq(patterns, &raw const self.options.context_ignore);
-                    if is_main && !has_exceptions && !matcher.is_empty() {
-                        self.ignored = Some(matcher);
-                    }
-                }
-                Err(error) => {
-                    let message = format!("failed parsing .dockerignore: {error}");
-                    self.diagnostics.push(Diagnostic::error("dockerignore", Span::at(0), message));
-                }
+        let options = self.options;
+        let patterns = &options.context_ignore;
+        let has_exceptions = patterns.iter().any(|pattern| pattern.starts_with('!'));
+        let matcher = self.matcher(patterns);
+        self.ignored = matcher.filter(|matcher| !has_exceptions && !matcher.is_empty());
+        for context in options.contexts.values() {
+            if let NamedContext::Local { ignore } = context {
+                // Only to hear of errors.
+                self.matcher(ignore);
             }
         }
+    }
+
+    fn matcher(&mut self, patterns: &[String]) -> Option<PatternMatcher> {
+        let matcher = PatternMatcher::new(patterns).map_err(|error| {
+            let message = format!("failed parsing .dockerignore: {error}");
+            self.diagnostics.push(Diagnostic::error("dockerignore", Span::at(0), message));
+        });
+        matcher.ok()
     }
 
     fn read_epoch(&mut self, plan: &Plan<'_>) {
@@ -207,12 +210,16 @@ impl<'a> Lowering<'a> {
         };
         let mut scope = Scope { state, names, has_cmd: false };
         for step in &stage.steps {
-            self.step(&Place { step, label: &label, plan, ignore_cache }, &mut scope);
+            self.step(&Place { step, stage, label: &label, plan, ignore_cache }, &mut scope);
         }
         scope.state
     }
 
     fn step(&mut self, place: &Place<'_, 'a>, scope: &mut Scope) {
+        if self.text > MAX_TEXT || self.diagnostics.len() > MAX_DIAGNOSTICS {
+            // It was told, or nobody reads on.
+            return;
+        }
         let before = self.diagnostics.len();
         self.saw_unset = false;
         let result = self.instruction(place, scope);
@@ -297,11 +304,13 @@ impl<'a> Lowering<'a> {
             self.saw_unset = true;
             let is_known = state.argument_names.contains(variable.name)
                 || args::NOT_IN_STEPS.contains(&variable.name);
-            if is_known {
+            if is_known || self.diagnostics.len() > MAX_WARNINGS {
                 continue;
             }
             let mut message = format!("Usage of undefined variable '${}'", variable.name);
-            if let Some(near) = nearest(variable.name, state.environment.names()) {
+            if self.diagnostics.len() <= MAX_SUGGESTIONS
+                && let Some(near) = nearest(variable.name, state.environment.names())
+            {
                 message.extend([" (did you mean $", near, "?)"]);
             }
             let span = place.step.span_of(text, variable.range.clone());
@@ -311,7 +320,9 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn warn(&mut self, rule: Rule, span: Span, message: String) {
-        self.diagnostics.push(warning(rule, span, message));
+        if self.diagnostics.len() <= MAX_WARNINGS {
+            self.diagnostics.push(warning(rule, span, message));
+        }
     }
 
     /// Counts text that the build holds.
@@ -352,13 +363,10 @@ impl<'a> Lowering<'a> {
     fn location(&self, place: &Place<'_, 'a>) -> SourceLocation {
         let statement = match place.step.trigger_of {
             // A trigger's own lines are in another text.
-            Some(span) => place.plan.stages.iter().map(|stage| stage.statement).find(|statement| {
-                statement.span.start <= span.start && span.end <= statement.span.end
-            }),
-            None => Some(&*place.step.statement),
+            Some(_) => place.stage.statement,
+            None => &*place.step.statement,
         };
-        let (first_line, last_line) =
-            statement.map_or((1, 1), |statement| (statement.line, statement.end_line));
+        let (first_line, last_line) = (statement.line, statement.end_line);
         SourceLocation { file: self.options.file_name.clone(), first_line, last_line }
     }
 

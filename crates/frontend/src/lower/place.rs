@@ -4,7 +4,7 @@ use super::state::State;
 use super::step_name::StepNames;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
-use crate::stage::{Plan, Step};
+use crate::stage::{Plan, Stage, Step};
 
 /// What an instruction's lowering gives.
 pub(super) type Fallible<T> = Result<T, Box<Diagnostic>>;
@@ -13,6 +13,8 @@ pub(super) type Fallible<T> = Result<T, Box<Diagnostic>>;
 #[derive(Debug)]
 pub(super) struct Place<'s, 'p> {
     pub(super) step: &'s Step<'p>,
+    pub(super) stage: &'s Stage<'p>,
+    /// What messages call the stage.
     pub(super) label: &'s str,
     pub(super) plan: &'s Plan<'p>,
     pub(super) ignore_cache: bool,

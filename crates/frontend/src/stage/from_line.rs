@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rbuild_oci::{Platform, Reference};
 
 use crate::check::{Rule, warning};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, MAX_SUGGESTIONS, MAX_WARNINGS};
 use crate::dockerfile::ast::From;
 use crate::dockerfile::mapped::Mapped;
 use crate::environment::Environment;
@@ -104,11 +104,13 @@ impl Globals<'_> {
             Box::new(Diagnostic::error("expansion", span, error.to_string()))
         })?;
         for variable in expansion.unset() {
-            if self.declared.contains(variable.name) {
+            if self.declared.contains(variable.name) || diagnostics.len() > MAX_WARNINGS {
                 continue;
             }
             let mut message = format!("FROM argument '{}' is not declared", variable.name);
-            if let Some(near) = self.nearest(variable.name) {
+            if diagnostics.len() <= MAX_SUGGESTIONS
+                && let Some(near) = self.nearest(variable.name)
+            {
                 message.extend([" (did you mean ", near, "?)"]);
             }
             let span = text.span_of(variable.range.clone());
@@ -118,7 +120,10 @@ impl Globals<'_> {
     }
 
     fn nearest(&self, name: &str) -> Option<&str> {
-        nearest(name, self.declared.iter().copied().chain(self.environment.names()))
+        nearest(
+            name,
+            self.environment.names().chain(self.declared.iter().copied()).take(MAX_WARNINGS),
+        )
     }
 
     /// With the name that a variable without a value was probably meant to have.

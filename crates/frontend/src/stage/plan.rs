@@ -11,7 +11,7 @@ use super::global_args;
 use super::origin::{Origin, Origins};
 use crate::args;
 use crate::build::BuildOptions;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, MAX_SUGGESTIONS};
 use crate::dockerfile::ast::{Dockerfile, From, Instruction, Statement};
 use crate::dockerfile::mapped::Mapped;
 use crate::dockerfile::parser::parse_trigger;
@@ -281,11 +281,12 @@ impl<'a> Plan<'a> {
             return Ok(Some(Origin::Stage(*stage)));
         }
         let external = self.origins.external(name, self.options.target_platform(), span);
-        let origin =
-            external.map_err(|error| match nearest(name, self.by_name.keys().copied()) {
+        let origin = external.map_err(|error| {
+            match nearest(name, self.by_name.keys().copied().take(MAX_SUGGESTIONS)) {
                 Some(near) => Box::new(error.with_help(format!("did you mean stage {near:?}?"))),
                 None => error,
-            })?;
+            }
+        })?;
         Ok(Some(origin))
     }
 

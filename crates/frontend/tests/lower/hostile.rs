@@ -116,6 +116,15 @@ fn triggers_that_multiply() {
 }
 
 #[test]
+fn messages_without_end() {
+    let text = "FROM scratch\n".to_owned() + &"USER $a$b$c$d$e$f$g$h\n".repeat(100_000);
+    assert!(build(&text).warnings.len() <= 1_001);
+    let text = "FROM scratch\n".to_owned() + &"STOPSIGNAL x\n".repeat(100_000);
+    let (_, result) = rounds(&text, &options(), &Images::new());
+    assert!(result.unwrap_err().len() <= 10_001);
+}
+
+#[test]
 fn deep_words() {
     let text = format!("FROM scratch\nUSER {}\n", "${a:-".repeat(10_000));
     assert_eq!(first_error(&text), "expansion");
