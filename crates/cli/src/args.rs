@@ -116,7 +116,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
     pub(crate) network: String,
 
-    /// Print only the image's digest.
+    /// Print only the image's id, which is the digest of its configuration.
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
@@ -130,7 +130,7 @@ pub(crate) struct BuildArgs {
     )]
     pub(crate) progress: Option<Mode>,
 
-    /// Write the image's digest to this file.
+    /// Write the image's id, which is the digest of its configuration, to this file.
     #[arg(long, value_name = "PATH")]
     pub(crate) iidfile: Option<PathBuf>,
 

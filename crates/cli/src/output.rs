@@ -202,7 +202,6 @@ pub(crate) fn csv_fields(text: &str) -> Result<Vec<String>, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::fixture::{Fixture, have, read, valid};
+use crate::fixture::{Fixture, have, read, skipped, valid};
 
 fn app() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/app")
@@ -77,7 +77,7 @@ impl Server {
                     return answer;
                 }
                 Err(error) => {
-                    assert!(Instant::now() < deadline, "the server does not answer: {error}")
+                    assert!(Instant::now() < deadline, "the server does not answer: {error}");
                 }
             }
             std::thread::yield_now();
@@ -121,7 +121,7 @@ fn privileged_a_c_program_is_compiled_on_debian() {
     }
     if TcpStream::connect("deb.debian.org:80").is_err() && std::env::var_os("http_proxy").is_none()
     {
-        eprintln!("SKIPPED {TEST}: Debian's packages cannot be reached");
+        skipped(TEST, "Debian's packages cannot be reached");
         return;
     }
     let fixture = Fixture::new();

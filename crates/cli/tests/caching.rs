@@ -17,7 +17,8 @@ fn privileged_an_unchanged_build_runs_nothing() {
     let fixture = Fixture::with(TWO_STAGES);
     fixture.write("source", "text");
     let first = fixture.build(&["-o", "type=cacheonly"]).ok();
-    let steps = first.steps_run().into_iter().filter(|step| step.contains("RUN") || step.contains("COPY"));
+    let steps =
+        first.steps_run().into_iter().filter(|step| step.contains("RUN") || step.contains("COPY"));
     assert_eq!(steps.count(), 4, "{}", first.stderr);
     let second = fixture.build(&["-o", "type=cacheonly"]).ok();
     assert_eq!(second.steps_run(), [""; 0], "{}", second.stderr);
@@ -81,7 +82,7 @@ fn privileged_only_what_is_used_is_looked_at() {
     fixture.build(&["-o", "type=cacheonly"]).ok();
     // A folder that nobody may read does no harm as long as no instruction wants it.
     let other = fixture.context().join("other");
-    let mode = |bits| fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(bits));
+    let mode = |bits| -> fs::Permissions { std::os::unix::fs::PermissionsExt::from_mode(bits) };
     fs::set_permissions(&other, mode(0)).expect("the mode");
     fixture.build(&["-o", "type=cacheonly"]).ok();
     fs::set_permissions(&other, mode(0o755)).expect("the mode");

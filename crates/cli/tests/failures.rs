@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::fixture::{Fixture, ran};
+use crate::fixture::{Fixture, ran, skipped};
 
 #[test]
 fn privileged_a_failed_step_is_shown_with_its_output_and_its_line() {
@@ -171,9 +171,7 @@ fn privileged_a_full_disk_is_said_and_the_store_works_afterwards() {
         command.env(name, value.unwrap_or_default());
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!(
-            "SKIPPED privileged_a_full_disk_is_said_and_the_store_works_afterwards: not root"
-        );
+        skipped("privileged_a_full_disk_is_said_and_the_store_works_afterwards", "not root");
         return;
     }
     let ran = ran(command.output().expect("unshare runs"));

@@ -196,7 +196,7 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        eprintln!("SKIPPED {test}: {program} is not installed");
+        skipped(test, &format!("{program} is not installed"));
     }
     found
 }
@@ -210,4 +210,10 @@ pub(crate) fn valid(kind: &str, archive: &Path) -> validate::ValidImage {
         _ => validate::docker_archive(&bytes),
     };
     images.unwrap_or_else(|error| panic!("{kind}: {error}")).into_iter().next().expect("an image")
+}
+
+/// Says, loudly and where `make test` counts it, that a test could not run.
+#[expect(clippy::print_stderr, reason = "tests have no other way to say it")]
+pub(crate) fn skipped(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
 }

@@ -33,7 +33,7 @@ pub enum ArchiveError {
         digest: Digest,
         /// Why.
         #[source]
-        source: ContentError,
+        source: Box<ContentError>,
     },
     /// Writing.
     #[error("cannot write the archive")]
@@ -65,7 +65,7 @@ pub(crate) fn write_archive(
         match source {
             Source::Bytes(bytes) => archive.file(&path, bytes)?,
             Source::Content(layer) => {
-                let fail = |source| ArchiveError::Blob { digest, source };
+                let fail = |source| ArchiveError::Blob { digest, source: Box::new(source) };
                 let mut file = content.open(&digest, Some(layer.size)).map_err(fail)?;
                 archive.stream(&path, layer.size, &mut file)?;
             }

@@ -110,7 +110,6 @@ impl Write for OutputFile {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

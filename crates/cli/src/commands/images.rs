@@ -26,15 +26,16 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
         digests.dedup();
         out = digests.into_iter().map(|digest| digest + "\n").collect();
     } else if args.json {
-        for image in &images {
+        let line = |image: &StoredImage| {
             let line = json!({
                 "name": image.name,
                 "digest": image.descriptor.digest,
                 "created": timestamp(image.created),
                 "size": size(store, image),
             });
-            out.push_str(&format!("{line}\n"));
-        }
+            line.to_string() + "\n"
+        };
+        out = images.iter().map(line).collect();
     } else {
         let rows: Vec<[String; 5]> = images
             .iter()
@@ -102,7 +103,7 @@ pub(crate) fn rmi(store: &Store, args: &RmiArgs) -> Result<(), CommandError> {
         } else {
             store.index.remove_image_digest(&image.descriptor.digest).map_err(index_error)?;
         }
-        out.push_str(&format!("Removed: {given}\n"));
+        out.extend(["Removed: ", given.as_str(), "\n"]);
     }
     print(out.as_bytes())
 }

@@ -4,8 +4,6 @@ mod build;
 mod images;
 mod space;
 
-use std::io;
-
 use clap::CommandFactory as _;
 use rbuild_cache::Store;
 
@@ -17,15 +15,16 @@ use crate::paths;
 pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
     match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut io::stdout());
-            return Ok(());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rbuild", &mut script);
+            return images::print(&script);
         }
         Command::Man => {
-            return clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()).map_err(
-                |error| {
-                    CommandError::caused(Kind::Environment, "cannot write the manual page", error)
-                },
-            );
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .expect("memory takes all that is written");
+            return images::print(&page);
         }
         _ => {}
     }

@@ -126,7 +126,6 @@ fn size(text: &str) -> Result<u64, CommandError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

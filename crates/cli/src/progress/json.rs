@@ -169,7 +169,6 @@ impl<W: Write> Json<W> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

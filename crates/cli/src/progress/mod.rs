@@ -1,5 +1,6 @@
 //! Draws a running build's events (design D9): the only place that does.
 
+mod bytes;
 pub(crate) mod format;
 mod json;
 mod layout;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use rbuild_solver::{Progress, ProgressReceiver};
 use tokio::task::JoinHandle;
 
+pub(crate) use self::bytes::ByteBars;
 use self::json::Json;
 use self::layout::ScreenSize;
 use self::plain::Plain;

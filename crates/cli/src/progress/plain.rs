@@ -235,7 +235,6 @@ impl<W: Write> Plain<W> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use rbuild_oci::Digest;
     use rbuild_solver::{LogStream, Progress};

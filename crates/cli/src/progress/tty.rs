@@ -100,7 +100,7 @@ impl<W: Write> Tty<W> {
         // Synchronised update, cursor hidden; then up to the first line of the last frame.
         let mut text = String::from("\x1b[?2026h\x1b[?25l");
         if self.drawn > 0 {
-            text.push_str(&format!("\x1b[{}A", self.drawn));
+            text.extend(["\x1b[", &self.drawn.to_string(), "A"]);
         }
         for line in lines {
             let (on, off) = match line.tone {

@@ -54,16 +54,11 @@ impl BuildError {
         match self {
             Self::Other(error) => error,
             Self::Step { error, excerpt } => {
-                let mut preface = String::new();
-                if let Some(step) = failed.filter(|step| !step.tail.is_empty()) {
-                    preface.push_str(&format!("------\n > {}:\n", step.name));
-                    for line in &step.tail {
-                        preface.push_str(line);
-                        preface.push('\n');
-                    }
-                    preface.push_str("------\n");
-                }
-                error.preface(preface + &excerpt)
+                let output =
+                    failed.filter(|step| !step.tail.is_empty()).map_or_else(String::new, |step| {
+                        format!("------\n > {}:\n{}\n------\n", step.name, step.tail.join("\n"))
+                    });
+                error.preface(output + &excerpt)
             }
         }
     }
@@ -86,8 +81,7 @@ fn excerpt(source: &Source, location: &SourceLocation) -> String {
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
         let line: String =
             line.chars().filter(|c| !c.is_control() || *c == '\t').take(LONGEST).collect();
-        text.push_str(format!("{number:4} | {mark} {line}").trim_end());
-        text.push('\n');
+        text.extend([format!("{number:4} | {mark} {line}").trim_end(), "\n"]);
     }
     text + &rule + "\n"
 }

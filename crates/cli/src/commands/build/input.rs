@@ -254,7 +254,6 @@ fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandErr
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::fs;
 

@@ -154,7 +154,6 @@ fn patterns(file: &IgnoreFile) -> Result<Vec<String>, CommandError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
     ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
@@ -17,6 +18,7 @@ use crate::args::{BuildArgs, SaveArgs};
 use crate::commands::images::{DOCUMENT_LIMIT, image_name, print};
 use crate::error::{CommandError, Kind};
 use crate::output::{ArchiveKind, ImageOptions, OutputSpec};
+use crate::progress::ByteBars;
 use crate::wiring::Session;
 
 /// All outputs of a build, checked before it begins.
@@ -75,13 +77,13 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
                 });
             }
             OutputSpec::Tar(file) => {
-                outputs.push(PlannedOutput::Files(FilesDestination::Tar(file.clone())))
+                outputs.push(PlannedOutput::Files(FilesDestination::Tar(file.clone())));
             }
             OutputSpec::Local(path) => {
                 outputs.push(PlannedOutput::Files(FilesDestination::Folder {
                     path: path.clone(),
                     keep_owners: !in_user_namespace(),
-                }))
+                }));
             }
             OutputSpec::CacheOnly => {}
         }
@@ -256,9 +258,14 @@ pub(crate) async fn save(
         .map_err(|error| unreadable("configuration", error.into()))?;
     let config: ImageConfig = serde_json::from_slice(&config_bytes)
         .map_err(|error| unreadable("configuration", error.into()))?;
-    for layer in &manifest.layers {
-        session.images.ensure_blob(layer, &PullProgress::discard()).await.map_err(fetch_error)?;
-    }
+    let (bars, progress) = ByteBars::start();
+    let pull = PullProgress { progress, vertex: stored.descriptor.digest };
+    let fetched =
+        try_join_all(manifest.layers.iter().map(|layer| session.images.ensure_blob(layer, &pull)))
+            .await;
+    drop(pull);
+    bars.finish().await;
+    fetched.map_err(fetch_error)?;
     let image = Image {
         manifest,
         manifest_bytes,
