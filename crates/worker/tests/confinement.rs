@@ -1,8 +1,11 @@
 //! What a step cannot see and cannot do.
 
-use rbuild_worker::{ExitStatus, ExtraHost, NetworkMode, SecurityMode};
+use rbuild_worker::{
+    ExitStatus, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode, SecurityMode,
+};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::support::{Root, command, require_root, script};
+use crate::support::{Root, bind, command, require_root, script};
 
 const STATUS: &str = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status";
 
@@ -146,6 +149,66 @@ fn privileged_devices_are_the_usual_ones() {
 }
 
 #[test]
+fn privileged_devices_can_be_made_and_not_opened() {
+    require_root!();
+    for root_read_only in [false, true] {
+        let root = Root::new();
+        let bound = tempfile::tempdir().unwrap();
+        // As an image or a context may bring along.
+        let brought = std::fs::create_dir(bound.path().join("sub")).and_then(|()| {
+            let place = bound.path().join("sub/zero");
+            let null = rustix::fs::makedev(1, 5);
+            Ok(mknodat(CWD, place, FileType::CharacterDevice, Mode::from_raw_mode(0o666), null)?)
+        });
+        let mut spec = script(
+            "for d in $PLACES; do
+                 mknod -m 666 $d/made c 1 5 && test -c $d/made || echo cannot make $d/made
+                 (head -c 1 <$d/made) 2>&1 | grep -c 'ermission denied'
+                 rm $d/made
+             done
+             ! test -e /bound/sub/zero || (head -c 1 </bound/sub/zero) 2>&1 | grep -c 'ermission denied'
+             grep -v ' [^ ]*,nodev' /proc/mounts | grep -vE ' /(dev/(null|zero|full|tty|urandom|random|pts)|proc/[a-z_]+) '
+             true",
+        );
+        spec.root_read_only = root_read_only;
+        let mut places = vec!["/dev", "/dev/shm", "/bound", "/scratch"];
+        if !root_read_only {
+            places.extend(["", "/tmp"]);
+        }
+        spec.env.push(format!("PLACES={}", places.join("/ ") + "/"));
+        spec.mounts.push(bind("/bound", false));
+        spec.mounts.push(Mount {
+            destination: "/scratch".to_owned(),
+            kind: MountKind::Tmpfs { size: None, mode: 0o755 },
+            attributes: MountAttributes::default(),
+        });
+        let done = root.try_run(&spec, &[bound.path()]).unwrap();
+        let refused = places.len() + usize::from(brought.is_ok());
+        assert_eq!(done.stdout, "1\n".repeat(refused), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn privileged_modes_of_the_hosts_devices_are_out_of_reach() {
+    require_root!();
+    let mode = || rustix::fs::stat("/dev/null").unwrap().st_mode;
+    let before = mode();
+    let output = Root::new().output(&script(
+        "chmod 600 /dev/null; stat -c %a /dev/null; chmod 600 /proc/timer_list 2>&1 | grep -c 'ead-only'; true",
+    ));
+    assert_eq!(output, "600\n1\n");
+    assert_eq!(mode(), before);
+}
+
+#[test]
+fn privileged_insecure_opens_devices() {
+    require_root!();
+    let mut spec = script("mknod /made c 1 5 && head -c 3 /made | wc -c");
+    spec.security = SecurityMode::Insecure;
+    assert_eq!(Root::new().output(&spec), "3\n");
+}
+
+#[test]
 fn privileged_nothing_of_the_hosts_mounts_is_left() {
     require_root!();
     let root = Root::new();
@@ -156,6 +219,12 @@ fn privileged_nothing_of_the_hosts_mounts_is_left() {
         "/dev/pts",
         "/dev/shm",
         "/dev/mqueue",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+        "/dev/tty",
+        "/dev/urandom",
+        "/dev/random",
         "/sys",
         "/sys/fs/cgroup",
         "/etc/resolv.conf",

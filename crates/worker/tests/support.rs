@@ -15,10 +15,10 @@ use tempfile::TempDir;
 
 pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_rbuild-sandbox-fixture");
 
-const APPLETS: [&str; 27] = [
+const APPLETS: [&str; 28] = [
     "sh", "cat", "ls", "sleep", "true", "false", "id", "mkdir", "rm", "touch", "stat", "hostname",
     "mount", "umount", "unshare", "env", "kill", "dd", "setsid", "mkfifo", "ps", "chown", "head",
-    "grep", "chmod", "wc", "readlink",
+    "grep", "chmod", "wc", "readlink", "mknod",
 ];
 
 /// Returns from a test, loudly, when it cannot be run.

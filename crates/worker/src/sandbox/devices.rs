@@ -1,6 +1,10 @@
 //! `/dev` of a step.
+//!
+//! Nothing that a confined step sees lets it open a device, `/dev` neither: every mount is `nodev`. Root in a step may make nodes, which
+//! package scripts do, and they get into the layer, but opening one is refused. The usual devices are mounts of one file each, of
+//! nodes that are in no directory of the step's.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
@@ -8,6 +12,9 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 
 use super::error::{Context, Failure};
 use super::rootfs::new_filesystem;
+use crate::sys;
+
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// The devices that every step has, with their numbers.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -47,7 +54,9 @@ const LINKS: [(&str, &str); 5] = [
 
 /// How `/dev` is filled.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DeviceOptions {
+pub(super) struct DeviceOptions<'a> {
+    /// Where nodes are made to be mounted: on a mount that allows devices, out of the step's reach.
+    pub(super) nodes: BorrowedFd<'a>,
     /// Device nodes cannot be made; the host's are bound.
     pub(super) in_user_namespace: bool,
     /// Adds the host's devices that need no confinement.
@@ -55,7 +64,7 @@ pub(super) struct DeviceOptions {
 }
 
 /// Fills an attached, empty tmpfs.
-pub(super) fn populate(dev: BorrowedFd<'_>, options: DeviceOptions) -> Result<(), Failure> {
+pub(super) fn populate(dev: BorrowedFd<'_>, options: DeviceOptions<'_>) -> Result<(), Failure> {
     for (name, major, minor) in DEVICES {
         make_device(dev, name, makedev(major, minor), options).context("make the device", name)?;
     }
@@ -87,31 +96,46 @@ fn make_device(
     dev: BorrowedFd<'_>,
     name: &str,
     number: Dev,
-    options: DeviceOptions,
+    options: DeviceOptions<'_>,
 ) -> Result<(), Errno> {
     if options.in_user_namespace {
         return bind_host_device(dev, name);
     }
-    match mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number) {
+    let mode = Mode::from_raw_mode(0o666);
+    match mknodat(options.nodes, name, FileType::CharacterDevice, mode, number) {
         // Root, but in a container that withholds CAP_MKNOD.
         Err(Errno::PERM) => bind_host_device(dev, name),
-        result => result,
+        made => {
+            made?;
+            attach_device(dev, name, &open_tree(options.nodes, name, CLONE)?)
+        }
     }
 }
 
 fn bind_host_device(dev: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let device = open_tree(CWD, format!("/dev/{name}"), clone)?;
+    let device = open_host_device(name)?;
     if let Some((directory, _)) = name.split_once('/') {
         mkdirat(dev, directory, Mode::from_raw_mode(0o755))?;
     }
+    attach_device(dev, name, &device)
+}
+
+/// A mount of a device of the host's. It is read-only, which is about the node: root of a step could change its mode and owner, and so
+/// the host's, but the device itself can be written to.
+pub(super) fn open_host_device(name: &str) -> Result<OwnedFd, Errno> {
+    let device = open_tree(CWD, format!("/dev/{name}"), CLONE)?;
+    sys::mount_set_attributes(device.as_fd(), sys::MOUNT_ATTR_RDONLY, false)?;
+    Ok(device)
+}
+
+fn attach_device(dev: BorrowedFd<'_>, name: &str, device: &OwnedFd) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let place = openat(dev, name, flags, Mode::from_raw_mode(0o666))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&device, c"", &place, c"", flags)
+    move_mount(device, c"", &place, c"", flags)
 }
 
-fn terminal_filesystem(attributes: MountAttrFlags) -> Result<rustix::fd::OwnedFd, Errno> {
+fn terminal_filesystem(attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     match new_filesystem("devpts", &options, attributes) {
         // The terminals' usual group does not exist in a user namespace with a single id.

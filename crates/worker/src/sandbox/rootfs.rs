@@ -2,6 +2,9 @@
 //!
 //! Every mount is made detached and then attached to a descriptor of its place, which was found inside the root; no path of the
 //! step's is ever given to the kernel as a path.
+//!
+//! Every mount of a confined step is `nodev`, the root too: root in a step can make device nodes (and an image or a context can bring
+//! some along), and through one that it can open it has the machine's disks.
 
 use std::fs::File;
 use std::io::Write;
@@ -117,13 +120,19 @@ impl<'a> Rootfs<'a> {
         descriptors: &[OwnedFd],
         binds: &[Option<OwnedFd>],
     ) -> Result<Option<OwnedFd>, Failure> {
-        // Below the new root, where it goes away together with the old one, lie the files that exist in memory only.
-        let files = new_filesystem("tmpfs", &[("mode", "0700")], NO_PROGRAMS)
+        // Below the new root, where it goes away together with the old one, lie the files that exist in memory only, the nodes of the
+        // usual devices among them.
+        let unreachable = NO_SUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let files = new_filesystem("tmpfs", &[("mode", "0700")], unreachable)
             .and_then(|files| attach_on_root(files.as_fd()).map(|()| files))
             .context("mount", "the files of the sandbox")?;
+        if self.is_confined() {
+            sys::mount_set_attributes(self.root, sys::MOUNT_ATTR_NODEV, true)
+                .context("forbid devices in", "the root of the step")?;
+        }
         attach_on_root(self.root).context("mount", "the root of the step")?;
-        self.mount_system()?;
-        if self.request.spec.security == SecurityMode::Sandbox {
+        self.mount_system(files.as_fd())?;
+        if self.is_confined() {
             self.mask()?;
         }
         for (index, mount) in self.request.spec.all_mounts().iter().enumerate() {
@@ -144,18 +153,25 @@ impl<'a> Rootfs<'a> {
             .context("make read-only", "/")
     }
 
+    fn is_confined(&self) -> bool {
+        self.request.spec.security == SecurityMode::Sandbox
+    }
+
     /// `/proc`, `/dev` and `/sys`, which must be ordinary directories: over a link they would cover something else.
-    fn mount_system(&mut self) -> Result<(), Failure> {
-        let insecure = self.request.spec.security == SecurityMode::Insecure;
+    fn mount_system(&mut self, nodes: BorrowedFd<'_>) -> Result<(), Failure> {
+        let insecure = !self.is_confined();
         let proc = new_filesystem("proc", &[], NO_PROGRAMS).context("mount", "/proc")?;
         self.attach_plain(&proc, "/proc")?;
 
-        let attributes = NO_SUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+        let mut attributes = NO_SUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+        if !insecure {
+            attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
+        }
         let dev = new_filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes);
         let dev = dev.context("mount", "/dev")?;
         self.attach_plain(&dev, "/dev")?;
         let in_user_namespace = self.request.in_user_namespace;
-        devices::populate(dev.as_fd(), DeviceOptions { in_user_namespace, insecure })?;
+        devices::populate(dev.as_fd(), DeviceOptions { nodes, in_user_namespace, insecure })?;
 
         let mut attributes = NO_PROGRAMS;
         if !insecure {
@@ -207,7 +223,7 @@ impl<'a> Rootfs<'a> {
                         NO_PROGRAMS | MountAttrFlags::MOUNT_ATTR_RDONLY,
                     )
                 } else {
-                    open_tree(CWD, c"/dev/null", CLONE)
+                    devices::open_host_device("null")
                 }
             })
             .context("mask", path)?;
@@ -257,7 +273,9 @@ impl<'a> Rootfs<'a> {
                 &made
             }
         };
-        let attributes = attribute_bits(mount.attributes);
+        let mut attributes = mount.attributes;
+        attributes.no_dev |= self.is_confined();
+        let attributes = attribute_bits(attributes);
         if attributes != 0 {
             sys::mount_set_attributes(source.as_fd(), attributes, true)?;
         }
