@@ -19,12 +19,11 @@ pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
 /// `rbuild images`.
 pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandError> {
     let images = store.index.images().map_err(index_error)?;
-    let mut out = String::new();
-    if args.quiet {
+    let out: String = if args.quiet {
         let mut digests: Vec<String> =
             images.iter().map(|image| shorten(image, args.no_trunc)).collect();
         digests.dedup();
-        out = digests.into_iter().map(|digest| digest + "\n").collect();
+        digests.into_iter().map(|digest| digest + "\n").collect()
     } else if args.json {
         let line = |image: &StoredImage| {
             let line = json!({
@@ -35,7 +34,7 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
             });
             line.to_string() + "\n"
         };
-        out = images.iter().map(line).collect();
+        images.iter().map(line).collect()
     } else {
         let rows: Vec<[String; 5]> = images
             .iter()
@@ -51,8 +50,8 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
                 ]
             })
             .collect();
-        out = table(["REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE"], &rows);
-    }
+        table(["REPOSITORY", "TAG", "DIGEST", "CREATED", "SIZE"], &rows)
+    };
     print(out.as_bytes())
 }
 
