@@ -116,6 +116,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
     pub(crate) network: String,
 
+    /// What steps may ask for beyond the sandbox: `security.insecure` runs those that say so without confinement,
+    /// `network.host` on the host's network.
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["security.insecure", "network.host"])]
+    pub(crate) allow: Vec<String>,
+
     /// Print only the image's id, which is the digest of its configuration.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -163,8 +168,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) ssh: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
-    pub(crate) allow: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
     pub(crate) annotation: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) attest: Vec<String>,
@@ -199,7 +202,6 @@ impl LaterArgs {
             (!self.cache_to.is_empty(), "--cache-to"),
             (!self.secret.is_empty(), "--secret"),
             (!self.ssh.is_empty(), "--ssh"),
-            (!self.allow.is_empty(), "--allow"),
             (!self.annotation.is_empty(), "--annotation"),
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),

@@ -10,7 +10,7 @@ use rbuild_cache::{
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
-use rbuild_worker::{Contexts, Identity, Sandbox, Worker, WorkerParts};
+use rbuild_worker::{Contexts, Entitlements, Identity, Sandbox, Worker, WorkerParts};
 
 use crate::error::{CommandError, Kind};
 use crate::paths;
@@ -68,10 +68,11 @@ impl Session {
         LocalRecords::new(&self.store, self.lease.clone())
     }
 
-    /// The executor of solves. `folders` are the local sources.
+    /// The executor of solves. `folders` are the local sources, `entitlements` what steps may ask for.
     pub(crate) fn worker(
         &self,
         folders: BTreeMap<String, PathBuf>,
+        entitlements: Entitlements,
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
         let sandbox = Sandbox::open().map_err(|error| {
@@ -83,6 +84,7 @@ impl Session {
             images: self.images.clone(),
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
+            entitlements,
             progress: progress.clone(),
             max_steps: None,
         }))

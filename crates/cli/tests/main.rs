@@ -4,6 +4,7 @@ mod app;
 mod architecture;
 mod caching;
 mod contexts;
+mod entitlements;
 mod failures;
 mod fixture;
 mod outputs;

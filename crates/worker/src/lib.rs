@@ -7,6 +7,7 @@
 
 mod context;
 mod diff;
+mod entitlements;
 mod exec;
 mod file;
 mod merge;
@@ -19,6 +20,7 @@ mod userns;
 mod worker;
 
 pub use context::{ContextError, Contexts};
+pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError};
 pub use operation_error::OperationError;

@@ -3,6 +3,7 @@
 use rbuild_cache::{ImageError, ImageNameError, TreeError};
 
 use crate::context::ContextError;
+use crate::entitlements::NotAllowed;
 use crate::exec::ExecError;
 use crate::file::FileError;
 use crate::snapshots::SnapshotError;
@@ -13,6 +14,9 @@ pub enum OperationError {
     /// A step.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// A step that asks for more than was allowed.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// A file operation.
     #[error(transparent)]
     File(#[from] FileError),

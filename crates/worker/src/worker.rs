@@ -12,6 +12,7 @@ use rbuild_solver::{
 use tokio::sync::Semaphore;
 
 use crate::context::Contexts;
+use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step};
 use crate::file::{self, Input};
 use crate::operation_error::OperationError;
@@ -32,6 +33,8 @@ pub struct WorkerParts {
     pub images: ImageSource,
     /// Starts steps.
     pub sandbox: Sandbox,
+    /// What steps may ask for.
+    pub entitlements: Entitlements,
     /// Where pulls are reported that a cache key needs.
     pub progress: Progress,
     /// How many steps may run at the same time; `None` is as many as are ready.
@@ -45,6 +48,7 @@ pub struct Worker {
     contexts: Arc<Contexts>,
     images: ImageSource,
     sandbox: Sandbox,
+    entitlements: Entitlements,
     progress: Progress,
     steps: Option<Semaphore>,
     /// For work that keeps processors and disk busy and a thread waiting.
@@ -60,6 +64,7 @@ impl Worker {
             contexts: Arc::new(parts.contexts),
             images: parts.images,
             sandbox: parts.sandbox,
+            entitlements: parts.entitlements,
             progress: parts.progress,
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
             blocking: Semaphore::new(2 * processors),
@@ -96,6 +101,7 @@ impl Worker {
         op: &ExecOp,
         call: &ExecuteCall<'_>,
     ) -> Result<Vec<Output>, OperationError> {
+        self.entitlements.check_exec(op)?;
         let inputs = self.snapshots_of(call).await?;
         for input in &inputs {
             self.unpack(input, call.vertex.digest, call.progress).await?;

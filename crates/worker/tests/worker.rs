@@ -16,7 +16,7 @@ use rbuild_solver::{
     Op, Output, Owner, Progress, RmAction, SecurityMode, Snapshot, SolveOptions, SourceOp, Vertex,
     VertexMeta, solve,
 };
-use rbuild_worker::{Contexts, Worker, WorkerParts};
+use rbuild_worker::{Contexts, Entitlements, Worker, WorkerParts};
 
 use crate::support::{require_root, sandbox};
 
@@ -81,6 +81,7 @@ impl World {
             overlay,
             contexts: Contexts::new(folders, store.contexts()),
             sandbox: sandbox(),
+            entitlements: Entitlements::default(),
             progress: Progress::discard(),
             max_steps: None,
         });

@@ -75,7 +75,11 @@ impl<'a> Lowering<'a> {
                 Some(Network::None) => NetworkMode::None,
                 Some(Network::Host) => NetworkMode::Host,
             },
-            security: SecurityMode::Sandbox,
+            // Whether it may have that is not for the Dockerfile to say.
+            security: match run.security.map(|security| security.value) {
+                None | Some(Security::Sandbox) => SecurityMode::Sandbox,
+                Some(Security::Insecure) => SecurityMode::Insecure,
+            },
             secret_env: Vec::new(),
         };
         let command = format!("{}{}", place.step.statement.original.text(), line.summary);
@@ -99,12 +103,6 @@ fn refuse(place: &Place<'_, '_>, run: &Run) -> Fallible<()> {
     if let Some(mount) = run.mounts.first() {
         let help = "COPY what the step needs, or write it in the step itself";
         return Err(place.unsupported(mount.written().span(), "RUN --mount", help));
-    }
-    if let Some(security) = &run.security
-        && security.value == Security::Insecure
-    {
-        let help = "steps always run in the sandbox";
-        return Err(place.unsupported(security.span, "RUN --security=insecure", help));
     }
     if let Some(device) = run.devices.first() {
         let help = "steps see the usual devices only";

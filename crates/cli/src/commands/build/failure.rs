@@ -2,7 +2,8 @@
 //! behaviour reference).
 
 use rbuild_frontend::Source;
-use rbuild_solver::{SolveError, SourceLocation};
+use rbuild_solver::{SolveError, SourceLocation, Vertex};
+use rbuild_worker::NotAllowed;
 
 use crate::error::{CommandError, Kind};
 use crate::progress::FailedStep;
@@ -47,6 +48,17 @@ impl BuildError {
             error: CommandError::caused(Kind::Build, "failed to solve", error.kind),
             excerpt,
         }
+    }
+
+    /// A vertex that asks for what was not allowed.
+    pub(crate) fn not_allowed(error: NotAllowed, vertex: &Vertex, source: Option<&Source>) -> Self {
+        let excerpt = match (&vertex.meta.location, source) {
+            (Some(location), Some(source)) => excerpt(source, location),
+            _ => String::new(),
+        };
+        let error = CommandError::new(Kind::Build, format!("failed to solve: {error}"))
+            .hint(format!("if you trust what is built, give --allow {}", error.entitlement));
+        Self::Step { error, excerpt }
     }
 
     /// The error with everything that explains it. `failed` is the step as the display saw it.

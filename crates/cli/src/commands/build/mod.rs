@@ -18,7 +18,7 @@ use rbuild_cache::{PullMode, Store};
 use rbuild_exporter::BuildResult;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::Identity;
+use rbuild_worker::{Entitlements, Identity};
 
 use self::frontend::Lowered;
 use self::input::Input;
@@ -195,6 +195,30 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
     })
 }
 
+fn entitlements(args: &BuildArgs) -> Entitlements {
+    let is_allowed = |name: &str| args.allow.iter().any(|allowed| allowed == name);
+    Entitlements {
+        security_insecure: is_allowed("security.insecure"),
+        network_host: is_allowed("network.host"),
+    }
+}
+
+/// Refuses a build that would be refused at its last step, or that only an earlier run with `--allow` has made.
+fn check(
+    prepared: &Prepared,
+    target: Edge,
+    entitlements: Entitlements,
+) -> Result<(), failure::BuildError> {
+    let graph = &prepared.graph;
+    let reachable = graph.reachable(&[target]);
+    let needed = graph.vertices().iter().zip(reachable).filter(|(_, needed)| *needed);
+    needed.map(|(vertex, _)| vertex).try_for_each(|vertex| {
+        entitlements.check(&vertex.op).map_err(|error| {
+            failure::BuildError::not_allowed(error, vertex, prepared.source.as_ref())
+        })
+    })
+}
+
 /// Solves and exports. `progress` is gone afterwards, so that the display can end.
 async fn build_and_export(
     session: &Arc<Session>,
@@ -206,7 +230,9 @@ async fn build_and_export(
     let snapshot = match prepared.target {
         None => Snapshot::default(),
         Some(target) => {
-            let worker = session.worker(prepared.folders, &progress)?;
+            let entitlements = entitlements(args);
+            check(&prepared, target, entitlements)?;
+            let worker = session.worker(prepared.folders, entitlements, &progress)?;
             let records = session.records();
             let solved = solve(
                 &prepared.graph,
