@@ -3,10 +3,13 @@
 RBUILD := $(or $(CARGO_TARGET_DIR),target)/release/rbuild
 TEST_PACKAGES := busybox-static docker-registry skopeo umoci mmdebstrap uidmap
 
-.PHONY: demo test binary
+.PHONY: demo test bench binary
 demo: binary
 	@if [ "$$(id -u)" = 0 ]; then scripts/install busybox-static mmdebstrap || true; fi
 	@scripts/demo $(RBUILD)
+
+bench: binary
+	bench/run
 
 binary:
 	cargo build --release --locked -p rbuild-cli

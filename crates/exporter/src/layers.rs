@@ -156,7 +156,7 @@ pub struct Needs {
     pub files: bool,
 }
 
-/// Finds out what must be fetched before [`image_layers`].
+/// Finds out what must be fetched before an export.
 pub fn needs(
     store: ExportStore<'_>,
     snapshot: &Snapshot,
