@@ -46,8 +46,18 @@ pub struct ApplyOptions {
 pub enum ApplyForm {
     /// A new, empty layer directory: deletions become whiteouts.
     Layer(OverlayXattrs),
-    /// A merged tree, or a plain directory: what is deleted is removed.
+    /// A merged tree that a layer is applied to: what is deleted is removed.
     Merged,
+    /// A directory that an archive is unpacked into which is no layer: names that would be whiteouts are ordinary
+    /// ones.
+    Plain,
+}
+
+impl ApplyForm {
+    /// Whether whiteouts are files in the directory itself.
+    pub(super) fn is_layer(self) -> bool {
+        matches!(self, Self::Layer(_))
+    }
 }
 
 /// What is known of an archive once it is applied.
@@ -127,7 +137,7 @@ impl<'a> Unpacker<'a> {
     fn new(root: BorrowedFd<'a>, options: &ApplyOptions) -> Result<Self, ApplyError> {
         let stat = rustix::fs::fstat(root).map_err(|error| ApplyError::Root(error.into()))?;
         // In a directory with set-group-id new files do not have our group.
-        let owner_is_ours = options.form != ApplyForm::Merged && stat.st_mode & 0o2000 == 0;
+        let owner_is_ours = options.form.is_layer() && stat.st_mode & 0o2000 == 0;
         Ok(Self {
             directories: Directories::new(root, options.form),
             form: options.form,
@@ -168,7 +178,11 @@ impl<'a> Unpacker<'a> {
                 _ => Err(ApplyError::Name { path: path_of(&entry.path), what: "is the root" }),
             };
         }
-        match Marker::parse(name.last()) {
+        let marker = match self.form {
+            ApplyForm::Plain => Marker::None,
+            ApplyForm::Layer(_) | ApplyForm::Merged => Marker::parse(name.last()),
+        };
+        match marker {
             Marker::None => {}
             Marker::Whiteout(target) => return self.whiteout(&name.sibling(target)),
             Marker::Opaque => return self.opaque(&name),
@@ -283,14 +297,14 @@ impl<'a> Unpacker<'a> {
             None => None,
         };
         let Some((target_dir, stat)) = found else {
-            if self.form == ApplyForm::Merged {
+            if !self.form.is_layer() {
                 return Err(bad("does not exist"));
             }
             self.outside_hardlinks
                 .push(OutsideHardlink { path: name.path(), target: target_name.path() });
             return Ok(());
         };
-        if self.form != ApplyForm::Merged && is_whiteout(&stat) {
+        if self.form.is_layer() && is_whiteout(&stat) {
             return Err(bad("was deleted by this very layer"));
         }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -313,7 +327,7 @@ impl<'a> Unpacker<'a> {
 
     fn whiteout(&mut self, name: &CleanName) -> Result<(), ApplyError> {
         match self.form {
-            ApplyForm::Merged => self.directories.remove(name),
+            ApplyForm::Merged | ApplyForm::Plain => self.directories.remove(name),
             ApplyForm::Layer(_) => self.directories.make(name, |dir, last| {
                 let mode = Mode::empty();
                 rustix::fs::mknodat(dir, last, FileType::CharacterDevice, mode, 0)
@@ -333,7 +347,7 @@ impl<'a> Unpacker<'a> {
                 rustix::fs::fsetxattr(&dir, xattrs.opaque(), b"y", XattrFlags::empty())
                     .map_err(|error| cannot("make opaque", error.into()))?;
             }
-            ApplyForm::Merged => {
+            ApplyForm::Merged | ApplyForm::Plain => {
                 self.directories.forget_current();
                 self.remove_foreign(dir.as_fd(), &mut marker.parent().to_vec())
                     .map_err(|error| cannot("empty", error))?;

@@ -49,7 +49,7 @@ impl Attributes {
         metadata: &Metadata,
         name: &CleanName,
     ) -> Result<(), ApplyError> {
-        if self.form == ApplyForm::Merged {
+        if !self.form.is_layer() {
             let cannot =
                 |source| ApplyError::entry("replace the extended attributes of", name, source);
             for present in tree::xattrs(dir).map_err(cannot)? {
@@ -83,7 +83,7 @@ impl Attributes {
             }
             let key = match self.form {
                 ApplyForm::Layer(overlay) => overlay.escape(&xattr.name),
-                ApplyForm::Merged => xattr.name.clone(),
+                ApplyForm::Merged | ApplyForm::Plain => xattr.name.clone(),
             };
             match rustix::fs::fsetxattr(file, key, &xattr.value, XattrFlags::empty()) {
                 Ok(()) => {}

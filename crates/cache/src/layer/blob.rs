@@ -59,7 +59,7 @@ impl<W: Write> Write for LayerBlobWriter<W> {
     }
 }
 
-/// Reads the archive in a blob, whatever it is compressed with, and hashes it.
+/// Reads the archive in a blob, whatever layers may be compressed with, and hashes it.
 #[derive(Debug)]
 pub struct LayerBlobReader<R: Read> {
     decoder: Decoder<R>,
@@ -69,7 +69,7 @@ pub struct LayerBlobReader<R: Read> {
 impl<R: Read> LayerBlobReader<R> {
     /// Looks at the first bytes of `blob`. Who wants the blob's own digest verified gives a reader that does.
     pub fn new(blob: R) -> Result<Self, CompressionError> {
-        Ok(Self { decoder: Decoder::new(blob)?, archive: Hasher::default() })
+        Ok(Self { decoder: Decoder::for_layer(blob)?, archive: Hasher::default() })
     }
 
     /// The digest of what was read: of the whole archive when it was read to its end, as

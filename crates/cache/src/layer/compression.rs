@@ -1,8 +1,10 @@
-//! Compressed layer blobs: telling how one is compressed, and making one.
+//! Compressed layer blobs and archives: telling how one is compressed, reading it, and making one.
 
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use thiserror::Error;
 
 use super::gzip::GzipEncoder;
@@ -11,6 +13,8 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 const LONGEST_MAGIC: u64 = 6;
+/// How much memory an xz stream may ask for, in KiB: `xz -9` asks for 65 MiB, a hostile header for 4 GiB.
+const XZ_MEMORY: u32 = 512 * 1024;
 const READ_BUFFER: usize = 128 * 1024;
 
 /// How a layer's archive becomes its blob.
@@ -110,7 +114,7 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// Reads a blob's content, whatever it is compressed with.
+/// Reads the content of a layer blob or of an archive, which it may be compressed with.
 pub struct Decoder<R: Read>(Source<R>);
 
 type Rewound<R> = Chain<Cursor<Vec<u8>>, R>;
@@ -119,7 +123,43 @@ enum Source<R: Read> {
     Uncompressed(Rewound<R>),
     /// Not `GzDecoder`, which stops after the first member: pigz, bgzip and eStargz write many.
     Gzip(Box<MultiGzDecoder<BufReader<Rewound<R>>>>),
+    /// Many streams too, which is what pbzip2 writes.
+    Bzip2(Box<MultiBzDecoder<BufReader<Rewound<R>>>>),
+    Xz(Box<XzReader<BufReader<Rewound<R>>>>),
     Zstd(zstd::Decoder<'static, BufReader<Rewound<R>>>),
+}
+
+/// What the first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detected {
+    Uncompressed,
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+}
+
+impl Detected {
+    fn of(magic: &[u8]) -> Self {
+        match magic {
+            // Six bytes of it, because an archive may start with a file called `BZh`.
+            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A'] => Self::Bzip2,
+            XZ => Self::Xz,
+            _ if magic.starts_with(GZIP) => Self::Gzip,
+            _ if magic.starts_with(ZSTD) => Self::Zstd,
+            _ => Self::Uncompressed,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uncompressed => "none",
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 impl<R: Read> std::fmt::Debug for Decoder<R> {
@@ -129,40 +169,55 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks at the first bytes of `blob`. What is neither gzip nor Zstandard is taken for an uncompressed
-    /// archive.
-    pub fn new(mut blob: R) -> Result<Self, CompressionError> {
-        let mut magic = Vec::new();
-        (&mut blob).take(LONGEST_MAGIC).read_to_end(&mut magic).map_err(CompressionError::Read)?;
-        let unsupported = match magic.as_slice() {
-            // Six bytes of it, because an archive may start with a file called `BZh`.
-            [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A'] => Some("bzip2"),
-            XZ => Some("xz"),
-            _ => None,
-        };
-        if let Some(name) = unsupported {
-            return Err(CompressionError::Unsupported { name });
+    /// For a layer blob: none, gzip or Zstandard, by its first bytes. What is none of the known formats is taken for
+    /// an uncompressed archive.
+    pub fn for_layer(blob: R) -> Result<Self, CompressionError> {
+        let (detected, blob) = detect(blob).map_err(CompressionError::Read)?;
+        match detected {
+            Detected::Bzip2 | Detected::Xz => {
+                Err(CompressionError::Unsupported { name: detected.name() })
+            }
+            _ => Self::of(detected, blob).map_err(CompressionError::Read),
         }
-        let (is_gzip, is_zstd) = (magic.starts_with(GZIP), magic.starts_with(ZSTD));
-        let blob = Cursor::new(magic).chain(blob);
-        Ok(Self(if is_gzip {
-            Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER, blob))))
-        } else if is_zstd {
-            let blob = BufReader::with_capacity(READ_BUFFER, blob);
-            Source::Zstd(zstd::Decoder::with_buffer(blob).map_err(CompressionError::Read)?)
-        } else {
-            Source::Uncompressed(blob)
+    }
+
+    /// For an archive of the user's: those, bzip2 and xz.
+    pub fn for_archive(archive: R) -> io::Result<Self> {
+        let (detected, archive) = detect(archive)?;
+        Self::of(detected, archive)
+    }
+
+    fn of(detected: Detected, blob: Rewound<R>) -> io::Result<Self> {
+        let buffered = |blob| BufReader::with_capacity(READ_BUFFER, blob);
+        Ok(Self(match detected {
+            Detected::Uncompressed => Source::Uncompressed(blob),
+            Detected::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(buffered(blob)))),
+            Detected::Bzip2 => Source::Bzip2(Box::new(MultiBzDecoder::new(buffered(blob)))),
+            Detected::Xz => {
+                let reader = XzReader::new_mem_limit(buffered(blob), true, XZ_MEMORY);
+                Source::Xz(Box::new(reader))
+            }
+            Detected::Zstd => Source::Zstd(zstd::Decoder::with_buffer(buffered(blob))?),
         }))
     }
 
-    /// What was found: `none`, `gzip` or `zstd`.
+    /// What was found: `none`, `gzip`, `bzip2`, `xz` or `zstd`.
     pub fn compression_name(&self) -> &'static str {
-        match self.0 {
-            Source::Uncompressed(_) => "none",
-            Source::Gzip(_) => "gzip",
-            Source::Zstd(_) => "zstd",
-        }
+        let detected = match self.0 {
+            Source::Uncompressed(_) => Detected::Uncompressed,
+            Source::Gzip(_) => Detected::Gzip,
+            Source::Bzip2(_) => Detected::Bzip2,
+            Source::Xz(_) => Detected::Xz,
+            Source::Zstd(_) => Detected::Zstd,
+        };
+        detected.name()
     }
+}
+
+fn detect<R: Read>(mut blob: R) -> io::Result<(Detected, Rewound<R>)> {
+    let mut magic = Vec::new();
+    (&mut blob).take(LONGEST_MAGIC).read_to_end(&mut magic)?;
+    Ok((Detected::of(&magic), Cursor::new(magic).chain(blob)))
 }
 
 impl<R: Read> Read for Decoder<R> {
@@ -170,6 +225,8 @@ impl<R: Read> Read for Decoder<R> {
         match &mut self.0 {
             Source::Uncompressed(blob) => blob.read(buffer),
             Source::Gzip(blob) => blob.read(buffer),
+            Source::Bzip2(blob) => blob.read(buffer),
+            Source::Xz(blob) => blob.read(buffer),
             Source::Zstd(blob) => blob.read(buffer),
         }
     }
@@ -209,7 +266,7 @@ mod tests {
     }
 
     fn decode(blob: &[u8]) -> (Vec<u8>, &'static str) {
-        let mut decoder = Decoder::new(blob).unwrap();
+        let mut decoder = Decoder::for_layer(blob).unwrap();
         let mut decoded = Vec::new();
         decoder.read_to_end(&mut decoded).unwrap();
         (decoded, decoder.compression_name())
@@ -254,14 +311,57 @@ mod tests {
     #[test]
     fn foreign_formats_and_truncation_are_refused() {
         assert_eq!(
-            Decoder::new(&b"BZh91AY"[..]).unwrap_err().to_string(),
+            Decoder::for_layer(&b"BZh91AY"[..]).unwrap_err().to_string(),
             "layer blob is compressed with bzip2; the OCI image specification knows gzip and zstd"
         );
-        assert!(Decoder::new(XZ).is_err());
+        assert!(Decoder::for_layer(XZ).is_err());
         for compression in [Compression::GZIP, Compression::ZSTD] {
             let blob = encode(compression, &content(100_000), 5000);
-            let mut decoder = Decoder::new(&blob[..blob.len() - 1]).unwrap();
+            let mut decoder = Decoder::for_layer(&blob[..blob.len() - 1]).unwrap();
             assert!(decoder.read_to_end(&mut Vec::new()).is_err(), "{compression:?}");
+        }
+    }
+
+    fn bzip2(content: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(content: &[u8]) -> Vec<u8> {
+        let options = lzma_rust2::XzOptions::with_preset(0);
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn archives_may_be_compressed_in_more_ways() {
+        let content = content(300_000);
+        for (name, one) in [("bzip2", bzip2(&content)), ("xz", xz(&content))] {
+            for (blob, times) in [(one.clone(), 1), ([&one[..], &one].concat(), 2)] {
+                let mut decoder = Decoder::for_archive(blob.as_slice()).unwrap();
+                assert_eq!(decoder.compression_name(), name);
+                let mut decoded = Vec::new();
+                decoder.read_to_end(&mut decoded).unwrap();
+                assert!(decoded == content.repeat(times), "{name} {times}");
+            }
+            for cut in [one.len() - 1, one.len() / 2, 20] {
+                let mut decoder = Decoder::for_archive(&one[..cut]).unwrap();
+                assert!(decoder.read_to_end(&mut Vec::new()).is_err(), "{name} {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_streams_are_errors_and_nothing_worse() {
+        for mut blob in [bzip2(&content(20_000)), xz(&content(20_000))] {
+            for at in (6..blob.len()).step_by(997) {
+                blob[at] ^= 0x55;
+                let mut decoder = Decoder::for_archive(blob.as_slice()).unwrap().take(1 << 20);
+                let _ = decoder.read_to_end(&mut Vec::new());
+                blob[at] ^= 0x55;
+            }
         }
     }
 }

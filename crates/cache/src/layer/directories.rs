@@ -249,7 +249,7 @@ impl<'a> Directories<'a> {
 
     /// Whether there is nothing, in the tree that is meant.
     fn is_gone(&self, stat: &Stat) -> bool {
-        self.form != ApplyForm::Merged && is_whiteout(stat)
+        self.form.is_layer() && is_whiteout(stat)
     }
 }
 

@@ -1,12 +1,10 @@
 //! Unpacking archives that are copied: `ADD` of a local tar file.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 
-use rbuild_cache::{
-    ApplyForm, ApplyOptions, ArchiveLimits, CompressionError, Decoder, Selected, Tree, apply,
-};
+use rbuild_cache::{ApplyForm, ApplyOptions, ArchiveLimits, Decoder, Selected, Tree, apply};
 use rbuild_solver::Selector;
 use rustix::fs::FileType;
 
@@ -36,21 +34,12 @@ pub(super) fn open<'a>(
         return Ok(None);
     }
     let mut file = File::from(source.open(&selected.path, &selected.node)?);
-    let path = || shown(&selected.path);
     let mut block = Vec::with_capacity(BLOCK);
-    match Decoder::new(&file) {
-        Ok(decoder) => {
-            // What cannot be decompressed only looks compressed, and is copied as it is.
-            if decoder.take(BLOCK as u64).read_to_end(&mut block).is_err() {
-                return Ok(None);
-            }
-        }
-        Err(CompressionError::Unsupported { name }) => {
-            return Err(FileError::ArchiveFormat { path: path(), format: name });
-        }
-        Err(CompressionError::Read(source)) => {
-            return Err(FileError::io("read", &selected.path, source));
-        }
+    let decoder = Decoder::for_archive(&file);
+    let decoder = decoder.map_err(|error| FileError::io("read", &selected.path, error))?;
+    // What cannot be decompressed only looks compressed, and is copied as it is.
+    if decoder.take(BLOCK as u64).read_to_end(&mut block).is_err() {
+        return Ok(None);
     }
     if !is_tar_header(&block) {
         return Ok(None);
@@ -105,12 +94,10 @@ impl Archive<'_> {
     }
 
     fn apply(&self, target: Target<'_>, path: &[u8]) -> Result<(), FileError> {
-        let decoder = Decoder::new(&self.file).map_err(|error| {
-            let error = io::Error::new(io::ErrorKind::InvalidData, error);
-            FileError::io("decompress", &self.selected.path, error)
-        })?;
+        let decoder = Decoder::for_archive(&self.file)
+            .map_err(|error| FileError::io("decompress", &self.selected.path, error))?;
         let options = ApplyOptions {
-            form: ApplyForm::Merged,
+            form: ApplyForm::Plain,
             ignore_chown_errors: false,
             limits: ArchiveLimits::default(),
         };

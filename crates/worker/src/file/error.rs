@@ -57,14 +57,6 @@ pub enum FileError {
         /// Why.
         source: ApplyError,
     },
-    /// An archive is compressed in a way that is not understood.
-    #[error("cannot unpack the archive {path:?}: {format} compression is not supported")]
-    ArchiveFormat {
-        /// The archive's path in its source.
-        path: String,
-        /// How it is compressed.
-        format: &'static str,
-    },
     /// An action names an input or a state that there is not.
     #[error("action {action} of the file operation names state {state}, which there is not")]
     NoSuchState {

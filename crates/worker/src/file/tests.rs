@@ -442,13 +442,75 @@ fn archives_are_known_by_their_content_and_unpacked() {
     trees.copy(&timed).unwrap();
     assert_eq!((mtime(&trees, "y/dir/file"), mtime(&trees, "y/dir")), (5, 5));
     assert_eq!(fs::read_dir(trees.dest().join("y")).unwrap().count(), 2);
-    let error = trees.copy(&unpacking("/bz", "/z")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot unpack the archive \"/bz\": bzip2 compression is not supported"
-    );
+    trees.copy(&unpacking("/bz", "/z")).unwrap();
+    assert_eq!(fs::read(trees.dest().join("z")).unwrap(), b"BZh91AY&SY and so on");
     trees.copy(&action("/data", "/not-unpacked")).unwrap();
     assert_eq!(fs::read(trees.dest().join("not-unpacked")).unwrap(), archive());
+}
+
+/// What a program makes of `input`.
+fn piped(program: &str, input: &[u8]) -> Vec<u8> {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(program)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    assert!(child.wait().unwrap().success());
+    output
+}
+
+#[test]
+fn rule_33_archives_of_every_compression_are_unpacked_and_other_files_are_not() {
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let trees = Trees::new(&[], &[]);
+        fs::write(trees.source().join("a"), piped(program, &archive())).unwrap();
+        let text = piped(program, b"no archive");
+        fs::write(trees.source().join("t"), &text).unwrap();
+        let unpacking = |src, dest| CopyAction { attempt_unpack: true, ..action(src, dest) };
+        trees.copy(&unpacking("/a", "/x")).unwrap();
+        trees.copy(&unpacking("/t", "/t")).unwrap();
+        assert_eq!(fs::read_to_string(trees.dest().join("x/dir/file")).unwrap(), "content");
+        assert_eq!(fs::read(trees.dest().join("t")).unwrap(), text, "{program}");
+    }
+}
+
+#[test]
+fn rule_33_names_of_whiteouts_are_ordinary_in_archives_that_are_no_layers() {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["kept", ".wh.kept", ".wh..wh..opq", ".wh.", "d/.wh..wh.aufs"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(1);
+        header.set_mode(0o600);
+        builder.append_data(&mut header, name, &b"x"[..]).unwrap();
+    }
+    let trees = Trees::new(&[], &["k"]);
+    fs::write(trees.source().join("a"), builder.into_inner().unwrap()).unwrap();
+    // Neither a mode nor a pattern has a say in what is in the archive.
+    let unpacking = CopyAction {
+        attempt_unpack: true,
+        mode: Some(0o777),
+        exclude_patterns: vec!["**/kept".to_owned()],
+        ..action("/a", "/")
+    };
+    trees.copy(&unpacking).unwrap();
+    assert_eq!(
+        listing(&trees.dest()),
+        [
+            ".wh. 600=x",
+            ".wh..wh..opq 600=x",
+            ".wh.kept 600=x",
+            "d/",
+            "d/.wh..wh.aufs 600=x",
+            "k=k",
+            "kept 600=x"
+        ]
+    );
 }
 
 #[test]

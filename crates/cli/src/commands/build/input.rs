@@ -143,14 +143,14 @@ impl Input {
                 format!("cannot unpack the archive on standard input: {error}"),
             )
         };
-        let archive =
-            Decoder::new(head.as_slice().chain(stdin)).map_err(|error| bad(error.into()))?;
+        let archive = Decoder::for_archive(head.as_slice().chain(stdin))
+            .map_err(|error| bad(error.into()))?;
         let root = File::open(unpacked.path()).map_err(|error| bad(error.into()))?;
         apply(
             archive,
             root.as_fd(),
             &ApplyOptions {
-                form: ApplyForm::Merged,
+                form: ApplyForm::Plain,
                 ignore_chown_errors: true,
                 limits: ArchiveLimits::default(),
             },
