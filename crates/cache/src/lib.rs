@@ -10,6 +10,7 @@ mod content;
 mod disk_error;
 mod gate;
 mod gc;
+mod http;
 mod image_source;
 mod index;
 mod layer;
@@ -29,6 +30,7 @@ mod view;
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
+pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
     ImageSourceOptions, PullMode, PullProgress, ResolvedImage,
@@ -50,8 +52,8 @@ pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
-    BlobStream, Credential, Credentials, CredentialsError, Document, Proxies, RegistryClient,
-    RegistryError, RegistryErrorKind, RegistryOptions, RetryPolicy,
+    BlobStream, Credential, Credentials, CredentialsError, Document, RegistryClient, RegistryError,
+    RegistryErrorKind, RegistryOptions,
 };
 pub use store::{Store, StoreError};
 pub use tree::{

@@ -5,8 +5,8 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-use super::host::is_loopback;
 use super::{Credential, RegistryErrorKind};
+use crate::http::{is_loopback, shorten};
 
 /// What a `WWW-Authenticate` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,17 +163,6 @@ pub(super) fn parse_token(answer: &[u8]) -> Option<String> {
     }
     let Answer { token, access_token } = serde_json::from_slice(answer).ok()?;
     [token, access_token].into_iter().find(|token| !token.is_empty())
-}
-
-/// Something that a registry said, on one line and not too long.
-pub(super) fn shorten(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let line: String = text
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .take(LONGEST)
-        .collect();
-    if line.len() < text.len() { format!("{}...", line.trim_end()) } else { line }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use rbuild_oci::{Descriptor, Reference};
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
-use super::client::{Failure, Get, Retries, at, broken};
+use super::client::{Failure, Get, Retries, at};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
+use crate::http::broken;
 
 /// A blob on its way.
 ///

@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rbuild_oci::Reference;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE,
 };
 use reqwest::{Response, StatusCode, Url};
 
-use super::auth::{Challenge, TokenRequest, parse_token, shorten};
-use super::host::{base_url, http_client};
-use super::retry::is_transient;
-use super::{Credential, Credentials, Proxies, RegistryError, RegistryErrorKind, RetryPolicy};
+use super::auth::{Challenge, TokenRequest, parse_token};
+use super::host::base_url;
+use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
+use crate::http::{
+    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TransportError, broken,
+    is_transient, location, retry_after, shorten,
+};
 
-/// What Go's client follows, and with it every other tool.
-const MOST_REDIRECTS: usize = 10;
 /// Tokens have some kilobytes, error texts should.
 const SMALL_ANSWER: u64 = 256 * 1024;
 
@@ -46,8 +46,7 @@ pub struct RegistryClient(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: RegistryOptions,
-    plain: OnceLock<reqwest::Client>,
-    secure: OnceLock<reqwest::Client>,
+    clients: HttpClients,
     /// What a repository (`registry/repository`) accepted as authorization.
     authorizations: Mutex<HashMap<String, HeaderValue>>,
 }
@@ -70,11 +69,17 @@ pub(super) enum Failure {
     Transient(RegistryErrorKind, Option<Duration>),
 }
 
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        RegistryErrorKind::from(error).into()
+    }
+}
+
 impl From<RegistryErrorKind> for Failure {
     fn from(kind: RegistryErrorKind) -> Self {
         match kind {
-            RegistryErrorKind::Connect { .. } | RegistryErrorKind::Broken { .. } => {
-                Self::Transient(kind, None)
+            RegistryErrorKind::Transport(error) if error.is_transient() => {
+                Self::Transient(RegistryErrorKind::Transport(error), None)
             }
             kind => Self::Final(kind),
         }
@@ -105,32 +110,19 @@ impl Retries {
 impl RegistryClient {
     /// A client that has not connected to anything yet.
     pub fn new(options: RegistryOptions) -> Self {
+        let http = HttpOptions {
+            proxies: options.proxies.clone(),
+            certificates: options.certificates.clone(),
+        };
         Self(Arc::new(Inner {
             options,
-            plain: OnceLock::new(),
-            secure: OnceLock::new(),
+            clients: HttpClients::new(http),
             authorizations: Mutex::default(),
         }))
     }
 
     pub(super) fn retries(&self) -> Retries {
         Retries { policy: self.0.options.retry.clone(), attempt: 1 }
-    }
-
-    /// The client for a scheme. The one for HTTPS reads the system's certificates, which takes milliseconds, so it is
-    /// made when it is first needed.
-    fn http(&self, secure: bool) -> Result<&reqwest::Client, RegistryErrorKind> {
-        let options = &self.0.options;
-        let (cell, certificates) = if secure {
-            (&self.0.secure, Some(options.certificates.as_slice()))
-        } else {
-            (&self.0.plain, None)
-        };
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let client = http_client(&options.proxies, certificates)?;
-        Ok(cell.get_or_init(|| client))
     }
 
     /// Makes one attempt: follows redirects and answers one challenge. The answer's status is 200 or 206.
@@ -148,7 +140,7 @@ impl RegistryClient {
         let mut challenged = false;
         for _ in 0..=MOST_REDIRECTS {
             let at_home = url.origin() == home;
-            let mut request = self.http(url.scheme() == "https")?.get(url.clone());
+            let mut request = self.0.clients.of(&url)?.get(url.clone());
             if let Some(accept) = get.accept {
                 request = request.header(ACCEPT, accept);
             }
@@ -166,19 +158,16 @@ impl RegistryClient {
                     authorization = Some(self.authorize(get.of, &response, plain_home).await?);
                 }
                 status if status.is_redirection() => {
-                    let location = response.headers().get(LOCATION);
-                    let location = location.and_then(|value| value.to_str().ok()).unwrap_or("");
-                    let next = url.join(location).map_err(|_| bad_url(location))?;
-                    match next.scheme() {
-                        "https" => {}
-                        "http" if url.scheme() == "http" => {}
-                        "http" => {
-                            return Err(Failure::Final(RegistryErrorKind::Redirect {
-                                location: shorten(location),
-                                reason: "it leads from HTTPS to HTTP",
-                            }));
-                        }
-                        _ => return Err(Failure::Final(bad_url(location))),
+                    let Some(next) = location(&url, &response) else {
+                        let written = response.headers().get(LOCATION);
+                        let written = written.and_then(|value| value.to_str().ok());
+                        return Err(Failure::Final(bad_url(written.unwrap_or_default())));
+                    };
+                    if url.scheme() == "https" && next.scheme() == "http" {
+                        return Err(Failure::Final(RegistryErrorKind::Redirect {
+                            location: shorten(next.as_str()),
+                            reason: "it leads from HTTPS to HTTP",
+                        }));
                     }
                     url = next;
                 }
@@ -239,7 +228,7 @@ impl RegistryClient {
         with_login: bool,
     ) -> Result<String, Failure> {
         let TokenRequest { url, basic: password, form } = request;
-        let http = self.http(url.scheme() == "https")?;
+        let http = self.0.clients.of(&url)?;
         let builder = match form {
             Some(form) => http
                 .post(url.clone())
@@ -334,31 +323,6 @@ pub(super) async fn read_bounded(
         }
     }
     Ok(bytes)
-}
-
-/// Tells a name that does not resolve, a host that cannot be reached and a connection that broke apart.
-pub(super) fn broken(url: &Url, error: reqwest::Error) -> RegistryErrorKind {
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let source = error.without_url();
-    // The client has no type for this; the text is that of hyper-util's connector.
-    let mut cause: Option<&dyn std::error::Error> = Some(&source);
-    let unresolved = std::iter::from_fn(|| {
-        let this = cause?;
-        cause = this.source();
-        Some(this.to_string())
-    })
-    .any(|text| text == "dns error");
-    match (unresolved, source.is_connect()) {
-        (true, _) => RegistryErrorKind::Resolve { host, source },
-        (_, true) => RegistryErrorKind::Connect { host, source },
-        _ => RegistryErrorKind::Broken { host, source },
-    }
-}
-
-/// `Retry-After` in seconds; a date, which registries do not send, counts as not given.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let header = response.headers().get(RETRY_AFTER)?;
-    header.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The messages of a registry's error document, or what it said otherwise.

@@ -6,6 +6,7 @@ use std::fmt;
 use rbuild_oci::{Digest, VerifyError};
 
 use super::CredentialsError;
+use crate::http::TransportError;
 
 /// A registry did not give what it was asked for.
 #[derive(Debug)]
@@ -34,52 +35,9 @@ impl Error for RegistryError {
 /// See [`RegistryError`].
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryErrorKind {
-    /// DNS knows no such name.
-    #[error("host `{host}` does not resolve: check the registry's name and the network")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// The resolver's words.
-        source: reqwest::Error,
-    },
-    /// Nobody answers, or the TLS handshake failed.
-    #[error("cannot connect to `{host}`")]
-    Connect {
-        /// The host.
-        host: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// The connection broke before an answer was complete.
-    #[error("the connection to `{host}` broke")]
-    Broken {
-        /// The host.
-        host: String,
-        /// How.
-        source: reqwest::Error,
-    },
-    /// The address of a proxy cannot be used.
-    #[error("the proxy `{0}` is not an address")]
-    Proxy(String),
-    /// The HTTP client cannot be set up.
-    #[error("cannot set up the HTTP client")]
-    Setup(#[source] reqwest::Error),
-    /// The system's or the configured certificates cannot be used.
-    #[error("cannot set up TLS with {what}")]
-    Tls {
-        /// Which certificates.
-        what: String,
-        /// Why.
-        source: rustls::Error,
-    },
-    /// A file with certificates cannot be read.
-    #[error("cannot read the certificates in `{}`: {reason}", path.display())]
-    Certificates {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// No answer came.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
     /// The registry wants to know who is asking, and nothing is configured.
     #[error(
         "access denied: the repository does not exist or needs a login (log in with `docker login {registry}`)"

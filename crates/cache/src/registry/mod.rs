@@ -3,7 +3,7 @@
 //! [`RegistryClient`] fetches a [`Document`] (a manifest or index, whole and bounded) or a [`BlobStream`]. It speaks
 //! HTTP to registries on the loopback and to those that it was told to, HTTPS to all others, answers the challenges of
 //! [`auth`], retries what is worth retrying, follows redirects without carrying credentials along, and verifies documents
-//! against the digest that was asked for. It knows nothing of the store; of this crate's siblings it uses only `oci`.
+//! against the digest that was asked for. It knows nothing of the store; of this crate's siblings it uses only `http`.
 //!
 //! # Why not on top of `oci-client`
 //!
@@ -22,12 +22,9 @@ mod credentials;
 mod error;
 mod host;
 mod manifests;
-mod retry;
 
 pub use blobs::BlobStream;
 pub use client::{RegistryClient, RegistryOptions};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use error::{RegistryError, RegistryErrorKind};
-pub use host::Proxies;
 pub use manifests::Document;
-pub use retry::RetryPolicy;

@@ -10,7 +10,7 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// What is waited after the first failure; it doubles with each further one, and up to a quarter is added at random.
     pub first_delay: Duration,
-    /// The longest wait that a registry may ask for with `Retry-After`; when it asks for more, the request fails.
+    /// The longest wait that a server may ask for with `Retry-After`; when it asks for more, the request fails.
     pub longest_delay: Duration,
 }
 
@@ -26,7 +26,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// How long to wait after the failure of attempt number `attempt` (from 1), or `None` to give up.
-    pub(super) fn delay(&self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn delay(&self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
         if attempt >= self.attempts || retry_after.is_some_and(|asked| asked > self.longest_delay) {
             return None;
         }
@@ -40,7 +40,7 @@ impl RetryPolicy {
 }
 
 /// Whether a request that got this answer may succeed later.
-pub(super) fn is_transient(status: u16) -> bool {
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn honours_the_registry_within_reason() {
+    fn honours_the_server_within_reason() {
         let policy = RetryPolicy::default();
         let delay = |seconds| policy.delay(1, Some(Duration::from_secs(seconds)));
         assert_eq!(delay(7), Some(Duration::from_secs(7)));

@@ -1,0 +1,59 @@
+//! Why no answer came.
+
+/// A server could not be reached, or its answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// DNS knows no such name.
+    #[error("host `{host}` does not resolve: check the name and the network")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        source: reqwest::Error,
+    },
+    /// Nobody answers, or the TLS handshake failed.
+    #[error("cannot connect to `{host}`")]
+    Connect {
+        /// The host.
+        host: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The connection broke before an answer was complete.
+    #[error("the connection to `{host}` broke")]
+    Broken {
+        /// The host.
+        host: String,
+        /// How.
+        source: reqwest::Error,
+    },
+    /// The address of a proxy cannot be used.
+    #[error("the proxy `{0}` is not an address")]
+    Proxy(String),
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+    /// The system's or the configured certificates cannot be used.
+    #[error("cannot set up TLS with {what}")]
+    Tls {
+        /// Which certificates.
+        what: String,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// A file with certificates cannot be read.
+    #[error("cannot read the certificates in `{}`: {reason}", path.display())]
+    Certificates {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TransportError {
+    /// Whether it may go better the next time.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Broken { .. })
+    }
+}
