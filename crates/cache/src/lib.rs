@@ -8,6 +8,7 @@
 
 mod content;
 mod disk_error;
+mod download;
 mod gate;
 mod gc;
 mod http;
@@ -29,6 +30,9 @@ mod view;
 
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
+pub use download::{
+    Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, redact_url,
+};
 pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
 pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_source::{

@@ -38,6 +38,10 @@ pub enum LockName<'a> {
     Blob(&'a Digest),
     /// Unpacking this layer.
     Layer(&'a LayerId),
+    /// Fetching what has this id.
+    Download(&'a Digest),
+    /// Using the mirror of a git repository, which has this id.
+    Git(&'a Digest),
 }
 
 impl LockName<'_> {
@@ -46,6 +50,8 @@ impl LockName<'_> {
             Self::Vertex(key) => format!("vertex-{}", key.0.hex()),
             Self::Blob(digest) => format!("blob-{}", digest.hex()),
             Self::Layer(id) => format!("layer-{id}"),
+            Self::Download(id) => format!("download-{}", id.hex()),
+            Self::Git(id) => format!("git-{}", id.hex()),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test")]
 
 mod collect;
+mod downloads;
 mod fixture;
 mod images;
 mod index;

@@ -28,12 +28,17 @@ impl PullProgress {
     }
 
     pub(super) fn blob(&self, descriptor: &Descriptor) -> BlobProgress {
+        self.transfer(&descriptor.digest.to_string(), descriptor.size)
+    }
+
+    /// Begins a report of `total` bytes; 0 is an unknown number.
+    pub(crate) fn transfer(&self, id: &str, total: u64) -> BlobProgress {
         let now = SystemTime::now();
         let status = StatusUpdate {
             vertex: self.vertex,
-            id: descriptor.digest.to_string(),
+            id: id.to_owned(),
             current: 0,
-            total: descriptor.size,
+            total,
             started: now,
             completed: None,
         };
@@ -42,16 +47,16 @@ impl PullProgress {
     }
 }
 
-/// The progress of one blob.
+/// The progress of one blob or file.
 #[derive(Debug)]
-pub(super) struct BlobProgress {
+pub(crate) struct BlobProgress {
     progress: Progress,
     status: StatusUpdate,
     reported: Instant,
 }
 
 impl BlobProgress {
-    pub(super) fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         self.status.current += bytes as u64;
         if self.reported.elapsed() >= INTERVAL {
             self.reported = Instant::now();
@@ -59,7 +64,7 @@ impl BlobProgress {
         }
     }
 
-    pub(super) fn complete(mut self) {
+    pub(crate) fn complete(mut self) {
         self.status.completed = Some(SystemTime::now());
         self.progress.send(Event::Status(self.status));
     }

@@ -216,7 +216,11 @@ pub(crate) struct KnownLayer {
     pub(crate) blobs: Vec<Digest>,
 }
 
-fn add_layer(connection: &Connection, id: &LayerId, facts: &LayerFacts) -> rusqlite::Result<()> {
+pub(super) fn add_layer(
+    connection: &Connection,
+    id: &LayerId,
+    facts: &LayerFacts,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO layers (id, diff_id, disk_size, description, extra, created)
@@ -247,6 +251,6 @@ fn add_layer(connection: &Connection, id: &LayerId, facts: &LayerFacts) -> rusql
     Ok(())
 }
 
-fn layer_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<LayerId> {
+pub(super) fn layer_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<LayerId> {
     row.get(column).map(LayerId::new)
 }

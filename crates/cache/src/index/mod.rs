@@ -4,6 +4,7 @@
 //! that dies before it has written, or a database that was lost and made anew, costs cache hits and nothing else.
 
 mod database;
+mod downloads;
 mod images;
 mod layer_facts;
 mod records;
@@ -11,6 +12,7 @@ mod schema;
 mod value;
 
 pub use database::{Index, IndexError, IndexWarning};
+pub(crate) use downloads::StoredDownload;
 pub use images::Image;
 pub(crate) use layer_facts::KnownLayer;
 pub use layer_facts::{BlobFacts, BlobSource, LayerFacts};

@@ -2,7 +2,7 @@
 
 /// One script per version of the index; `PRAGMA user_version` says how many were run. Never change one that was
 /// released: add another.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 -- What a vertex yielded. Times are milliseconds since 1970.
@@ -65,4 +65,19 @@ CREATE TABLE images (
     created    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX images_by_digest ON images (digest);
+";
+
+const V2: &str = "
+-- Files that were fetched by HTTP, by what was asked for; they go with their layers.
+CREATE TABLE downloads (
+    id            BLOB PRIMARY KEY,
+    -- As the server wrote them, to be asked with.
+    etag          TEXT,
+    last_modified TEXT,
+    content       TEXT NOT NULL,
+    -- Seconds since 1970.
+    modified      INTEGER,
+    layer         BLOB NOT NULL REFERENCES layers ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX downloads_by_layer ON downloads (layer);
 ";
