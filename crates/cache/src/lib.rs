@@ -20,6 +20,7 @@ mod lease;
 mod lock;
 mod oci_layout;
 mod overlay;
+mod overlay_by_path;
 mod records;
 mod registry;
 mod remove_tree;

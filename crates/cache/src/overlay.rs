@@ -3,7 +3,8 @@
 //! `fsopen`, `fsconfig` and `fsmount` make a *detached* mount: its file descriptor is the root directory of the
 //! merged tree and is handed straight to `openat2`. Closing it unmounts, so that a killed process leaves
 //! nothing behind. Layers are passed by descriptor (`lowerdir+`), which spares `mount(2)`'s limit of one page
-//! of options (45 layers) and all quoting of `:` and `,`.
+//! of options (45 layers) and all quoting of `:` and `,`. Kernels before 6.7 know no `lowerdir+`; on them the
+//! same kind of mount comes about in another way (`overlay_by_path`).
 //!
 //! `redirect_dir=nofollow,metacopy=off,index=off` is always given: it is accepted with and without `userxattr`,
 //! and it keeps the upper directory readable as a layer on its own (no redirects, no files without their
@@ -11,16 +12,22 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use thiserror::Error;
 
 use crate::layer::OverlayXattrs;
+use crate::overlay_by_path::{Stacks, mount_detached};
 use crate::{Layers, LayersError, PendingLayer};
 
 /// The most lower directories that the kernel takes in one overlay (`OVL_MAX_STACK`).
 const KERNEL_LOWER_LIMIT: usize = 500;
+
+/// What every overlay is mounted with; see the module's documentation.
+const OPTIONS: [(&str, &str); 3] =
+    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
 /// The most layers that can be merged: one full overlay below another, the kernel's greatest depth.
 pub const MAX_LAYERS: usize = 2 * KERNEL_LOWER_LIMIT - 1;
@@ -31,6 +38,8 @@ pub struct Overlay {
     xattrs: OverlayXattrs,
     /// Stays empty: the merged tree of no layers, and what a lone layer is mounted over.
     empty: PendingLayer,
+    /// Whether the kernel takes no layer by descriptor; found out when it refuses the first.
+    by_path: AtomicBool,
 }
 
 /// Where writes to an overlay go.
@@ -45,7 +54,14 @@ pub struct Upper<'a> {
 impl Overlay {
     /// Prepares to mount the layers of a store, with attributes in the namespace that this process may use.
     pub fn new(xattrs: OverlayXattrs, layers: &Layers) -> Result<Self, LayersError> {
-        Ok(Self { xattrs, empty: layers.begin()? })
+        Ok(Self { xattrs, empty: layers.begin()?, by_path: AtomicBool::new(false) })
+    }
+
+    /// Makes it mount as it has to on kernels before 6.7, which also works on later ones, but takes longer.
+    #[must_use]
+    pub fn by_path(mut self) -> Self {
+        *self.by_path.get_mut() = true;
+        self
     }
 
     /// Where overlayfs keeps its own attributes.
@@ -71,17 +87,47 @@ impl Overlay {
         if lowers.len() > MAX_LAYERS {
             return Err(OverlayError::TooManyLayers { count: lowers.len() });
         }
-        if lowers.len() > KERNEL_LOWER_LIMIT {
-            let (bottom, rest) = lowers.split_at(lowers.len() - (KERNEL_LOWER_LIMIT - 1));
-            let bottom = self.mount(bottom, None)?;
-            let stack: Vec<_> =
-                std::iter::once(bottom.as_fd()).chain(rest.iter().copied()).collect();
-            return self.mount_stack(&stack, upper);
+        if self.by_path.load(Ordering::Relaxed) {
+            return self.mount_by_path(lowers, upper).map_err(refused_mount);
         }
-        match (lowers, upper) {
-            ([lone], None) => self.mount_stack(&[self.empty(), *lone], None),
-            _ => self.mount_stack(lowers, upper),
+        match self.mount_by_descriptor(lowers, upper) {
+            Err(refused) if refused.is_invalid() => {
+                // Either that is true, or the kernel is an older one and does not know the question.
+                let Ok(root) = self.mount_by_path(lowers, upper) else { return Err(refused) };
+                // A kernel that knows it may still want the lower one of two overlays attached.
+                let is_old = lowers.len() <= KERNEL_LOWER_LIMIT;
+                self.by_path.store(is_old, Ordering::Relaxed);
+                Ok(root)
+            }
+            result => result,
         }
+    }
+
+    fn mount_by_descriptor(
+        &self,
+        lowers: &[BorrowedFd<'_>],
+        upper: Option<Upper<'_>>,
+    ) -> Result<OwnedFd, OverlayError> {
+        let (below, top) = stacks(lowers, upper.is_some(), self.empty());
+        let below = below.map(|below| self.mount_stack(&below, None)).transpose()?;
+        let below = below.as_ref().map(AsFd::as_fd);
+        let stack: Vec<_> = below.into_iter().chain(top).collect();
+        self.mount_stack(&stack, upper)
+    }
+
+    fn mount_by_path(
+        &self,
+        lowers: &[BorrowedFd<'_>],
+        upper: Option<Upper<'_>>,
+    ) -> Result<OwnedFd, Errno> {
+        let (below, top) = stacks(lowers, upper.is_some(), self.empty());
+        let lowers = below.into_iter().chain([top]).collect();
+        let mut options: Vec<String> =
+            OPTIONS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if self.xattrs == OverlayXattrs::User {
+            options.push("userxattr".to_owned());
+        }
+        mount_detached(&Stacks { lowers, upper, place: self.empty(), options: options.join(",") })
     }
 
     fn mount_stack(
@@ -95,14 +141,10 @@ impl Overlay {
             rustix::mount::fsconfig_set_string(&context, key, value)
                 .map_err(|error| refused(&context, key, error))
         };
-        for (key, value) in [
-            ("redirect_dir", "nofollow"),
-            ("metacopy", "off"),
-            ("index", "off"),
-            ("source", "rbuild"),
-        ] {
+        for (key, value) in OPTIONS {
             set(key, value)?;
         }
+        set("source", "rbuild")?;
         if self.xattrs == OverlayXattrs::User {
             rustix::mount::fsconfig_set_flag(&context, "userxattr")
                 .map_err(|error| refused(&context, "userxattr", error))?;
@@ -129,6 +171,22 @@ impl Overlay {
     }
 }
 
+/// The layers as the kernel takes them: what has to be an overlay of its own below the others, and those others.
+fn stacks<'a>(
+    lowers: &[BorrowedFd<'a>],
+    has_upper: bool,
+    empty: BorrowedFd<'a>,
+) -> (Option<Vec<BorrowedFd<'a>>>, Vec<BorrowedFd<'a>>) {
+    if lowers.len() > KERNEL_LOWER_LIMIT {
+        let (bottom, rest) = lowers.split_at(lowers.len() - (KERNEL_LOWER_LIMIT - 1));
+        return (Some(bottom.to_vec()), rest.to_vec());
+    }
+    match lowers {
+        [lone] if !has_upper => (None, vec![empty, *lone]),
+        _ => (None, lowers.to_vec()),
+    }
+}
+
 /// Gives overlayfs a directory by descriptor, and by its name in `/proc` where the kernel (before 6.13) takes
 /// no descriptors.
 fn set_directory(
@@ -152,6 +210,11 @@ fn refused(context: &OwnedFd, step: &'static str, error: Errno) -> OverlayError 
         explanation: Explanation(kernel_messages(context)),
         source: error.into(),
     }
+}
+
+fn refused_mount(error: Errno) -> OverlayError {
+    let explanation = Explanation(Vec::new());
+    OverlayError::Refused { step: "mount", explanation, source: error.into() }
 }
 
 /// What the kernel says about a failed configuration: one message a read, prefixed with its severity (`e `, `w
@@ -186,7 +249,7 @@ impl std::fmt::Display for Explanation {
 #[derive(Debug, Error)]
 pub enum OverlayError {
     /// The kernel has no overlayfs, or no new mount API, or does not let this process mount.
-    #[error("cannot use overlayfs; it needs Linux 6.7 or later, and root or a user namespace")]
+    #[error("cannot use overlayfs; it needs Linux 5.12 or later, and root or a user namespace")]
     Unavailable {
         /// The kernel's answer to `fsopen`.
         source: io::Error,
@@ -216,4 +279,12 @@ pub enum OverlayError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl OverlayError {
+    /// Whether the kernel did not understand what it was asked for, as one says.
+    fn is_invalid(&self) -> bool {
+        let invalid = Errno::INVAL.raw_os_error();
+        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(invalid))
+    }
 }

@@ -273,6 +273,7 @@ impl Mounts<'_> {
                 false => sandbox::MountKind::Attach { descriptor },
             });
         }
+        // The sandbox finds it again; from here the error is clearer.
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let part = rustix::fs::openat2(&root, selector, flags, Mode::empty(), resolve).map_err(
@@ -282,8 +283,9 @@ impl Mounts<'_> {
                 source: errno.into(),
             },
         )?;
-        self.descriptors.push(part);
-        Ok(sandbox::MountKind::Bind { descriptor })
+        drop(part);
+        self.descriptors.push(root);
+        Ok(sandbox::MountKind::Part { descriptor, path: selector.to_owned() })
     }
 }
 

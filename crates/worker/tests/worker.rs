@@ -23,6 +23,8 @@ use crate::support::{require_root, sandbox};
 /// A store, and a context with a root that has busybox.
 struct World {
     dir: tempfile::TempDir,
+    /// Mounts as on kernels before 6.7.
+    by_path: bool,
 }
 
 /// What came of a solve.
@@ -35,7 +37,7 @@ struct Solved {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir };
+        let world = Self { dir, by_path: false };
         let root = world.context();
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
@@ -64,7 +66,8 @@ impl World {
         let _entered = runtime.enter();
         let store = self.store();
         let lease = store.lease().unwrap();
-        let overlay = Arc::new(Overlay::new(OverlayXattrs::Trusted, &store.layers).unwrap());
+        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers).unwrap();
+        let overlay = Arc::new(if self.by_path { overlay.by_path() } else { overlay });
         let registry = RegistryClient::new(RegistryOptions::default());
         let options = ImageSourceOptions::default();
         let folders = BTreeMap::from([("context".to_owned(), self.context())]);
@@ -360,7 +363,12 @@ fn privileged_names_of_owners_are_those_of_the_destination() {
 #[test]
 fn privileged_mounts_of_a_step_show_inputs_and_become_outputs() {
     require_root!();
-    let world = World::new();
+    for by_path in [false, true] {
+        mounts_of_a_step(&World { by_path, ..World::new() });
+    }
+}
+
+fn mounts_of_a_step(world: &World) {
     fs::create_dir(world.context().join("part")).unwrap();
     fs::write(world.context().join("part/inside"), "inside\n").unwrap();
     let mut draft = Draft::default();

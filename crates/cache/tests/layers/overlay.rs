@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use rbuild_cache::{MAX_LAYERS, OverlayError, OverlayXattrs, View};
+use rbuild_cache::{MAX_LAYERS, OverlayError, View};
 use rbuild_solver::Snapshot;
 
 use super::archive::names;
@@ -15,106 +15,114 @@ use super::world::{World, path_of};
 #[test]
 fn privileged_views_of_no_one_and_many_layers() {
     privileged("layers::overlay::privileged_views_of_no_one_and_many_layers", |xattrs| {
-        let world = World::new(xattrs);
-        let none = Snapshot::default();
-        assert_eq!(fs::read_dir(path_of(&world.view(&none))).unwrap().count(), 0);
-        let one = world.layer(&none, "one", |root| {
-            fs::write(format!("{root}/a"), "one").unwrap();
-            fs::write(format!("{root}/gone"), "one").unwrap();
-            fs::set_permissions(root, fs::Permissions::from_mode(0o750)).unwrap();
-        });
-        let two = world.layer(&one, "two", |root| {
-            fs::write(format!("{root}/b"), "two").unwrap();
-            fs::remove_file(format!("{root}/gone")).unwrap();
-        });
-        let view = world.view(&two);
-        let root = path_of(&view);
-        assert_eq!(fs::read(format!("{root}/a")).unwrap(), b"one");
-        assert_eq!(fs::read(format!("{root}/b")).unwrap(), b"two");
-        assert!(!Path::new(&format!("{root}/gone")).exists());
-        // The root of the merged tree is that of the topmost layer, which was made to look like the one below.
-        assert_eq!(fs::metadata(format!("{root}/.")).unwrap().mode() & 0o7777, 0o750);
-        // A view cannot be written to, not even that of one layer.
-        for snapshot in [&one, &two] {
-            let view = world.view(snapshot);
-            let error = fs::write(format!("{}/a", path_of(&view)), "").unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+        for world in World::both(xattrs) {
+            let none = Snapshot::default();
+            assert_eq!(fs::read_dir(path_of(&world.view(&none))).unwrap().count(), 0);
+            let one = world.layer(&none, "one", |root| {
+                fs::write(format!("{root}/a"), "one").unwrap();
+                fs::write(format!("{root}/gone"), "one").unwrap();
+                fs::set_permissions(root, fs::Permissions::from_mode(0o750)).unwrap();
+            });
+            let two = world.layer(&one, "two", |root| {
+                fs::write(format!("{root}/b"), "two").unwrap();
+                fs::remove_file(format!("{root}/gone")).unwrap();
+            });
+            let view = world.view(&two);
+            let root = path_of(&view);
+            assert_eq!(fs::read(format!("{root}/a")).unwrap(), b"one");
+            assert_eq!(fs::read(format!("{root}/b")).unwrap(), b"two");
+            assert!(!Path::new(&format!("{root}/gone")).exists());
+            // The root of the merged tree is that of the topmost layer, which was made to look like the one below.
+            assert_eq!(fs::metadata(format!("{root}/.")).unwrap().mode() & 0o7777, 0o750);
+            // A view cannot be written to, not even that of one layer.
+            for snapshot in [&one, &two] {
+                let view = world.view(snapshot);
+                let error = fs::write(format!("{}/a", path_of(&view)), "").unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+            }
+            // A whiteout is no file, though the layer is alone.
+            let top = Snapshot::new(vec![two.layers()[1]]);
+            let view = world.view(&top);
+            assert!(fs::symlink_metadata(format!("{}/gone", path_of(&view))).is_err());
         }
-        // A whiteout is no file, though the layer is alone.
-        let top = Snapshot::new(vec![two.layers()[1]]);
-        let view = world.view(&top);
-        assert!(fs::symlink_metadata(format!("{}/gone", path_of(&view))).is_err());
     });
 }
 
 #[test]
 fn privileged_nothing_is_mounted_where_others_see_it() {
     privileged("layers::overlay::privileged_nothing_is_mounted_where_others_see_it", |xattrs| {
-        let world = World::new(xattrs);
-        let one = world
-            .layer(&Snapshot::default(), "one", |root| fs::write(format!("{root}/a"), "").unwrap());
-        let before = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-        let view = world.view(&one);
-        world.layer(&one, "two", |root| {
-            fs::write(format!("{root}/b"), "").unwrap();
-            assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), before);
-        });
-        drop(view);
+        for world in World::both(xattrs) {
+            let one = world.layer(&Snapshot::default(), "one", |root| {
+                fs::write(format!("{root}/a"), "").unwrap();
+            });
+            let before = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+            let view = world.view(&one);
+            world.layer(&one, "two", |root| {
+                fs::write(format!("{root}/b"), "").unwrap();
+                assert_eq!(
+                    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(),
+                    before
+                );
+            });
+            drop(view);
+        }
     });
 }
 
 #[test]
 fn privileged_more_layers_than_one_overlay_takes() {
     privileged("layers::overlay::privileged_more_layers_than_one_overlay_takes", |xattrs| {
-        let world = World::new(xattrs);
-        let mut directories = Vec::new();
-        for i in 0..=MAX_LAYERS {
-            let pending = world.layers.begin().unwrap();
-            fs::write(pending.path().join(format!("file{i}")), "").unwrap();
-            fs::write(pending.path().join("last"), i.to_string()).unwrap();
-            let id = rbuild_solver::LayerId::derived("layer", &[i.to_string().as_bytes()]);
-            pending.commit(&id).unwrap();
-            directories.push(id);
-        }
-        for count in [500, 501, MAX_LAYERS] {
-            let snapshot = Snapshot::new(directories[..count].to_vec());
-            let view = world.view(&snapshot);
-            assert_eq!(fs::read_dir(path_of(&view)).unwrap().count(), count + 1);
+        for world in World::both(xattrs) {
+            let mut directories = Vec::new();
+            for i in 0..=MAX_LAYERS {
+                let pending = world.layers.begin().unwrap();
+                fs::write(pending.path().join(format!("file{i}")), "").unwrap();
+                fs::write(pending.path().join("last"), i.to_string()).unwrap();
+                let id = rbuild_solver::LayerId::derived("layer", &[i.to_string().as_bytes()]);
+                pending.commit(&id).unwrap();
+                directories.push(id);
+            }
+            for count in [500, 501, MAX_LAYERS] {
+                let snapshot = Snapshot::new(directories[..count].to_vec());
+                let view = world.view(&snapshot);
+                assert_eq!(fs::read_dir(path_of(&view)).unwrap().count(), count + 1);
+                assert_eq!(
+                    fs::read_to_string(format!("{}/last", path_of(&view))).unwrap(),
+                    (count - 1).to_string()
+                );
+                let more = world.layer(&snapshot, &format!("on {count}"), |root| {
+                    fs::remove_file(format!("{root}/file0")).unwrap();
+                });
+                assert_eq!(
+                    names(&world.diff_on(more.layers().last().unwrap(), Some(&view))),
+                    [".wh.file0"]
+                );
+            }
+            let error =
+                View::open(&world.overlay, &world.layers, &Snapshot::new(directories)).unwrap_err();
             assert_eq!(
-                fs::read_to_string(format!("{}/last", path_of(&view))).unwrap(),
-                (count - 1).to_string()
-            );
-            let more = world.layer(&snapshot, &format!("on {count}"), |root| {
-                fs::remove_file(format!("{root}/file0")).unwrap();
-            });
-            assert_eq!(
-                names(&world.diff_on(more.layers().last().unwrap(), Some(&view))),
-                [".wh.file0"]
+                error.to_string(),
+                format!(
+                    "cannot merge {} layers; the kernel takes at most {MAX_LAYERS}",
+                    MAX_LAYERS + 1
+                )
             );
         }
-        let error =
-            View::open(&world.overlay, &world.layers, &Snapshot::new(directories)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "cannot merge {} layers; the kernel takes at most {MAX_LAYERS}",
-                MAX_LAYERS + 1
-            )
-        );
     });
 }
 
 #[test]
 fn privileged_a_file_system_that_refuses_is_named() {
     privileged("layers::overlay::privileged_a_file_system_that_refuses_is_named", |xattrs| {
-        let world = World::new(xattrs);
-        // procfs cannot hold an upper directory.
-        let proc = fs::File::open("/proc").unwrap();
-        let lower = fs::File::open("/usr").unwrap();
-        let upper = rbuild_cache::Upper { dir: proc.as_fd(), work: proc.as_fd() };
-        let error = world.overlay.mount(&[lower.as_fd()], Some(upper)).unwrap_err();
-        assert!(matches!(error, OverlayError::Refused { .. }), "{error:?}");
-        assert!(error.to_string().contains("the store must be on a file system"), "{error}");
+        for world in World::both(xattrs) {
+            // procfs cannot hold an upper directory.
+            let proc = fs::File::open("/proc").unwrap();
+            let lower = fs::File::open("/usr").unwrap();
+            let upper = rbuild_cache::Upper { dir: proc.as_fd(), work: proc.as_fd() };
+            let error = world.overlay.mount(&[lower.as_fd()], Some(upper)).unwrap_err();
+            assert!(matches!(error, OverlayError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().contains("the store must be on a file system"), "{error}");
+        }
     });
 }
 
@@ -131,10 +139,8 @@ fn build(root: &str) {
 
 #[test]
 fn privileged_an_archive_holds_what_changed() {
-    privileged(
-        "layers::overlay::privileged_an_archive_holds_what_changed",
-        |xattrs: OverlayXattrs| {
-            let world = World::new(xattrs);
+    privileged("layers::overlay::privileged_an_archive_holds_what_changed", |xattrs| {
+        for world in World::both(xattrs) {
             let base = world.layer(&Snapshot::default(), "base", build);
             assert_eq!(
                 names(&world.diff(&base)),
@@ -251,6 +257,6 @@ fn privileged_an_archive_holds_what_changed() {
                 },
                 &[],
             );
-        },
-    );
+        }
+    });
 }

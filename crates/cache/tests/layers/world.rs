@@ -22,6 +22,12 @@ impl World {
         Self { overlay, layers: store.layers, _dir: dir }
     }
 
+    /// A world with each way of mounting.
+    pub(super) fn both(xattrs: OverlayXattrs) -> [Self; 2] {
+        let (new, old) = (Self::new(xattrs), Self::new(xattrs));
+        [new, Self { overlay: old.overlay.by_path(), ..old }]
+    }
+
     /// Writes a layer on top of `base` with `write`, which gets a path to its root.
     pub(super) fn layer(&self, base: &Snapshot, name: &str, write: impl FnOnce(&str)) -> Snapshot {
         let active = ActiveLayer::begin(&self.overlay, &self.layers, base).unwrap();

@@ -136,6 +136,7 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
         ("create namespaces", _, Errno::PERM) => {
             Some("it needs CAP_SYS_ADMIN: run as root or in a user namespace")
         }
+        (_, _, Errno::NOSYS) => Some("rbuild needs Linux 5.12 or later"),
         ("create namespaces", _, Errno::NOSPC) => Some("a limit under /proc/sys/user is reached"),
         _ => None,
     }

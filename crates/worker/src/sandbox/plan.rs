@@ -184,6 +184,13 @@ pub enum MountKind {
         /// Index of the mount's descriptor.
         descriptor: usize,
     },
+    /// A part of a detached mount: what `path` leads to inside it, links included.
+    Part {
+        /// Index of the mount's descriptor.
+        descriptor: usize,
+        /// The path.
+        path: String,
+    },
     /// A bind of the file or directory that is open as `descriptor`, submounts included.
     Bind {
         /// Index of the descriptor.

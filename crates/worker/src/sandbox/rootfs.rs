@@ -10,7 +10,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, openat, statfs};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
+    openat2, statfs,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -70,7 +73,10 @@ pub(super) fn clone_binds(
                     .map(Some)
                     .context("clone the source of the mount", &mount.destination)
             }
-            MountKind::Attach { .. } | MountKind::Tmpfs { .. } | MountKind::File { .. } => Ok(None),
+            MountKind::Attach { .. }
+            | MountKind::Part { .. }
+            | MountKind::Tmpfs { .. }
+            | MountKind::File { .. } => Ok(None),
         })
         .collect()
 }
@@ -259,6 +265,11 @@ impl<'a> Rootfs<'a> {
         let made;
         let source = match &mount.kind {
             MountKind::Attach { descriptor } => descriptors.get(*descriptor).ok_or(Errno::BADF)?,
+            MountKind::Part { descriptor, path } => {
+                let whole = descriptors.get(*descriptor).ok_or(Errno::BADF)?;
+                made = part_of(files, &index.to_string(), whole, path)?;
+                &made
+            }
             MountKind::Bind { .. } => bind.ok_or(Errno::BADF)?,
             MountKind::Tmpfs { size, mode } => {
                 let mode = format!("{mode:o}");
@@ -298,6 +309,22 @@ fn bind_tree(at: BorrowedFd<'_>, path: &str, attributes: MountAttrFlags) -> Resu
     let tree = open_tree(at, path, flags)?;
     sys::mount_set_attributes(tree.as_fd(), u64::from(attributes.bits()), true)?;
     Ok(tree)
+}
+
+/// Clones a part of a detached mount. The mount itself is attached among the files that the step cannot reach, since what is not
+/// attached can only be cloned by kernels from 6.15 on, and only in the mount namespace that it was made in.
+fn part_of(
+    files: BorrowedFd<'_>,
+    name: &str,
+    whole: &OwnedFd,
+    path: &str,
+) -> Result<OwnedFd, Errno> {
+    mkdirat(files, name, Mode::RWXU)?;
+    let place = openat(files, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach(whole, &place)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let part = openat2(whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    open_tree(&part, c"", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 fn memory_file(
