@@ -1,7 +1,9 @@
-//! Where things are: the one place that looks at the environment for it.
+//! Where things are and how they are reached: the one place that looks at the environment for it.
 
 use std::env;
 use std::path::{Path, PathBuf};
+
+use rbuild_cache::Proxies;
 
 use crate::error::{CommandError, Kind};
 
@@ -43,4 +45,13 @@ pub(crate) fn credential_files() -> Vec<PathBuf> {
         .chain(podman)
         .chain(podman_home)
         .collect()
+}
+
+/// The proxies that the environment names, in either letter case.
+pub(crate) fn proxies() -> Proxies {
+    let text = |name: &str| {
+        let value = env::var(name).or_else(|_| env::var(name.to_uppercase())).ok();
+        value.filter(|value| !value.is_empty())
+    };
+    Proxies { http: text("http_proxy"), https: text("https_proxy"), exceptions: text("no_proxy") }
 }

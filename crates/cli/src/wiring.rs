@@ -45,6 +45,7 @@ impl Session {
         };
         let registry = RegistryClient::new(RegistryOptions {
             credentials: Credentials::from_files(paths::credential_files()),
+            proxies: paths::proxies(),
             ..RegistryOptions::default()
         });
         let images =
