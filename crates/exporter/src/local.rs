@@ -43,11 +43,14 @@ pub(crate) fn write_folder(
     let fail = |action, source| LocalError { action, path: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(|error| fail("create", error))?;
     let target = File::open(folder).map_err(|error| fail("open", error))?;
-    let mut copier =
-        Copier { options, links: HashMap::new(), path: folder.to_owned(), top: target.as_fd() };
-    let source =
-        open_directory(root, c".").map_err(|error| fail("read the files for", error.into()))?;
-    copier.directory(source.as_fd(), target.as_fd(), &mut Vec::new())
+    let copier = Copier {
+        options,
+        links: HashMap::new(),
+        path: folder.to_owned(),
+        below: Vec::new(),
+        top: target.as_fd(),
+    };
+    copier.run(root)
 }
 
 struct Copier<'a> {
@@ -56,7 +59,18 @@ struct Copier<'a> {
     links: HashMap<(u64, u64), CString>,
     /// The destination of what is being copied, for messages.
     path: PathBuf,
+    /// The same, below the folder.
+    below: Vec<u8>,
     top: BorrowedFd<'a>,
+}
+
+/// A directory that is being copied, and what is left in it.
+struct Level {
+    names: std::vec::IntoIter<CString>,
+    /// What the directory is to become when that is done: its name and metadata. `None` for the folder itself.
+    directory: Option<(CString, Stat)>,
+    /// Which directory of the destination it is.
+    target: (u64, u64),
 }
 
 impl Copier<'_> {
@@ -64,57 +78,98 @@ impl Copier<'_> {
         LocalError { action, path: self.path.clone(), source: error.into() }
     }
 
-    /// Copies the entries of `from` into `to`; `below` is the path of `to` below the folder.
-    fn directory(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        below: &mut Vec<u8>,
-    ) -> Result<(), LocalError> {
-        let mut names = Vec::new();
-        let entries = rustix::fs::Dir::read_from(from)
-            .map_err(|error| self.fail("list the files for", error))?;
-        for entry in entries {
-            let name = entry
-                .map_err(|error| self.fail("list the files for", error))?
-                .file_name()
-                .to_owned();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name);
+    /// Copies level by level with only the directory at hand open, and not by recursion: a step can make
+    /// directories some thousand levels deep.
+    fn run(mut self, root: BorrowedFd<'_>) -> Result<(), LocalError> {
+        let open = |directory| open_directory(directory, c".");
+        let mut from = open(root).map_err(|error| self.fail("read the files for", error))?;
+        let mut to = open(self.top).map_err(|error| self.fail("open", error))?;
+        let mut levels = vec![self.level(from.as_fd(), to.as_fd(), None)?];
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.names.next() {
+                self.enter(&name);
+                let stat = rustix::fs::statat(&from, &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|error| self.fail("read the file for", error))?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    from = open_directory(from.as_fd(), &name)
+                        .map_err(|error| self.fail("read the files for", error))?;
+                    to = self.make_directory(to.as_fd(), &name)?;
+                    levels.push(self.level(from.as_fd(), to.as_fd(), Some((name, stat)))?);
+                } else {
+                    self.file(from.as_fd(), to.as_fd(), &name, &stat)?;
+                    self.leave(&name);
+                }
+                continue;
             }
-        }
-        names.sort_unstable();
-        for name in names {
-            let length = below.len();
-            if length > 0 {
-                below.push(b'/');
+            let done = levels.pop().and_then(|level| level.directory);
+            if let (Some((name, stat)), Some(parent)) = (done, levels.last()) {
+                from = open_directory(from.as_fd(), c"..")
+                    .map_err(|error| self.fail("read the files for", error))?;
+                let back = self.parent(to.as_fd(), parent.target)?;
+                let made = std::mem::replace(&mut to, back);
+                self.finish(to.as_fd(), &name, &stat, Some(made.as_fd()))?;
+                self.leave(&name);
             }
-            below.extend_from_slice(name.to_bytes());
-            self.path.push(OsStr::from_bytes(name.to_bytes()));
-            self.entry(from, to, &name, below)?;
-            self.path.pop();
-            below.truncate(length);
         }
         Ok(())
     }
 
-    fn entry(
+    fn enter(&mut self, name: &CStr) {
+        if !self.below.is_empty() {
+            self.below.push(b'/');
+        }
+        self.below.extend_from_slice(name.to_bytes());
+        self.path.push(OsStr::from_bytes(name.to_bytes()));
+    }
+
+    fn leave(&mut self, name: &CStr) {
+        // The slash too, which the first level has not.
+        self.below.truncate(self.below.len().saturating_sub(name.count_bytes() + 1));
+        self.path.pop();
+    }
+
+    fn level(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        directory: Option<(CString, Stat)>,
+    ) -> Result<Level, LocalError> {
+        let mut names = Vec::new();
+        let entries = rustix::fs::Dir::read_from(from)
+            .map_err(|error| self.fail("list the files for", error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| self.fail("list the files for", error))?;
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        let stat = rustix::fs::fstat(to).map_err(|error| self.fail("open", error))?;
+        Ok(Level { names: names.into_iter(), directory, target: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// Goes back to the directory that `made` was made in. Somebody may have moved `made` out of the folder meanwhile.
+    fn parent(&self, made: BorrowedFd<'_>, expected: (u64, u64)) -> Result<OwnedFd, LocalError> {
+        let parent =
+            open_directory(made, c"..").map_err(|error| self.fail("return from", error))?;
+        let stat = rustix::fs::fstat(&parent).map_err(|error| self.fail("return from", error))?;
+        if (stat.st_dev, stat.st_ino) == expected {
+            Ok(parent)
+        } else {
+            Err(self.fail("return from the moved directory", Errno::STALE))
+        }
+    }
+
+    /// Copies what is no directory.
+    fn file(
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         name: &CStr,
-        below: &mut Vec<u8>,
+        stat: &Stat,
     ) -> Result<(), LocalError> {
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| self.fail("read the file for", error))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Directory {
-            let source = open_directory(from, name)
-                .map_err(|error| self.fail("read the files for", error))?;
-            let target = self.make_directory(to, name)?;
-            self.directory(source.as_fd(), target.as_fd(), below)?;
-            return self.finish(to, name, &stat, Some(target.as_fd()));
-        }
         if kind == FileType::Socket {
             return Ok(());
         }
@@ -124,20 +179,20 @@ impl Copier<'_> {
                 return rustix::fs::linkat(self.top, first, to, name, AtFlags::empty())
                     .map_err(|error| self.fail("link", error));
             }
-            let first = CString::new(below.clone()).expect("names have no zero bytes");
+            let first = CString::new(self.below.clone()).expect("names have no zero bytes");
             self.links.insert((stat.st_dev, stat.st_ino), first);
         }
         match kind {
             FileType::RegularFile => {
-                let target = self.copy_file(from, to, name, &stat)?;
-                self.finish(to, name, &stat, Some(target.as_fd()))
+                let target = self.copy_file(from, to, name, stat)?;
+                self.finish(to, name, stat, Some(target.as_fd()))
             }
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(from, name, Vec::new())
                     .map_err(|error| self.fail("read the link for", error))?;
                 rustix::fs::symlinkat(text, to, name)
                     .map_err(|error| self.fail("create the link", error))?;
-                self.finish(to, name, &stat, None)
+                self.finish(to, name, stat, None)
             }
             // A device or a fifo; who may not make devices does without them, as `docker buildx` does.
             _ => match rustix::fs::mknodat(
@@ -149,7 +204,7 @@ impl Copier<'_> {
             ) {
                 Err(Errno::PERM) => Ok(()),
                 Err(error) => Err(self.fail("create the device", error)),
-                Ok(()) => self.finish(to, name, &stat, None),
+                Ok(()) => self.finish(to, name, stat, None),
             },
         }
     }
@@ -289,6 +344,31 @@ mod tests {
         assert_eq!(fs::metadata(to.join("d")).unwrap().mode() & 0o777, 0o555);
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere"));
         assert_eq!(fs::read(to.join("mine")).unwrap(), b"stays");
+    }
+
+    #[test]
+    fn trees_are_copied_with_one_directory_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        // Some limits are 1024, and a thread's stack is small.
+        const DEPTH: usize = 1200;
+        let mut at = folder.path().to_owned();
+        at.push("from");
+        at.extend(std::iter::repeat_n("d", DEPTH));
+        fs::create_dir_all(&at).unwrap();
+        fs::write(at.join("last"), "text").unwrap();
+        fs::write(from.join("d/d/after"), "text").unwrap();
+        fs::hard_link(from.join("d/d/after"), from.join("z")).unwrap();
+        fs::set_permissions(from.join("d/d"), fs::Permissions::from_mode(0o500)).unwrap();
+        copy(&from, &to, OPTIONS).unwrap();
+        let copied = to.join(at.strip_prefix(&from).unwrap());
+        assert_eq!(fs::read(copied.join("last")).unwrap(), b"text");
+        assert_eq!(fs::metadata(to.join("d/d")).unwrap().mode() & 0o777, 0o500);
+        assert_eq!(
+            fs::metadata(to.join("z")).unwrap().ino(),
+            fs::metadata(to.join("d/d/after")).unwrap().ino()
+        );
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
     }
 
     #[test]

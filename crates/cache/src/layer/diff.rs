@@ -12,6 +12,9 @@
 //! * the parents of everything that is written are written before it;
 //! * sockets are left out; of several names of one file the first is the file and the others are hard links.
 //!
+//! Only the directory at hand is open, its parents are opened again through `..`: a step can make directories
+//! some thousand levels deep, and descriptors are few.
+//!
 //! Our own: the content decides, where BuildKit believes equal sizes and nanoseconds; and the root is written
 //! when its mode, owner or attributes changed. Of the extended attributes `security.capability` and `user.*`
 //! are kept (BuildKit keeps the former alone), and what was escaped when the layer was applied (see
@@ -91,7 +94,9 @@ struct Differ<'a, W> {
 
 /// A directory being walked.
 struct Frame {
-    dir: OwnedFd,
+    /// `None` while a directory in it is walked.
+    dir: Option<OwnedFd>,
+    /// The directory below, if there is one. Also `None` while one in it is walked.
     below: Option<OwnedFd>,
     children: vec::IntoIter<Child>,
     /// Nothing below shows through: the directory is opaque, or in an opaque one.
@@ -151,7 +156,7 @@ impl<W: Write> Differ<'_, W> {
             let child = frame.children.next();
             self.path.truncate(length);
             match child {
-                None => drop(self.stack.pop()),
+                None => self.leave()?,
                 Some(Child::Hidden(name)) => {
                     self.push(&name);
                     self.whiteout()?;
@@ -173,8 +178,7 @@ impl<W: Write> Differ<'_, W> {
     }
 
     fn visit(&mut self, name: &CStr) -> Result<(), DiffError> {
-        let Some(frame) = self.stack.last() else { return Ok(()) };
-        let dir = frame.dir.as_fd();
+        let Some((frame, dir)) = self.at() else { return Ok(()) };
         let stat = tree::stat(dir, name)
             .and_then(|stat| stat.ok_or_else(|| io::ErrorKind::NotFound.into()))
             .map_err(|source| self.cannot("read the metadata of", source))?;
@@ -223,9 +227,9 @@ impl<W: Write> Differ<'_, W> {
     }
 
     fn directory(&mut self, name: &CStr, below: Option<&Stat>) -> Result<(), DiffError> {
-        let Some(frame) = self.stack.last() else { return Ok(()) };
-        let dir = tree::open_directory(frame.dir.as_fd(), name)
-            .map_err(|source| self.cannot("open", source))?;
+        let Some((frame, parent)) = self.at() else { return Ok(()) };
+        let dir =
+            tree::open_directory(parent, name).map_err(|source| self.cannot("open", source))?;
         let is_directory =
             |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let below = match (&frame.below, below) {
@@ -262,8 +266,15 @@ impl<W: Write> Differ<'_, W> {
             }
             _ => present.into_iter().map(Child::Present).collect(),
         };
+        if let Some(parent) = self.stack.last_mut() {
+            parent.dir = None;
+            // Without a directory below this one nothing leads back to the parent's, which then stays open; once on a path.
+            if below.is_some() {
+                parent.below = None;
+            }
+        }
         self.stack.push(Frame {
-            dir,
+            dir: Some(dir),
             below,
             children: children.into_iter(),
             hides_below,
@@ -274,15 +285,40 @@ impl<W: Write> Differ<'_, W> {
         if changed { self.write_parents() } else { Ok(()) }
     }
 
+    /// Goes back to the parent of a directory that is done.
+    fn leave(&mut self) -> Result<(), DiffError> {
+        let (Some(done), Some(mut parent)) = (self.stack.pop(), self.stack.pop()) else {
+            return Ok(());
+        };
+        let reopen = |dir: OwnedFd| tree::open_directory(dir.as_fd(), c"..");
+        parent.dir = done
+            .dir
+            .map(reopen)
+            .transpose()
+            .map_err(|source| self.cannot("return from", source))?;
+        if let Some(below) = done.below {
+            let below =
+                reopen(below).map_err(|source| self.cannot("return from the lower", source))?;
+            parent.below = Some(below);
+        }
+        self.stack.push(parent);
+        Ok(())
+    }
+
+    /// The directory that is walked, which is open.
+    fn at(&self) -> Option<(&Frame, BorrowedFd<'_>)> {
+        let frame = self.stack.last()?;
+        Some((frame, frame.dir.as_ref()?.as_fd()))
+    }
+
     fn regular_file(
         &mut self,
         name: &CStr,
         stat: &Stat,
         below: Option<&Stat>,
     ) -> Result<(), DiffError> {
-        let Some(frame) = self.stack.last() else { return Ok(()) };
-        let file = tree::open_file(frame.dir.as_fd(), name)
-            .map_err(|source| self.cannot("open", source))?;
+        let Some((frame, dir)) = self.at() else { return Ok(()) };
+        let file = tree::open_file(dir, name).map_err(|source| self.cannot("open", source))?;
         let attributes = self.attributes(&file)?;
         if frame.xattr_whiteouts && attributes.whiteout && stat.st_size == 0 {
             return if below.is_some() { self.whiteout() } else { Ok(()) };

@@ -9,10 +9,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rbuild_cache::{TarWriter, write_tree};
+use rbuild_cache::{OverlayXattrs, TarWriter, write_tree};
 use rbuild_solver::Snapshot;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::archive;
 use super::listing::{listing, without_links};
 use super::namespace::privileged;
 use super::world::{World, path_of};
@@ -36,6 +38,54 @@ fn privileged_a_tree_survives_its_archives() {
         });
         result.unwrap();
     });
+}
+
+#[test]
+fn privileged_trees_deeper_than_the_limit_of_descriptors_survive() {
+    privileged(
+        "layers::round_trip::privileged_trees_deeper_than_the_limit_of_descriptors_survive",
+        |xattrs| {
+            const DEPTH: usize = 300;
+            // In a user namespace this process runs no other test.
+            if xattrs == OverlayXattrs::User {
+                let few = Some(100);
+                let limit = Rlimit { current: few, maximum: few };
+                setrlimit(Resource::Nofile, limit).unwrap();
+            }
+            let world = World::new(xattrs);
+            let path = |root: &str, depth| format!("{root}{}", "/d".repeat(depth));
+            let lower = world.layer(&Snapshot::default(), "lower", |root| {
+                fs::create_dir_all(path(root, DEPTH)).unwrap();
+                fs::write(format!("{}/f", path(root, DEPTH)), "lower").unwrap();
+                fs::write(format!("{root}/z"), "lower").unwrap();
+            });
+            // Deeper than what is below, a change on the way back, and one at the top.
+            let upper = world.layer(&lower, "upper", |root| {
+                fs::create_dir_all(path(root, 2 * DEPTH)).unwrap();
+                fs::remove_file(format!("{}/f", path(root, DEPTH))).unwrap();
+                fs::write(format!("{}/f", path(root, DEPTH / 2)), "upper").unwrap();
+                fs::remove_file(format!("{root}/z")).unwrap();
+            });
+            let mut copy = Snapshot::default();
+            for (name, snapshot) in [("lower copy", &lower), ("upper copy", &upper)] {
+                (copy, _) = world.apply(&copy, name, &world.diff(snapshot)).unwrap();
+                let shown = |snapshot| {
+                    let view = world.view(snapshot);
+                    let mut whole = TarWriter::new(Vec::new(), None);
+                    write_tree(view.root(), &mut whole).unwrap();
+                    whole.finish().unwrap()
+                };
+                assert!(shown(snapshot) == shown(&copy), "{name}");
+            }
+            let names = archive::names(&world.diff(&upper));
+            let expected = [
+                path("", DEPTH / 2)[1..].to_owned() + "/f",
+                path("", DEPTH)[1..].to_owned() + "/.wh.f",
+                ".wh.z".to_owned(),
+            ];
+            assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
+        },
+    );
 }
 
 /// Makes a layer of each list of changes, and images of them in two other ways.
