@@ -13,7 +13,7 @@
 //!
 //! There is no daemon: any number of processes open the same store (design D5).
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,6 +130,8 @@ impl Store {
             Ok(text) => {
                 check_version(root, &text)?;
                 check_filesystem(root, &failed)?;
+                // Somebody may have thought that one can be deleted, as all of them can be.
+                make_directories(root, &failed)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, &failed)?,
             Err(error) => return Err(failed(DiskError::new("read", &version, error))),
@@ -188,15 +190,7 @@ fn check_version(root: &Path, text: &str) -> Result<(), StoreError> {
 /// Makes a store where there is none. Other processes may be doing the same; `version` is written last, so a
 /// store that has it is whole.
 fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), StoreError> {
-    let private = |path: &Path| {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .on_path("make", path)
-            .map_err(failed)
-    };
-    private(root)?;
+    make_directory(root, failed)?;
     check_filesystem(root, failed)?;
     for entry in std::fs::read_dir(root).on_path("list", root).map_err(failed)? {
         let entry = entry.on_path("list", root).map_err(failed)?;
@@ -210,18 +204,38 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
     rustix::fs::chmod(root, rustix::fs::Mode::RWXU)
         .on_path("change the mode of", root)
         .map_err(failed)?;
-    for directory in DIRECTORIES {
-        private(&root.join(directory))?;
-    }
+    make_directories(root, failed)?;
     let staging = Arc::new(Staging::new(root.join("tmp")));
     let staged = staging.stage().map_err(failed)?;
-    std::fs::write(staged.path(), format!("{VERSION}\n"))
+    // Synced, unlike what can be made again: the store of an empty one would be refused for ever.
+    std::fs::File::create_new(staged.path())
+        .and_then(|mut file| {
+            write!(file, "{VERSION}\n")?;
+            file.sync_all()
+        })
         .on_path("write", staged.path())
         .map_err(failed)?;
     let version = root.join("version");
     rustix::fs::rename(staged.path(), &version).on_path("rename to", &version).map_err(failed)?;
     staged.moved();
     Ok(())
+}
+
+fn make_directories(
+    root: &Path,
+    failed: &dyn Fn(DiskError) -> StoreError,
+) -> Result<(), StoreError> {
+    DIRECTORIES.iter().try_for_each(|directory| make_directory(&root.join(directory), failed))
+}
+
+/// Makes a directory that only we may enter, unless it is there.
+fn make_directory(path: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), StoreError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .on_path("make", path)
+        .map_err(failed)
 }
 
 /// Refuses file systems on which several processes cannot share a database and locks.
