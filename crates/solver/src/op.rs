@@ -330,7 +330,7 @@ pub struct CopyAction {
     pub exclude_patterns: Vec<String>,
     /// Whether what stands at the destination with another type is replaced.
     pub always_replace_existing: bool,
-    /// Paths that must be there; only with include patterns.
+    /// Paths, from the source's root, that must be there; only with include patterns.
     pub required_paths: Vec<String>,
 }
 

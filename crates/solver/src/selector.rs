@@ -20,7 +20,7 @@ pub struct Selector {
     pub include: Vec<String>,
     /// Below a directory, what matches one of these does not count.
     pub exclude: Vec<String>,
-    /// Paths that must exist; only with `include`.
+    /// Paths, from the root and not from `path`, that must exist and be picked; only with `include`.
     pub required: Vec<String>,
 }
 

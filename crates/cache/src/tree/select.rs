@@ -85,14 +85,13 @@ impl Tree {
         }
         for required in &selector.required {
             let required = clean_path(&format!("/{required}"));
+            let required = &required.as_bytes()[1..];
             let is_there = |source: &Selected| {
-                let below = |entry: &Entry| entry.relative() == &required.as_bytes()[1..];
-                required == "/" || source.entries.iter().any(below)
+                let mut below = source.entries.iter().map(Entry::relative);
+                source.name == required || below.any(|name| join(&source.name, name) == required)
             };
             if !sources.iter().any(is_there) {
-                return Err(
-                    self.not_found(join(path.as_bytes(), &required.as_bytes()[1..]).as_slice())
-                );
+                return Err(self.not_found(required));
             }
         }
         Ok(Selection { sources, by_wildcard })

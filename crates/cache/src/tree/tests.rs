@@ -144,9 +144,9 @@ fn include_and_exclude_patterns_choose_below_a_directory() {
         ["d=>d", "(a)", "+a/x.h"]
     );
     let mut required = select(&["a"], &[]);
-    required.required = vec!["a/x.c".to_owned()];
+    required.required = vec!["/d/a/x.c".to_owned()];
     tree.select(&required).unwrap();
-    required.required = vec!["a/none".to_owned()];
+    required.required = vec!["/d/a/none".to_owned()];
     let error = tree.select(&required).unwrap_err();
     assert_eq!(error.to_string(), "\"/d/a/none\": not found");
 }

@@ -276,7 +276,7 @@ fn patterns_choose_what_is_copied() {
     check(&source, &[], &include, &["x/", "x/a.c=d/a.c", "x/s/ 700", "x/s/b.c=d/s/b.c"]);
     let exclude = CopyAction { exclude_patterns: vec!["**/*.h".into()], ..action("/d", "/x") };
     check(&source, &[], &exclude, &["x/", "x/a.c=d/a.c", "x/s/ 700", "x/s/b.c=d/s/b.c", "x/t/"]);
-    let required = CopyAction { required_paths: vec!["none".into()], ..include };
+    let required = CopyAction { required_paths: vec!["/d/none".into()], ..include };
     check_refused(&source, &[], &required, "\"/d/none\": not found");
 }
 

@@ -1,0 +1,136 @@
+//! Rules 29, 30 and 33: what stands in layers.
+
+use std::io::Write as _;
+
+use rbuild_testdata::{Compression, Entry, Layer};
+
+use super::world::{
+    age, build, history, listing, new_layers, rebuild, refusal, text, with_base,
+};
+
+#[test]
+fn privileged_rule_29_whiteouts() {
+    let fixture = with_base(
+        "FROM busybox\n\
+         RUN mkdir -p /d/sub /was-dir/x /e/keep && echo 1 > /d/old && echo 2 > /d/sub/f && echo 3 > /was-file && echo 4 > /was-dir/x/y && touch /e/keep/a\n\
+         RUN rm -r /d && mkdir /d && echo new > /d/new && rm -r /was-dir && echo f > /was-dir && rm /was-file && mkdir /was-file && rm /e/keep/a\n\
+         RUN chmod 700 /e && touch -d @5 /d/new\n",
+    );
+    let image = build(&fixture, &[]);
+    assert_eq!(
+        listing(&image.layers[2]),
+        [
+            "d0755 0:0 0 d/",
+            "-0644 0:0 4 d/new",
+            "-0000 0:0 0 d/.wh.old",
+            "-0000 0:0 0 d/.wh.sub",
+            "d0755 0:0 0 e/",
+            "d0755 0:0 0 e/keep/",
+            "-0000 0:0 0 e/keep/.wh.a",
+            "-0644 0:0 2 was-dir",
+            "d0755 0:0 0 was-file/",
+        ]
+    );
+    for entry in image.layers[2].entries.iter().filter(|entry| entry.path.contains(".wh.")) {
+        assert_eq!(entry.mtime, 0, "{entry}");
+    }
+    assert_eq!(
+        listing(&image.layers[3]),
+        ["d0755 0:0 0 d/", "-0644 0:0 4 d/new", "d0700 0:0 0 e/"]
+    );
+    assert_eq!(image.layers[3].entry("d/new").map(|entry| entry.mtime), Some(5));
+}
+
+#[test]
+fn privileged_rule_30_times_have_seconds() {
+    let fixture = with_base("FROM busybox\nCOPY one /one\nRUN cp -p /one /two && stat -c %y /one > /seen\n");
+    fixture.write("one", "1");
+    age(&fixture.context().join("one"));
+    let image = build(&fixture, &[]);
+    for (layer, name) in [(1, "one"), (2, "two")] {
+        let entry = image.layers[layer].entry(name).expect("the file");
+        assert_eq!((entry.mtime, entry.records.len()), (super::world::SOURCE_TIME, 0), "{name}");
+    }
+    // In the snapshot the time is whole.
+    assert!(text(&image, "seen").contains(".987654321"), "{}", text(&image, "seen"));
+}
+
+/// An archive with a folder, a file of somebody's and links.
+fn archive() -> Layer {
+    let entries = [
+        Entry::directory("d").mode(0o711).owner(3, 4),
+        Entry::file("d/f", "text").mode(0o600).owner(5, 6),
+        Entry::hardlink("d/hard", "d/f"),
+        Entry::symlink("soft", "d/f"),
+    ];
+    Layer::compressed(&entries, Compression::None)
+}
+
+#[test]
+fn privileged_rule_33_archives() {
+    let fixture = with_base(
+        "FROM base\n\
+         ADD plain.txt /plain\n\
+         ADD gzip.bin zstd /both/\n\
+         ADD --chown=8:9 --chmod=777 plain.txt /owned\n\
+         ADD --unpack=false plain.txt /packed\n\
+         ADD fake.tar.gz notes.tar /\n\
+         COPY gzip.bin /copied\n\
+         ADD dir /dir\n",
+    );
+    let tar = archive().tar;
+    fixture.write("plain.txt", &tar);
+    let mut gzip = flate2_gzip(&tar);
+    fixture.write("gzip.bin", &gzip);
+    fixture.write("dir/inner.tar.gz", &gzip);
+    gzip.truncate(20);
+    fixture.write("fake.tar.gz", "no archive at all");
+    fixture.write("notes.tar", "neither");
+    let zstd = Layer::from_tar(tar.clone(), Compression::Zstd);
+    fixture.write("zstd", zstd.blob);
+    let image = build(&fixture, &[]);
+    let unpacked = |at: &str| {
+        vec![
+            format!("d0755 0:0 0 {at}/"),
+            format!("d0711 3:4 0 {at}/d/"),
+            format!("-0600 5:6 4 {at}/d/f"),
+            format!("h0600 5:6 0 {at}/d/hard -> {at}/d/f"),
+            format!("l0777 0:0 0 {at}/soft -> d/f"),
+        ]
+    };
+    let layers = new_layers(&image);
+    assert_eq!(listing(&layers[0]), unpacked("plain"));
+    assert_eq!(listing(&layers[1]), unpacked("both"));
+    assert_eq!(
+        listing(&layers[2]),
+        [
+            "d0755 8:9 0 owned/",
+            "d0711 8:9 0 owned/d/",
+            "-0600 8:9 4 owned/d/f",
+            "h0600 8:9 0 owned/d/hard -> owned/d/f",
+            "l0777 8:9 0 owned/soft -> d/f",
+        ]
+    );
+    assert_eq!(layers[3].paths(), ["packed"]);
+    assert_eq!(layers[4].paths(), ["fake.tar.gz", "notes.tar"]);
+    assert_eq!(layers[5].paths(), ["copied"]);
+    // Only what is named is unpacked, nothing below it.
+    assert_eq!(layers[6].paths(), ["dir/", "dir/inner.tar.gz"]);
+    assert_eq!(history(&image, 1)[2], "+ ADD --chown=8:9 --chmod=777 plain.txt /owned # buildkit");
+
+    let error = refusal(&fixture, "FROM base\nADD plain.txt /file\n");
+    assert!(error.contains("/file"), "{error}");
+    let image = rebuild(&fixture, "FROM scratch\nADD plain.txt /\n", &[]);
+    assert_eq!(image.layers[0].paths(), ["d/", "d/f", "d/hard", "soft"]);
+}
+
+fn flate2_gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut child = std::process::Command::new("gzip")
+        .arg("-c")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("gzip starts");
+    child.stdin.take().expect("a pipe").write_all(bytes).expect("gzip reads");
+    child.wait_with_output().expect("gzip ends").stdout
+}
