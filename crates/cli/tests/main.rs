@@ -8,4 +8,5 @@ mod entitlements;
 mod failures;
 mod fixture;
 mod outputs;
+mod rules;
 mod steps;

@@ -28,10 +28,7 @@ fn privileged_rule_14_arguments_and_the_cache() {
     );
     fixture.write("one", "1");
     assert_eq!(ran(&fixture, &[]).len(), 5);
-    assert_eq!(
-        ran(&fixture, &["--build-arg", "UNUSED=2"]),
-        ["RUN echo after", "RUN echo last"]
-    );
+    assert_eq!(ran(&fixture, &["--build-arg", "UNUSED=2"]), ["RUN echo after", "RUN echo last"]);
     assert_eq!(ran(&fixture, &["--build-arg", "LATE=x"]), ["RUN echo last"]);
     assert_eq!(ran(&fixture, &["--build-arg", "NOBODY=x"]), NONE);
     // Whether it is set at all counts, an empty value too.

@@ -26,16 +26,15 @@ fn privileged_rule_12_workdir() {
          WORKDIR /unknown\n",
     );
     let image = build(&fixture, &[]);
-    let found: Vec<String> = new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();
+    let found: Vec<String> =
+        new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();
     assert_eq!(
         found,
         [
             "",
             "",
             "d0755 1000:2000 0 made/, d0755 1000:2000 0 made/deep/",
-            "d0755 0:0 0 made/, d0755 0:0 0 made/deep/, d0755 5:5 0 made/deep/number/"
-                .replace("d0755 0:0", "d0755 1000:2000")
-                .as_str(),
+            "d0755 1000:2000 0 made/, d0755 1000:2000 0 made/deep/, d0755 5:5 0 made/deep/number/",
             "d0755 0:0 0 unknown/",
         ]
     );
@@ -97,7 +96,11 @@ fn rule_16_entrypoint_and_inherited_cmd() {
         ("FROM base\nENTRYPOINT [\"x\"]\n", Value::Null, json!(["x"])),
         ("FROM base\nCMD [\"a\"]\nENTRYPOINT [\"x\"]\n", json!(["a"]), json!(["x"])),
         ("FROM base\nENTRYPOINT [\"x\"]\nCMD [\"a\"]\n", json!(["a"]), json!(["x"])),
-        ("FROM base AS one\nCMD [\"a\"]\nFROM one\nENTRYPOINT [\"x\"]\n", Value::Null, json!(["x"])),
+        (
+            "FROM base AS one\nCMD [\"a\"]\nFROM one\nENTRYPOINT [\"x\"]\n",
+            Value::Null,
+            json!(["x"]),
+        ),
         ("FROM base\nCMD [\"a\"]\nENTRYPOINT []\n", json!(["a"]), Value::Null),
         ("FROM base\nENTRYPOINT []\n", Value::Null, Value::Null),
         ("FROM base\nCMD []\n", Value::Null, Value::Null),
@@ -155,7 +158,8 @@ fn rule_18_what_is_no_json() {
         ("CMD [\"\\u0041\\n\"]", "Cmd", json!(["A\n"])),
         ("ENTRYPOINT [\"$HOME\"]", "Entrypoint", json!(["$HOME"])),
         ("VOLUME [\"/a\", \"/b c\"]", "Volumes", json!({"/a": {}, "/b c": {}})),
-        ("VOLUME ['/a', /b", "Volumes", json!({"['/a',": {}, "/b": {}})),
+        // What is expanded loses its quotes.
+        ("VOLUME ['/a', /b", "Volumes", json!({"[/a,": {}, "/b": {}})),
     ] {
         let image = rebuild(&fixture, &format!("FROM base\n{instruction}\n"), &[]);
         assert_eq!(config(&image, key), &expected, "{instruction}");
@@ -342,10 +346,12 @@ fn privileged_rule_36_volume() {
 
 #[test]
 fn privileged_rule_37_user() {
-    let fixture = with_base("FROM base\nUSER app\nCOPY one /copied\nADD one /added\nWORKDIR /made\n");
+    let fixture =
+        with_base("FROM base\nUSER app\nCOPY one /copied\nADD one /added\nWORKDIR /made\n");
     fixture.write("one", "1");
     let image = build(&fixture, &[]);
-    let found: Vec<String> = new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();
+    let found: Vec<String> =
+        new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();
     assert_eq!(found, ["-0644 0:0 1 copied", "-0644 0:0 1 added", "d0755 1000:1001 0 made/"]);
 
     fixture.write("Dockerfile", "FROM busybox\nUSER nosuch:group\n");

@@ -1,11 +1,8 @@
 //! Rules 19 to 21, 34 and 41: the language.
 
-use rbuild_testdata::Image;
 use serde_json::json;
 
-use super::world::{
-    base, build, config, history, listing, rebuild, refusal, run, text, with_base, with_image,
-};
+use super::world::{build, config, history, listing, rebuild, refusal, run, text, with_base};
 
 #[test]
 fn privileged_rule_19_continuations() {
@@ -37,11 +34,7 @@ fn privileged_rule_19_continuations() {
     let image = rebuild(&fixture, "FROM base\nLABEL a=b \\\n", &[]);
     assert_eq!(config(&image, "Labels"), &json!({"a": "b"}));
     // Another escape character, and Windows line ends.
-    let image = rebuild(
-        &fixture,
-        "# escape=`\r\nFROM base\r\nENV A=c:\\x `\r\n  B=`\"\r\n",
-        &[],
-    );
+    let image = rebuild(&fixture, "# escape=`\r\nFROM base\r\nENV A=c:\\x `\r\n  B=`\"\r\n", &[]);
     assert_eq!(config(&image, "Env"), &json!(["PATH=/bin", "A=c:\\x", "B=\""]));
 }
 
@@ -129,13 +122,23 @@ fn privileged_rule_20_heredocs() {
 
 #[test]
 fn privileged_rule_21_dockerignore() {
-    let fixture = with_base("FROM base AS files\nCOPY sub /from/sub\nFROM base\nCOPY . /all/\nCOPY --from=files /from /from/\n");
-    for name in ["a", "b.log", "sub/c", "sub/d.log", "deep/er/x", "deep/er/y", "keep/only/this", "#hash"] {
+    let fixture = with_base(
+        "FROM base AS files\nCOPY sub /from/sub\nFROM base\nCOPY . /all/\nCOPY --from=files /from /from/\n",
+    );
+    for name in
+        ["a", "b.log", "sub/c", "sub/d.log", "deep/er/x", "deep/er/y", "keep/only/this", "#hash"]
+    {
         fixture.write(name, name);
     }
     let all = |fixture: &crate::fixture::Fixture| -> String {
         let image = build(fixture, &[]);
-        image.layers[1].paths().iter().filter(|path| !path.ends_with('/')).copied().collect::<Vec<_>>().join(" ")
+        image.layers[1]
+            .paths()
+            .iter()
+            .filter(|path| !path.ends_with('/'))
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     fixture.write(
         ".dockerignore",
@@ -155,26 +158,43 @@ fn privileged_rule_21_dockerignore() {
 
 #[test]
 fn rule_34_names_of_stages() {
-    let fixture = with_base("FROM base AS Build\nLABEL a=b\nFROM scratch\nCOPY --from=BUILD /file /0\nCOPY --from=0 /file /1\nFROM build AS again\n");
+    let fixture = with_base(
+        "FROM base AS Build\nLABEL a=b\nFROM scratch\nCOPY --from=BUILD /file /0\nCOPY --from=0 /file /1\nFROM build AS again\n",
+    );
     let image = build(&fixture, &[]);
     assert_eq!(config(&image, "Labels"), &json!({"a": "b"}));
     let image = build(&fixture, &["--target", "BUILD"]);
     assert_eq!(config(&image, "Labels"), &json!({"a": "b"}));
     let error = refusal(&fixture, "FROM base AS Build\nFROM Build\n");
-    assert!(error.contains("invalid reference format: repository name (library/Build) must be lowercase"), "{error}");
+    assert!(
+        error.contains("failed to parse stage name \"Build\": invalid reference format")
+            && error.contains("must be lowercase"),
+        "{error}"
+    );
     // scratch is for whoever asks.
     let image = rebuild(&fixture, "FROM --platform=linux/s390x scratch\nENV A=b\n", &[]);
     assert_eq!(image.platform, "linux/amd64");
     let image = build(&fixture, &["--platform", "linux/arm64"]);
     assert_eq!(image.platform, "linux/arm64");
-    assert!(!image.platform.contains("v8"), "{}", image.platform);
 
     for (dockerfile, words) in [
-        ("FROM base AS 1x\n", "invalid name for build stage: \"1x\", name can't start with a number or contain symbols"),
+        (
+            "FROM base AS 1x\n",
+            "invalid name for build stage: \"1x\", name can't start with a number or contain symbols",
+        ),
         ("FROM base\nCOPY --from=3 /a /\n", "invalid stage index 3"),
-        ("FROM base AS a\nCOPY --from=b /x /\nFROM a AS b\n", "circular dependency detected on stage: "),
-        ("FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\nFROM a\n", "cannot copy from stage \"b\", it needs to be defined before current stage \"a\""),
-        ("FROM base\nARG s=x\nCOPY --from=$s /x /\n", "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"),
+        (
+            "FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\nCOPY --from=a /x /\n",
+            "circular dependency detected on stage: ",
+        ),
+        (
+            "FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\nFROM a\n",
+            "cannot copy from stage \"b\", it needs to be defined before current stage \"a\"",
+        ),
+        (
+            "FROM base\nARG s=x\nCOPY --from=$s /x /\n",
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+        ),
     ] {
         let error = refusal(&fixture, dockerfile);
         assert!(error.contains(words), "{dockerfile}: {error}");
@@ -183,13 +203,12 @@ fn rule_34_names_of_stages() {
 
 #[test]
 fn rule_41_unreachable_stages() {
-    let fixture = with_base("FROM nowhere.invalid/x AS unused\nSTOPSIGNAL nonsense\nCOPY missing /\nFROM base AS last\n");
+    let fixture = with_base(
+        "FROM nowhere.invalid/x AS unused\nSTOPSIGNAL nonsense\nCOPY missing /\nFROM base AS last\n",
+    );
     build(&fixture, &[]);
     let error = refusal(&fixture, "FROM base AS unused\nSTOPSIGNAL nonsense\nFROM unused\n");
     assert!(error.contains("nonsense"), "{error}");
     let error = refusal(&fixture, "FROM base AS unused\nNONSENSE\nFROM base\n");
     assert!(error.contains("unknown instruction: NONSENSE"), "{error}");
-    let image = with_image("FROM base\n", &base());
-    assert_eq!(build(&image, &[]).layers.len(), 1);
-    assert_eq!(Image::new("linux/amd64").layers.len(), 0);
 }

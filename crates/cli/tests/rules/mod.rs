@@ -8,6 +8,7 @@ mod cache;
 mod config;
 mod copy;
 mod determinism;
+mod idioms;
 mod language;
 mod result;
 mod run;
