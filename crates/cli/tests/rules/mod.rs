@@ -8,6 +8,7 @@ mod cache;
 mod config;
 mod copy;
 mod determinism;
+mod files;
 mod idioms;
 mod language;
 mod result;
