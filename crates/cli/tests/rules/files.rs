@@ -75,7 +75,10 @@ fn privileged_links_at_the_destination() {
     let image = build(&fixture, &[]);
     let found: Vec<String> =
         image.layers[2..].iter().map(|layer| listing(layer).join(", ")).collect();
-    assert_eq!(found, ["-0644 0:0 1 file", "d0755 0:0 0 not/, -0644 0:0 1 not/there", "-0644 0:0 17 to-file"]);
+    assert_eq!(
+        found,
+        ["-0644 0:0 1 file", "d0755 0:0 0 not/, -0644 0:0 1 not/there", "-0644 0:0 17 to-file"]
+    );
     // A folder where a link is, even one to a folder: the classic of COPY rootfs /.
     fixture.write("folders/link/x", "x");
     let error = refusal(&fixture, "FROM base\nCOPY folders /\n");
@@ -196,8 +199,14 @@ fn privileged_linked_copies_are_what_later_steps_see() {
     assert_eq!(
         found,
         [
-            "d/ d/f d/kept", "d/ d/f", "d/ d/.wh.f seen", "d/ d/f", "seen", "added/ added/one",
-            "doc", "seen",
+            "d/ d/f d/kept",
+            "d/ d/f",
+            "d/ d/.wh.f seen",
+            "d/ d/f",
+            "seen",
+            "added/ added/one",
+            "doc",
+            "seen",
         ]
     );
     assert_eq!(history(&image, 1)[6], "+ COPY <<EOF /doc # buildkit");
@@ -209,15 +218,23 @@ fn names_of_dockerfiles_and_of_stages_that_repeat() {
     let image = build(&fixture, &[]);
     assert_eq!(config(&image, "Labels"), &json!({"v": "2"}));
     let warnings = run(&fixture, "store", &["-o", "type=cacheonly"]).ok().stderr;
-    assert!(warnings.contains("Duplicate stage name \"a\", stage names should be unique"), "{warnings}");
+    assert!(
+        warnings.contains("Duplicate stage name \"a\", stage names should be unique"),
+        "{warnings}"
+    );
 
     std::fs::remove_file(fixture.context().join("Dockerfile")).expect("the file");
     fixture.write("dockerfile", "\u{feff}FROM base\r\nLABEL v=lower\r\n");
     assert_eq!(config(&build(&fixture, &[]), "Labels"), &json!({"v": "lower"}));
     let long = format!("FROM base\nLABEL a={}\n", "x".repeat(70_000));
     let error = refusal(&fixture, &long);
-    assert!(error.contains("dockerfile line greater than max allowed size of 65535"), "{}", &error[error.len() - 300..]);
-    let image = rebuild(&fixture, "ARG SOURCE_DATE_EPOCH=1000000000\nFROM base\nCOPY Dockerfile /\n", &[]);
+    assert!(
+        error.contains("dockerfile line greater than max allowed size of 65535"),
+        "{}",
+        &error[error.len() - 300..]
+    );
+    let image =
+        rebuild(&fixture, "ARG SOURCE_DATE_EPOCH=1000000000\nFROM base\nCOPY Dockerfile /\n", &[]);
     assert_eq!(image.config["created"], "2001-09-09T01:46:40Z");
     assert_eq!(image.layers[1].entries[0].mtime, 1_000_000_000);
     let image = rebuild(&fixture, "FROM scratch\nLABEL a=b\n", &[]);

@@ -63,6 +63,8 @@ fn privileged_exclude_is_below_the_source() {
         "all/ all/dir/ all/dir/drop all/dir/keep all/one all/sub/ all/sub/b.log all/sub/y"
     );
     assert_eq!(found[1], "some/ some/keep");
+    // A file that is named itself is not looked at, as with BuildKit (moby/buildkit issue 5489).
+    assert_eq!(found[2], "single");
     assert_eq!(found[3], "etc2/ etc2/group");
 }
 
@@ -307,4 +309,53 @@ fn privileged_copies_from_stages_by_number_and_through_links() {
     assert!(!ran.stderr.contains("FROM base"), "{}", ran.stderr);
     let archive = build_in(&fixture, "other", &["--target", "SECOND"]);
     assert_eq!(text(&archive, "copied"), "1");
+}
+
+#[test]
+fn words_of_every_instruction() {
+    let fixture = with_base("");
+    for (instructions, key, expected) in [
+        ("ENV a b=c", "Env", json!(["PATH=/bin", "a=b=c"])),
+        ("ENV k  some \"quoted\" text  ", "Env", json!(["PATH=/bin", "k=some quoted text"])),
+        ("ENV A=1 \\\n# comment\n  B=2", "Env", json!(["PATH=/bin", "A=1", "B=2"])),
+        ("ENV A=a$ B=$$ C=$? D=\"$\"", "Env", json!(["PATH=/bin", "A=a$", "B=", "C=", "D=$"])),
+        ("ENV A='it'\"'\"'s'", "Env", json!(["PATH=/bin", "A=it's"])),
+        ("env lower=1\nEnv Mixed=2", "Env", json!(["PATH=/bin", "lower=1", "Mixed=2"])),
+        ("ENV PATH=$PATH:/more", "Env", json!(["PATH=/bin:/more"])),
+        ("LABEL k v w", "Labels", json!({"k": "v w"})),
+        ("LABEL \"a\"=\"b\" 'c'='d' e=", "Labels", json!({"a": "b", "c": "d", "e": ""})),
+        (
+            "ARG A=\"quoted value\" B=${A:+x}\nLABEL a=$A b=$B",
+            "Labels",
+            json!({"a": "quoted value", "b": "x"}),
+        ),
+        ("STOPSIGNAL \"SIGTERM\"", "StopSignal", json!("SIGTERM")),
+        ("USER \"app\":staff", "User", json!("app:staff")),
+        ("USER a b", "User", json!("a b")),
+        ("EXPOSE $UNSET 80", "ExposedPorts", json!({"80/tcp": {}})),
+        ("VOLUME /a \"/b\" '/c'", "Volumes", json!({"/a": {}, "/b": {}, "/c": {}})),
+        ("WORKDIR \"/\"", "WorkingDir", json!("/")),
+        ("WORKDIR /../..", "WorkingDir", json!("/")),
+        ("ENTRYPOINT  spaces   kept ", "Entrypoint", json!(["/bin/sh", "-c", "spaces   kept"])),
+        ("CMD []", "Cmd", json!(null)),
+        ("HEALTHCHECK CMD [\"a\", \"b\"]", "Healthcheck", json!({"Test": ["CMD", "a", "b"]})),
+        ("HEALTHCHECK CMD ['a']", "Healthcheck", json!({"Test": ["CMD-SHELL", "['a']"]})),
+    ] {
+        let image = rebuild(&fixture, &format!("FROM \"base\"\n{instructions}\n"), &[]);
+        assert_eq!(config(&image, key), &expected, "{instructions}");
+    }
+    for (instruction, words) in [
+        ("HEALTHCHECK --interval=$X CMD x", "invalid duration"),
+        ("ENV =b", "ENV names can not be blank"),
+        ("LABEL =b", "LABEL names can not be blank"),
+        ("ARG =b", "ARG names can not be blank"),
+        ("ADD --checksum=sha256:0 one /", "checksum requires HTTP(S) or Git sources"),
+        ("COPY --checksum=x a b", "unknown flag: --checksum"),
+        ("HEALTHCHECK", "HEALTHCHECK requires at least one argument"),
+        ("ONBUILD", "ONBUILD requires"),
+        ("SHELL []", "SHELL requires at least one argument"),
+    ] {
+        let error = refusal(&fixture, &format!("FROM base\n{instruction}\n"));
+        assert!(error.contains(words), "{instruction}: {error}");
+    }
 }
