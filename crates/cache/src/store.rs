@@ -210,7 +210,7 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
     // Synced, unlike what can be made again: the store of an empty one would be refused for ever.
     std::fs::File::create_new(staged.path())
         .and_then(|mut file| {
-            write!(file, "{VERSION}\n")?;
+            writeln!(file, "{VERSION}")?;
             file.sync_all()
         })
         .on_path("write", staged.path())

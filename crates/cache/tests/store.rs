@@ -161,3 +161,18 @@ fn images_are_saved_from_a_damaged_index() {
     assert_eq!(store.index.image("app").unwrap().unwrap().descriptor, image);
     assert_eq!(store.index.layer(&rbuild_solver::LayerId::derived("a", &[])).unwrap(), None);
 }
+
+#[test]
+fn deleted_directories_are_made_again() {
+    let Fixture { store, dir } = Fixture::new();
+    drop(store);
+    let root = dir.path().join("store");
+    for name in ["blobs", "contexts", "layers", "leases", "locks", "tmp"] {
+        std::fs::remove_dir_all(root.join(name)).unwrap();
+    }
+    let store = Store::open(&root).unwrap();
+    assert_eq!(store.warnings, []);
+    let (digest, _) = store.content.put(b"kept").unwrap();
+    assert_eq!(store.content.read(&digest, 10).unwrap(), b"kept");
+    store.lease().unwrap();
+}
