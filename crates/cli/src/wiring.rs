@@ -1,6 +1,7 @@
 //! Builds the real objects from what was typed: the one place that knows every implementation.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use rbuild_cache::{
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
-use rbuild_worker::{Contexts, Entitlements, Identity, Sandbox, Worker, WorkerParts};
+use rbuild_worker::{Contexts, Entitlements, Identity, OpenFiles, Sandbox, Worker, WorkerParts};
 
 use crate::error::{CommandError, Kind};
 use crate::paths;
@@ -22,11 +23,16 @@ pub(crate) struct Session {
     pub(crate) lease: Lease,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) images: ImageSource,
+    open_files: OpenFiles,
 }
+
+/// Descriptors of a vertex at work: a step has its layer, its mount, its process and pipes.
+const FILES_OF_A_VERTEX: u64 = 16;
 
 impl Session {
     /// Puts a session together.
     pub(crate) fn open(store: Store, identity: &Identity) -> Result<Self, CommandError> {
+        let open_files = rbuild_worker::raise_open_files();
         let lease = store.lease().map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot take a lease on the store", error)
         })?;
@@ -50,7 +56,13 @@ impl Session {
         });
         let images =
             ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
-        Ok(Self { store, lease, overlay, images })
+        Ok(Self { store, lease, overlay, images, open_files })
+    }
+
+    /// How many vertices may be at work at the same time: half of the descriptors are theirs.
+    pub(crate) fn max_parallelism(&self) -> Option<NonZeroUsize> {
+        let most = self.open_files.limit? / 2 / FILES_OF_A_VERTEX;
+        NonZeroUsize::new(usize::try_from(most.max(1)).ok()?)
     }
 
     /// The store's parts that exporters use.
@@ -79,6 +91,7 @@ impl Session {
         let sandbox = Sandbox::open().map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
         })?;
+        let sandbox = sandbox.with_rlimits(vec![self.open_files.inherited]);
         Ok(Worker::new(WorkerParts {
             layers: self.store.layers.clone(),
             overlay: Arc::clone(&self.overlay),

@@ -1,6 +1,8 @@
 //! RUN and COPY as a user sees them: what a step finds, and what becomes of it.
 
-use crate::fixture::{Fixture, read};
+use std::process::Command;
+
+use crate::fixture::{Fixture, ran, read};
 
 #[test]
 fn privileged_a_step_sees_a_container() {
@@ -80,4 +82,36 @@ fn privileged_what_a_step_leaves_running_ends_with_it() {
     );
     let out = fixture.build_files(&[]);
     assert_eq!(read(&out, "done"), "done\n");
+}
+
+#[test]
+fn privileged_a_build_keeps_within_the_limit_of_descriptors() {
+    const STAGES: usize = 60;
+    let mut text =
+        String::from("FROM busybox AS base\nRUN ulimit -Sn > /soft; ulimit -Hn > /hard\n");
+    for layer in 0..40 {
+        text += &format!("COPY Dockerfile /layer{layer}\n");
+    }
+    for stage in 0..STAGES {
+        text += &format!("FROM base AS s{stage}\nRUN sleep 0.2; echo {stage} > /s{stage}\n");
+    }
+    text += "FROM base\n";
+    for stage in 0..STAGES {
+        text += &format!("COPY --from=s{stage} /s{stage} /\n");
+    }
+    let fixture = Fixture::with(&text);
+    // Both limits so low that steps have to wait; and a soft one that rbuild raises, but not for steps.
+    for (limit, soft) in [("ulimit -n 512", "512\n"), ("ulimit -Sn 128", "128\n")] {
+        let build = fixture.build_command("store", &["--no-cache", "-o", "out"]);
+        let limited = Command::new("sh")
+            .args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")])
+            .arg(build.get_program())
+            .args(build.get_args())
+            .envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(fixture.path(""))
+            .output();
+        ran(limited.expect("sh starts")).ok();
+        assert_eq!(read(&fixture.path("out"), "soft"), soft);
+        assert_eq!(read(&fixture.path("out"), "s59"), "59\n");
+    }
 }

@@ -11,6 +11,7 @@ mod entitlements;
 mod exec;
 mod file;
 mod merge;
+mod open_files;
 mod operation_error;
 mod sandbox;
 mod snapshots;
@@ -23,6 +24,7 @@ pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError};
+pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
 pub use sandbox::{
     CommandError, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode,

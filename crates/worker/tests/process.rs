@@ -1,10 +1,11 @@
 //! The step's process: its program, exit, user, directory, descriptors.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use rbuild_worker::{ExitStatus, Rlimit, RlimitResource, SandboxError};
 
-use crate::support::{Root, command, require_root, script};
+use crate::support::{Root, command, require_root, runtime, sandbox, script};
 
 /// An ELF file of 32 bits whose only code is `exit(42)` by way of `int 0x80`.
 #[cfg(target_arch = "x86_64")]
@@ -195,6 +196,22 @@ fn privileged_limits_are_set() {
         Rlimit { resource: RlimitResource::Core, soft: Some(0), hard: Some(0) },
     ];
     assert_eq!(root.output(&spec), "100\n200\n0\n");
+}
+
+#[test]
+fn privileged_limits_of_the_sandbox_give_way_to_those_of_a_step() {
+    require_root!();
+    let root = Root::new();
+    let limit = |resource, value| Rlimit { resource, soft: Some(value), hard: Some(value) };
+    let mut spec = script("ulimit -n; ulimit -c");
+    spec.rlimits = vec![limit(RlimitResource::Nofile, 100)];
+    let sandbox = sandbox()
+        .with_rlimits(vec![limit(RlimitResource::Nofile, 200), limit(RlimitResource::Core, 0)]);
+    let mut output = Vec::new();
+    let mount = root.mount();
+    let ran = sandbox.run(&spec, mount.as_fd(), &[], |_, bytes| output.extend_from_slice(bytes));
+    runtime().block_on(ran).unwrap();
+    assert_eq!(String::from_utf8(output).unwrap(), "100\n0\n");
 }
 
 #[test]

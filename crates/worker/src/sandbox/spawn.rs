@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::error::SandboxError;
 use super::init::INIT_ARGUMENT;
-use super::plan::SandboxSpec;
+use super::plan::{Rlimit, SandboxSpec};
 use super::wire::{self, Exit, Report, Request};
 use crate::sys;
 use crate::userns::in_user_namespace;
@@ -32,6 +32,8 @@ pub struct Sandbox {
     /// The program, on a read-only mount of its own.
     program: Arc<OwnedFd>,
     in_user_namespace: bool,
+    /// Limits of the steps that have no other of the same resource.
+    rlimits: Vec<Rlimit>,
 }
 
 /// Which of its two outputs a step wrote to.
@@ -86,7 +88,17 @@ impl Sandbox {
         .map_err(|errno| open_program(errno.into()))?;
         sys::mount_set_attributes(program.as_fd(), sys::MOUNT_ATTR_RDONLY, false)
             .map_err(|errno| open_program(errno.into()))?;
-        Ok(Self { program: Arc::new(program), in_user_namespace: in_user_namespace() })
+        Ok(Self {
+            program: Arc::new(program),
+            in_user_namespace: in_user_namespace(),
+            rlimits: Vec::new(),
+        })
+    }
+
+    /// Gives limits to the steps that do not have another of the same resource; without one they have this process's.
+    #[must_use]
+    pub fn with_rlimits(self, rlimits: Vec<Rlimit>) -> Self {
+        Self { rlimits, ..self }
     }
 
     /// Starts a step over `root`, a detached mount (from `fsmount`, or `open_tree` with `OPEN_TREE_CLONE`) that the sandbox attaches
@@ -107,8 +119,12 @@ impl Sandbox {
         let start = |action| move |source| SandboxError::Start { action, source };
         let (control, theirs) =
             StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
+        let mut spec = spec.clone();
+        let own = spec.rlimits.clone();
+        let missing = |limit: &&Rlimit| own.iter().all(|own| own.resource != limit.resource);
+        spec.rlimits.extend(self.rlimits.iter().filter(missing).copied());
         let request = Request {
-            spec: spec.clone(),
+            spec,
             in_user_namespace: self.in_user_namespace,
             descriptors: descriptors.len(),
         };

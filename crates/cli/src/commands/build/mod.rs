@@ -240,7 +240,7 @@ async fn build_and_export(
                 &worker,
                 &records,
                 &progress,
-                SolveOptions::default(),
+                SolveOptions { max_parallelism: session.max_parallelism() },
             )
             .await;
             // What was read of the context is worth remembering whatever became of the build, and not worth
