@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::printable;
+
 /// What kind of failure it is; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,7 +80,7 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.preface)?;
-        write!(f, "ERROR: {}", self.message)?;
+        write!(f, "ERROR: {}", printable::text(&self.message))?;
         let mut cause: Option<&dyn Error> =
             self.source.as_deref().map(|source| source as &dyn Error);
         let mut last = self.message.clone();
@@ -86,13 +88,13 @@ impl fmt::Display for CommandError {
             let text = error.to_string();
             // A transparent wrapper says what its cause says.
             if text != last {
-                write!(f, ": {text}")?;
+                write!(f, ": {}", printable::text(&text))?;
             }
             last = text;
             cause = error.source();
         }
         writeln!(f)?;
-        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))
+        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))
     }
 }
 
@@ -113,5 +115,15 @@ mod tests {
         );
         assert_eq!(error.exit_code(), 1);
         assert_eq!(CommandError::usage("no").exit_code(), 2);
+    }
+
+    #[test]
+    fn messages_do_not_command_the_terminal() {
+        let inner = std::io::Error::other("no host \u{1b}]0;title\u{7}");
+        let error = CommandError::caused(Kind::Environment, "cannot pull\u{9b}2J", inner);
+        assert_eq!(
+            error.to_string(),
+            "ERROR: cannot pull\\u{9b}2J: no host \\u{1b}]0;title\\u{7}\n"
+        );
     }
 }

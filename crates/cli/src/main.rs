@@ -7,6 +7,7 @@ mod commands;
 mod error;
 mod output;
 mod paths;
+mod printable;
 mod progress;
 mod wiring;
 

@@ -1,5 +1,6 @@
 //! The local image store: `images`, `inspect`, `tag`, `rmi`.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::args::{ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::error::{CommandError, Kind};
+use crate::printable;
 use crate::progress::format;
 
 /// The largest document of an image that is read.
@@ -214,6 +216,8 @@ fn age(at: SystemTime) -> String {
 
 /// Columns that are as wide as their widest text.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[Cow<'_, str>; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| printable::line(cell))).collect();
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].chars().count())
@@ -226,7 +230,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("   ").trim_end().to_owned() + "\n"
     };
-    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
+    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| &*row[column])));
     std::iter::once(line(head)).chain(rows).collect()
 }
 

@@ -9,6 +9,7 @@ use rbuild_solver::{Event, StatusUpdate};
 
 use super::format;
 use super::vertex::Vertices;
+use crate::printable;
 
 /// How long one vertex keeps the screen while others have something to say.
 const ANTI_FLICKER: Duration = Duration::from_secs(5);
@@ -80,8 +81,10 @@ impl<W: Write> Plain<W> {
             }
             Event::Warning { vertex, message } => {
                 match vertex.and_then(|vertex| self.vertices.index(&vertex)) {
-                    Some(index) => self.enqueue(index, Some(format!("WARN: {message}"))),
-                    None => writeln!(self.out, "WARN: {message}")?,
+                    Some(index) => {
+                        self.enqueue(index, Some(format!("WARN: {}", printable::line(&message))));
+                    }
+                    None => writeln!(self.out, "WARN: {}", printable::line(&message))?,
                 }
             }
         }
@@ -119,7 +122,7 @@ impl<W: Write> Plain<W> {
         let vertex = &self.vertices.list()[index];
         let line = match &vertex.error {
             Some(_) if vertex.was_cancelled() => "CANCELED".to_owned(),
-            Some(error) => format!("ERROR: {error}"),
+            Some(error) => format!("ERROR: {}", printable::line(error)),
             None if cached => "CACHED".to_owned(),
             None => {
                 let started = vertex.started.unwrap_or(at);
@@ -141,7 +144,7 @@ impl<W: Write> Plain<W> {
             }
         };
         if done || due {
-            let mut line = update.id.clone();
+            let mut line = printable::line(&update.id).into_owned();
             if update.total > 0 {
                 line = format!(
                     "{line} {} / {}",
@@ -220,7 +223,8 @@ impl<W: Write> Plain<W> {
             writeln!(self.out)?;
         }
         self.anything_printed = true;
-        writeln!(self.out, "#{number} {}", self.vertices.list()[index].name)?;
+        let name = printable::line(&self.vertices.list()[index].name);
+        writeln!(self.out, "#{number} {name}")?;
         self.shown = Some((index, now));
         Ok(())
     }
@@ -297,6 +301,17 @@ mod tests {
         check.end("b", 1.0, false, Some("exit code: 1"));
         check.end("a", 2.0, false, Some("context canceled"));
         assert_eq!(check.text(), "#1 a\n#1 CANCELED\n\n#2 b\n#2 ERROR: exit code: 1\n");
+    }
+
+    #[test]
+    fn nothing_commands_the_terminal() {
+        let mut check = Check::new(&["RUN \u{1b}[2J\n#9 DONE"]);
+        check.start("RUN \u{1b}[2J\n#9 DONE", 0.0);
+        check.end("RUN \u{1b}[2J\n#9 DONE", 0.0, false, Some("no \u{1b}]0;user\u{7}"));
+        assert_eq!(
+            check.text(),
+            "#1 RUN \\u{1b}[2J\\n#9 DONE\n#1 ERROR: no \\u{1b}]0;user\\u{7}\n"
+        );
     }
 
     #[test]

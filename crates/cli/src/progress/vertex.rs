@@ -6,6 +6,8 @@ use std::time::SystemTime;
 use rbuild_oci::Digest;
 use rbuild_solver::{LogStream, StatusUpdate};
 
+use crate::printable;
+
 /// Lines of a step's output that are kept for the error report.
 const TAIL_LINES: usize = 10;
 /// A line longer than this is cut in pieces, so that output without line ends does not fill memory.
@@ -52,7 +54,7 @@ impl VertexView {
             return None;
         }
         let line = String::from_utf8_lossy(&self.partial);
-        let line = line.trim_end_matches(['\n', '\r']).to_owned();
+        let line = printable::output(line.trim_end_matches('\n')).into_owned();
         self.partial.clear();
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();

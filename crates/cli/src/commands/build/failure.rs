@@ -6,6 +6,7 @@ use rbuild_solver::{SolveError, SourceLocation, Vertex};
 use rbuild_worker::NotAllowed;
 
 use crate::error::{CommandError, Kind};
+use crate::printable;
 use crate::progress::FailedStep;
 
 /// Lines shown around the marked ones.
@@ -68,7 +69,8 @@ impl BuildError {
             Self::Step { error, excerpt } => {
                 let output =
                     failed.filter(|step| !step.tail.is_empty()).map_or_else(String::new, |step| {
-                        format!("------\n > {}:\n{}\n------\n", step.name, step.tail.join("\n"))
+                        let name = printable::line(&step.name);
+                        format!("------\n > {name}:\n{}\n------\n", step.tail.join("\n"))
                     });
                 error.preface(output + &excerpt)
             }
@@ -82,7 +84,7 @@ fn excerpt(source: &Source, location: &SourceLocation) -> String {
     let from = first.saturating_sub(AROUND).max(1);
     let to = last.saturating_add(AROUND);
     let rule = "-".repeat(20);
-    let mut text = format!("{}:{first}\n{rule}\n", location.file);
+    let mut text = format!("{}:{first}\n{rule}\n", printable::line(&location.file));
     for (number, line) in source.text().lines().enumerate().map(|(index, line)| (index + 1, line)) {
         if number < from {
             continue;

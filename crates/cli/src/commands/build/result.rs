@@ -18,6 +18,7 @@ use crate::args::{BuildArgs, SaveArgs};
 use crate::commands::images::{DOCUMENT_LIMIT, image_name, print};
 use crate::error::{CommandError, Kind};
 use crate::output::{ArchiveKind, ImageOptions, OutputSpec};
+use crate::printable;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
 
@@ -227,7 +228,8 @@ impl Built {
         if args.quiet {
             return id.map_or(Ok(()), |id| print(format!("{id}\n").as_bytes()));
         }
-        let lines: String = self.warnings.iter().map(|line| format!("{line}\n")).collect();
+        let lines: String =
+            self.warnings.iter().map(|line| format!("{}\n", printable::line(line))).collect();
         crate::progress::print_after(&lines);
         Ok(())
     }
