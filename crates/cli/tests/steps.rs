@@ -87,18 +87,18 @@ fn privileged_what_a_step_leaves_running_ends_with_it() {
 #[test]
 fn privileged_a_build_keeps_within_the_limit_of_descriptors() {
     const STAGES: usize = 60;
-    let mut text =
-        String::from("FROM busybox AS base\nRUN ulimit -Sn > /soft; ulimit -Hn > /hard\n");
-    for layer in 0..40 {
-        text += &format!("COPY Dockerfile /layer{layer}\n");
-    }
-    for stage in 0..STAGES {
-        text += &format!("FROM base AS s{stage}\nRUN sleep 0.2; echo {stage} > /s{stage}\n");
-    }
-    text += "FROM base\n";
-    for stage in 0..STAGES {
-        text += &format!("COPY --from=s{stage} /s{stage} /\n");
-    }
+    let layers = (0..40).map(|layer| format!("COPY Dockerfile /layer{layer}\n"));
+    let stages = (0..STAGES)
+        .map(|stage| format!("FROM base AS s{stage}\nRUN sleep 0.2; echo {stage} > /s{stage}\n"));
+    let copies = (0..STAGES).map(|stage| format!("COPY --from=s{stage} /s{stage} /\n"));
+    let text: String =
+        ["FROM busybox AS base\nRUN ulimit -Sn > /soft; ulimit -Hn > /hard\n".to_owned()]
+            .into_iter()
+            .chain(layers)
+            .chain(stages)
+            .chain(["FROM base\n".to_owned()])
+            .chain(copies)
+            .collect();
     let fixture = Fixture::with(&text);
     // Both limits so low that steps have to wait; and a soft one that rbuild raises, but not for steps.
     for (limit, soft) in [("ulimit -n 512", "512\n"), ("ulimit -Sn 128", "128\n")] {
