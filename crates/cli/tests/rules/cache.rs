@@ -74,6 +74,10 @@ fn privileged_rule_27_what_of_a_context_counts() {
 
     chmod(&fixture, "one", 0o600);
     assert_eq!(ran(&fixture, &[]), both);
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(context.join("one"), "user.note", b"x", flags).is_ok() {
+        assert_eq!(ran(&fixture, &[]), both);
+    }
     fixture.write("dir/sub/file", "2");
     assert_eq!(ran(&fixture, &[]), both[1..]);
     fs::remove_file(context.join("dir/sub/link")).expect("the link");

@@ -125,7 +125,8 @@ fn privileged_rule_05_links() {
          COPY one /link/sub/a\n\
          COPY one /absolute/\n\
          COPY one /outside/\n\
-         COPY --link one /link/\n",
+         COPY --link one /link/\n\
+         COPY nam* thr* /matched/\n",
     );
     fixture.write("one", "1");
     fixture.write("dir/inner", "2");
@@ -150,9 +151,11 @@ fn privileged_rule_05_links() {
             "",
             // A link of the base is replaced by what the linked layer has.
             "link/ link/one",
+            "matched/ matched/inner matched/named",
         ]
     );
     assert_eq!(image.layers[1].entries[0].kind, '-');
+    assert_eq!(image.layers[9].entry("matched/named").map(|entry| entry.kind), Some('-'));
     assert_eq!(image.layers[3].entry("tree/link").map(|entry| &*entry.link), Some("../one"));
 }
 
@@ -384,6 +387,15 @@ fn privileged_rule_11_link() {
     fixture.write("Dockerfile", dockerfile("base") + "FROM scratch\nCOPY --from=0 /existing /\n");
     let merged = build(&fixture, &[]);
     assert_eq!(merged.layers[0].paths(), ["kept", "one", "sub/", "sub/inner"],);
+
+    // What is in the way goes, whatever it is.
+    let replaced = "FROM base AS linked\nCOPY --link one /existing\nCOPY --link dir /file\nFROM scratch\nCOPY --from=linked / /\n";
+    let image = rebuild(&fixture, replaced, &[]);
+    let kind = |name: &str| image.layers[0].entry(name).map(|entry| entry.kind);
+    assert_eq!(
+        (kind("existing"), kind("file/"), kind("file/inner")),
+        (Some('-'), Some('d'), Some('-'))
+    );
 
     let error = refusal(&fixture, "FROM base\nCOPY --link --chown=app one /\n");
     assert!(error.contains("invalid user index"), "{error}");

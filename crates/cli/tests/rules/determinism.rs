@@ -1,5 +1,6 @@
 //! The same inputs give the same image, and `SOURCE_DATE_EPOCH` reaches everything that is new.
 
+use rbuild_testdata::busybox_layer;
 use rbuild_testdata::validate::ValidImage;
 
 use super::world::{BASE_CREATED, BASE_TIME, age, build, build_in, history, with_base};
@@ -52,6 +53,7 @@ fn privileged_source_date_epoch() {
         assert_eq!(entry["created"], "2017-07-14T02:40:00Z", "{entry}");
     }
     assert_eq!(history(&one, 1).len(), 5);
+    assert_eq!(one.layers[0].digest, busybox_layer().digest());
     assert!(one.layers[0].entries.iter().all(|entry| entry.mtime == BASE_TIME));
     for entry in one.layers[1..].iter().flat_map(|layer| &layer.entries) {
         assert!(entry.mtime <= EPOCH, "{entry}: {}", entry.mtime);
