@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::world::{age, build, chmod, history, rebuild, run, symlink, text, with_base};
+use super::world::{age, build, chmod, give_away, history, rebuild, run, symlink, text, with_base};
 use crate::fixture::Fixture;
 
 /// The instructions that ran, without the names of their stages.
@@ -67,7 +67,7 @@ fn privileged_rule_27_what_of_a_context_counts() {
     // Neither times, nor owners, nor what is beside.
     for name in ["one", "dir/sub/file", "dir/sub", "dir"] {
         age(&context.join(name));
-        std::os::unix::fs::chown(context.join(name), Some(12), Some(34)).expect("an owner");
+        give_away(&context.join(name));
     }
     fixture.write("dir/beside", "x");
     assert_eq!(ran(&fixture, &[]), NONE);

@@ -7,8 +7,8 @@ use rbuild_testdata::validate::ValidImage;
 use rbuild_testdata::{Entry, Image, Layer};
 
 use super::world::{
-    SOURCE_TIME, age, build, chmod, history, listing, new_layers, rebuild, refusal, run, symlink,
-    with_base, with_image,
+    SOURCE_TIME, age, build, chmod, give_away, history, listing, new_layers, rebuild, refusal, run,
+    symlink, with_base, with_image,
 };
 
 #[test]
@@ -212,12 +212,8 @@ fn privileged_rule_07_chown() {
     );
     fixture.write("one", "1");
     fixture.write("dir/inner", "1");
-    fs::set_permissions(
-        fixture.context().join("one"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o640),
-    )
-    .expect("a mode");
-    std::os::unix::fs::chown(fixture.context().join("one"), Some(55), Some(66)).expect("an owner");
+    chmod(&fixture, "one", 0o640);
+    give_away(&fixture.context().join("one"));
     let image = build(&fixture, &[]);
     let files: Vec<String> =
         new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();

@@ -1,5 +1,6 @@
 //! Section 1 of the behaviour reference, by what real Dockerfiles do.
 
+use rbuild_testdata::validate::ValidImage;
 use serde_json::json;
 
 use super::world::{
@@ -358,4 +359,68 @@ fn words_of_every_instruction() {
         let error = refusal(&fixture, &format!("FROM base\n{instruction}\n"));
         assert!(error.contains(words), "{instruction}: {error}");
     }
+}
+
+#[test]
+fn privileged_a_user_made_in_the_build() {
+    let fixture = with_base(
+        "FROM busybox AS build\n\
+         WORKDIR /src\n\
+         COPY one .\n\
+         RUN mkdir out && cp one out/program && chmod 755 out/program\n\
+         FROM busybox\n\
+         RUN addgroup -S -g 300 staff && adduser -S -u 301 -G staff -h /home/app app\n\
+         WORKDIR /srv\n\
+         COPY --from=build --chown=app:staff /src/out/ ./\n\
+         COPY --chown=app --chmod=0400 one secret\n\
+         USER app\n\
+         WORKDIR data\n\
+         RUN touch made && id -un > who && id -gn >> who && echo $HOME >> who\n\
+         USER app:root\n\
+         RUN id -gn >> who\n\
+         USER 12:13\n\
+         RUN cd /tmp && id > numbers && touch theirs\n",
+    );
+    fixture.write("one", "1");
+    let image = build(&fixture, &[]);
+    let find = |name: &str| {
+        let found = image.layers.iter().rev().find_map(|layer| layer.entry(name));
+        found.map(ToString::to_string).unwrap_or_default()
+    };
+    for expected in [
+        "d0755 0:0 0 srv/",
+        "-0755 301:300 1 srv/program",
+        "-0400 301:300 1 srv/secret",
+        "d0755 301:300 0 srv/data/",
+        "-0644 301:300 0 srv/data/made",
+        "-0644 12:13 0 tmp/theirs",
+    ] {
+        assert_eq!(find(expected.rsplit(' ').next().expect("a name")), expected);
+    }
+    assert_eq!(text(&image, "srv/data/who"), "app\nstaff\n/home/app\nroot\n");
+    assert!(
+        text(&image, "tmp/numbers").starts_with("uid=12 gid=13"),
+        "{}",
+        text(&image, "tmp/numbers")
+    );
+}
+
+#[test]
+fn privileged_an_image_of_ours_is_a_base() {
+    let fixture = with_base("FROM base\nCOPY one /one\nENV A=1\nWORKDIR /w\nENTRYPOINT [\"x\"]\n");
+    fixture.write("one", "1");
+    let parent = build(&fixture, &[]);
+    run(&fixture, "store", &["-t", "localhost:5000/team/parent:v1"]).ok();
+    let child =
+        rebuild(&fixture, "FROM localhost:5000/team/parent:v1\nCOPY one two\nENV A=2\n", &[]);
+    let digests = |image: &ValidImage| -> Vec<String> {
+        image.layers.iter().map(|layer| layer.digest.clone()).collect()
+    };
+    assert_eq!(digests(&child)[..3], digests(&parent));
+    let entries =
+        |image: &ValidImage| image.config["history"].as_array().cloned().unwrap_or_default();
+    assert_eq!(entries(&child)[..5], entries(&parent));
+    assert_eq!(history(&child, 5), ["+ COPY one two # buildkit", "- ENV A=2"]);
+    assert_eq!(child.layers[3].paths(), ["w/", "w/two"]);
+    assert_eq!(config(&child, "Entrypoint"), &json!(["x"]));
 }

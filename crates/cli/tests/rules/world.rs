@@ -138,6 +138,13 @@ pub(super) fn chmod(fixture: &Fixture, name: &str, mode: u32) {
     fs::set_permissions(fixture.context().join(name), mode).expect("a new mode");
 }
 
+/// Gives a file or folder of the context to somebody else. Only root can; for others it stays theirs.
+pub(super) fn give_away(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(55), Some(66)).expect("a new owner");
+    }
+}
+
 /// Makes a symbolic link in the context.
 pub(super) fn symlink(fixture: &Fixture, target: &str, name: &str) {
     std::os::unix::fs::symlink(target, fixture.context().join(name)).expect("a link");
