@@ -369,7 +369,7 @@ fn privileged_a_user_made_in_the_build() {
          COPY one .\n\
          RUN mkdir out && cp one out/program && chmod 755 out/program\n\
          FROM busybox\n\
-         RUN addgroup -S -g 300 staff && adduser -S -u 301 -G staff -h /home/app app\n\
+         RUN echo staff:x:300: >> /etc/group && echo app:x:301:300::/home/app:/bin/sh >> /etc/passwd\n\
          WORKDIR /srv\n\
          COPY --from=build --chown=app:staff /src/out/ ./\n\
          COPY --chown=app --chmod=0400 one secret\n\
