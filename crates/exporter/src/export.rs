@@ -121,15 +121,27 @@ pub fn export_image(
 ) -> Result<(), ExportError> {
     match destination {
         ImageDestination::Store { names } => {
-            // Names must not point to what a power cut could still take.
-            store.content.sync()?;
             let mut descriptor = image.descriptor.clone();
             descriptor.annotations.clear();
+            let names: Vec<String> =
+                names.iter().map(|name| name.with_default_tag().to_string()).collect();
+            let mut new = Vec::new();
+            for name in &names {
+                let there = store.index.image(name)?;
+                if there.is_none_or(|there| there.descriptor != descriptor) {
+                    new.push(name);
+                }
+            }
+            // Names must not point to what a power cut could still take. What has its name already was made to
+            // last then, and waiting for the disk again would be for nothing.
+            if names.is_empty() || !new.is_empty() {
+                store.content.sync()?;
+            }
             if names.is_empty() {
                 store.index.add_image(&descriptor)?;
             }
-            for name in names {
-                store.index.tag_image(&name.with_default_tag().to_string(), &descriptor)?;
+            for name in new {
+                store.index.tag_image(name, &descriptor)?;
             }
         }
         ImageDestination::Archive { form, names, file } => {
