@@ -343,14 +343,19 @@ fn of_path(path: &str, wanted: &Wanted<'_>, template: &CopyAction) -> CopyAction
     action
 }
 
-/// A destination as the copy wants it: absolute, with a slash at the end if it was meant to be a directory.
+/// A destination as BuildKit's client writes it: absolute and clean, but with the slash or the `/.` at its end that says
+/// that it is a directory. `..` at the end does not say so.
 fn destination_path(directory: &str, destination: &str) -> String {
-    let is_directory = matches!(destination, "" | "." | "..")
-        || ["/", "/.", "/.."].iter().any(|end| destination.ends_with(end));
+    let end = match destination {
+        "" | "." => "/",
+        _ if destination.ends_with('/') => "/",
+        _ if destination.ends_with("/.") => "/.",
+        _ => "",
+    };
     let path = join(directory, destination);
-    match is_directory && path != "/" {
-        true => path + "/",
-        false => path,
+    match path.strip_suffix('/') {
+        Some(root) if !end.is_empty() => format!("{root}{end}"),
+        _ => path + end,
     }
 }
 
@@ -408,11 +413,13 @@ mod tests {
             (".", "/w/"),
             ("", "/w/"),
             ("./", "/w/"),
+            ("./.", "/w/."),
+            ("/.", "/."),
             ("..", "/"),
-            ("../x/.", "/x/"),
+            ("../x/.", "/x/."),
             ("/", "/"),
             ("/a/../..", "/"),
-            ("a/b/..", "/w/a/"),
+            ("a/b/..", "/w/a"),
         ] {
             assert_eq!(destination_path("/w", destination), expected, "{destination}");
         }
