@@ -7,6 +7,7 @@ use super::world::{
     base, build, config, history, listing, new_layers, rebuild, refusal, run, text, with_base,
     with_image,
 };
+use crate::fixture::skipped;
 
 #[test]
 fn privileged_odd_paths_of_sources_and_destinations() {
@@ -128,7 +129,7 @@ fn privileged_special_files_and_long_names() {
 #[test]
 fn privileged_device_nodes_and_large_numbers() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED privileged_device_nodes_and_large_numbers: needs root");
+        skipped("privileged_device_nodes_and_large_numbers", "only root makes devices");
         return;
     }
     let fixture = with_base(
