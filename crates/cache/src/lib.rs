@@ -6,6 +6,7 @@
 //! layer directories as one tree; [`diff`] turns a layer directory into an archive.
 //! [`Tree`] selects and hashes files of a context folder or of a view.
 
+mod cache_mounts;
 mod content;
 mod disk_error;
 mod download;
@@ -29,12 +30,18 @@ mod store;
 mod tree;
 mod view;
 
+pub use cache_mounts::{
+    CacheMount, CacheMountError, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount,
+    TakenCacheMount,
+};
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use download::{
     Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, redact_url,
 };
-pub use gc::{CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune};
+pub use gc::{
+    CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune,
+};
 pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,

@@ -7,6 +7,7 @@
 //!       index.db      Index: SQLite; can be lost, what it says of blobs and layers is checked against them
 //!       locks/        Locks: one flock per thing that is being made
 //!       leases/       Lease: one flock per living build, with what it uses
+//!       caches/       cache mounts of steps
 //!       contexts/     stat caches of build contexts
 //!       tmp/          what is being made, a directory per process
 //! ```
@@ -24,14 +25,17 @@ use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{ClosedGate, Gate};
 use crate::lease::{GATE, Pinned};
 use crate::staging::Staging;
-use crate::{Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks};
+use crate::{
+    CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks,
+};
 
 /// The layout that this version of rbuild writes. Older ones are brought up to it when opened.
 const VERSION: u32 = 1;
 
 const LEASES: &str = "leases";
 
-const DIRECTORIES: [&str; 6] = ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp"];
+const DIRECTORIES: [&str; 7] =
+    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches"];
 
 /// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub struct Store {
     pub layers: Layers,
     /// What is known about both, and the images.
     pub index: Index,
+    /// Directories of steps that outlive builds.
+    pub cache_mounts: CacheMounts,
     /// Who makes what.
     pub locks: Locks,
     /// What went wrong without keeping the store from working.
@@ -142,12 +148,22 @@ impl Store {
         staging.sweep().map_err(failed)?;
         let gate = Arc::new(Gate::new(root.join(LEASES).join(GATE)));
         let content = Content::new(root.join("blobs"), Arc::clone(&staging), Arc::clone(&gate));
-        let layers =
-            Layers::new(root.join("layers"), staging, Arc::clone(&gate)).map_err(failed)?;
+        let layers = Layers::new(root.join("layers"), Arc::clone(&staging), Arc::clone(&gate))
+            .map_err(failed)?;
+        let cache_mounts = CacheMounts::new(root.join("caches"), staging, Arc::clone(&gate));
         let locks = Locks::new(root.join("locks"));
         let (index, warnings) = Index::open(root)
             .map_err(|source| StoreError::Index { path: root.to_owned(), source })?;
-        Ok(Self { content, layers, index, locks, warnings, root: root.to_owned(), gate })
+        Ok(Self {
+            content,
+            layers,
+            index,
+            cache_mounts,
+            locks,
+            warnings,
+            root: root.to_owned(),
+            gate,
+        })
     }
 
     /// The store's directory.

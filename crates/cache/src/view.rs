@@ -72,8 +72,17 @@ pub struct ActiveLayer {
 impl ActiveLayer {
     /// Starts a layer on top of `base`.
     pub fn begin(overlay: &Overlay, layers: &Layers, base: &Snapshot) -> Result<Self, ViewError> {
-        let mut pending = layers.begin()?;
         let below = open_all(layers, base)?;
+        Self::begin_on(overlay, layers, &below)
+    }
+
+    /// Starts a layer on top of directories, bottom first, which stay as they are meanwhile.
+    pub fn begin_on(
+        overlay: &Overlay,
+        layers: &Layers,
+        below: &[OwnedFd],
+    ) -> Result<Self, ViewError> {
+        let mut pending = layers.begin()?;
         let Some(top) = below.last() else { return Ok(Self { merged: None, pending }) };
         // The merged root is the root of the topmost directory, so the new one has to look like the last.
         copy_root(top, pending.dir()).map_err(ViewError::Root)?;

@@ -18,7 +18,7 @@ fn an_empty_place_becomes_a_private_store() {
     names.sort();
     assert_eq!(
         names,
-        ["blobs", "contexts", "index.db", "layers", "leases", "locks", "tmp", "version"]
+        ["blobs", "caches", "contexts", "index.db", "layers", "leases", "locks", "tmp", "version"]
     );
     assert_eq!(std::fs::read_to_string(fixture.root().join("version")).unwrap(), "1\n");
     let mode = std::fs::metadata(fixture.root()).unwrap().permissions().mode();

@@ -116,6 +116,15 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
     pub(crate) network: String,
 
+    /// A secret for steps that mount it: `id=NAME`, `id=NAME,src=PATH` or `id=NAME,env=VARIABLE`. It is in no layer and
+    /// no cache key.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) secret: Vec<String>,
+
+    /// An SSH agent for steps that mount it: `default`, or `ID=SOCKET`.
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+
     /// What steps may ask for beyond the sandbox: `security.insecure` runs those that say so without confinement,
     /// `network.host` on the host's network.
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["security.insecure", "network.host"])]
@@ -164,10 +173,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) cache_to: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
-    pub(crate) secret: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
-    pub(crate) ssh: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
     pub(crate) annotation: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) attest: Vec<String>,
@@ -200,8 +205,6 @@ impl LaterArgs {
             (self.load, "--load"),
             (!self.cache_from.is_empty(), "--cache-from"),
             (!self.cache_to.is_empty(), "--cache-to"),
-            (!self.secret.is_empty(), "--secret"),
-            (!self.ssh.is_empty(), "--ssh"),
             (!self.annotation.is_empty(), "--annotation"),
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),

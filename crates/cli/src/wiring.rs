@@ -11,7 +11,9 @@ use rbuild_cache::{
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
-use rbuild_worker::{Contexts, Entitlements, Identity, OpenFiles, Sandbox, Worker, WorkerParts};
+use rbuild_worker::{
+    Contexts, Entitlements, Identity, OpenFiles, Provided, Sandbox, Worker, WorkerParts,
+};
 
 use crate::error::{CommandError, Kind};
 use crate::paths;
@@ -81,11 +83,13 @@ impl Session {
         LocalRecords::new(&self.store, self.lease.clone())
     }
 
-    /// The executor of solves. `folders` are the local sources, `entitlements` what steps may ask for.
+    /// The executor of solves. `folders` are the local sources, `entitlements` what steps may ask for, and
+    /// `provided` what they may use.
     pub(crate) fn worker(
         &self,
         folders: BTreeMap<String, PathBuf>,
         entitlements: Entitlements,
+        provided: Provided,
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
         let sandbox = Sandbox::open().map_err(|error| {
@@ -99,6 +103,8 @@ impl Session {
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
             entitlements,
+            provided,
+            cache_mounts: self.store.cache_mounts.clone(),
             progress: progress.clone(),
             max_steps: None,
         }))

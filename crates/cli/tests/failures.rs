@@ -92,7 +92,7 @@ fn flags_that_are_yet_to_come_are_refused() {
     let fixture = Fixture::with("FROM scratch\n");
     for flag in [
         &["--push"][..],
-        &["--secret", "id=a"],
+        &["--memory", "1g"],
         &["--cache-to", "x"],
         &["--platform", "linux/amd64,linux/arm64"],
     ] {

@@ -7,6 +7,7 @@ mod contexts;
 mod entitlements;
 mod failures;
 mod fixture;
+mod mounts;
 mod outputs;
 mod rules;
 mod steps;

@@ -1,8 +1,10 @@
 //! Steps: an exec operation in a sandbox on its mounts.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use rbuild_cache::{ActiveLayer, View};
+use futures_util::future::try_join_all;
+use rbuild_cache::{ActiveLayer, CacheMountKey, View};
 use rbuild_oci::Digest;
 use rbuild_solver::{
     ExecMeta, ExecOp, LayerId, LogStream, Mount, MountKind, NetworkMode, Progress, SecurityMode,
@@ -12,7 +14,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::agent::{Agent, SocketOwner};
+use crate::cache_mounts::TakenCaches;
 use crate::sandbox::{self, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec};
+use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
 
 /// What programs are looked for in when nothing says so; BuildKit's.
@@ -60,6 +65,32 @@ pub enum ExecError {
     /// A limit of no known resource.
     #[error("unknown resource limit `{0}`")]
     Ulimit(String),
+    /// A secret that a step cannot do without was not given. The words are BuildKit's.
+    #[error("secret {0}: not found")]
+    SecretNotFound(String),
+    /// A secret that is to be a variable cannot be one.
+    #[error("secret {0} cannot be an environment variable: it is not UTF-8, or has a zero byte")]
+    SecretVariable(String),
+    /// An agent that a step cannot do without was not given. The words are BuildKit's.
+    #[error("no SSH key {0:?} forwarded from the client")]
+    NoAgent(String),
+    /// The socket for a step could not be made.
+    #[error("cannot make the socket of the SSH agent {id:?}")]
+    Agent {
+        /// Which agent.
+        id: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nobody can connect to an agent any more.
+    #[error("cannot serve the SSH agent of the step")]
+    ServeAgent {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A cache mount was not taken for the step.
+    #[error("the cache mount {0:?} is not there")]
+    NoCache(String),
     /// No mount is the root.
     #[error("the step has no mount at `/`")]
     NoRoot,
@@ -84,10 +115,14 @@ pub(crate) struct Step {
     root: OwnedFd,
     /// What the spec's mounts refer to.
     descriptors: Vec<OwnedFd>,
+    agents: Vec<Agent>,
     /// What is written to, and what becomes of it. Dropped after the descriptors.
     layers: Vec<Changed>,
     /// Keeps read-only mounts there.
     _views: Vec<View>,
+    /// Keep what they are of there.
+    _inputs: Vec<StepInput>,
+    _caches: TakenCaches,
     command: String,
 }
 
@@ -99,32 +134,62 @@ struct Changed {
     output: Option<u32>,
 }
 
+/// What a mount of a step shows.
+#[derive(Clone, Debug)]
+pub(crate) enum StepInput {
+    /// A state in the store, all of whose layers are there.
+    Snapshot(Snapshot),
+    /// A copy of a folder, which only this step sees.
+    Copy(Arc<ActiveLayer>),
+}
+
+/// What a step is made of.
+#[derive(Debug)]
+pub(crate) struct StepParts {
+    pub(crate) op: ExecOp,
+    /// By position in the vertex.
+    pub(crate) inputs: Vec<StepInput>,
+    pub(crate) resolv_conf: String,
+    pub(crate) provided: Arc<Provided>,
+    pub(crate) caches: TakenCaches,
+    /// Which of the caches each mount of the operation shows.
+    pub(crate) cache_keys: Vec<Option<CacheMountKey>>,
+}
+
 impl Step {
-    /// Opens the mounts of `op`. Makes mounts and directories, so not for an async thread.
-    pub(crate) fn prepare(
-        op: &ExecOp,
-        inputs: &[Snapshot],
-        snapshots: &Snapshots,
-        resolv_conf: String,
-    ) -> Result<Self, ExecError> {
-        let mut mounts =
-            Mounts { inputs, snapshots, descriptors: vec![], layers: vec![], views: vec![] };
-        let mut spec = spec(op, resolv_conf)?;
+    /// Opens the mounts of an operation. Makes mounts and directories, so not for an async thread.
+    pub(crate) fn prepare(parts: StepParts, snapshots: &Snapshots) -> Result<Self, ExecError> {
+        let StepParts { op, inputs, resolv_conf, provided, caches, cache_keys } = parts;
+        let mut mounts = Mounts {
+            inputs: &inputs,
+            snapshots,
+            provided: &provided,
+            caches: &caches,
+            descriptors: vec![],
+            layers: vec![],
+            views: vec![],
+            agents: vec![],
+        };
+        let mut spec = spec(&op, resolv_conf, &provided.secrets)?;
         let mut root = None;
-        for mount in &op.mounts {
+        for (index, mount) in op.mounts.iter().enumerate() {
             if mount.dest == "/" {
                 spec.root_read_only = mount.readonly;
                 root = Some(mounts.open_root(mount)?);
             } else {
-                spec.mounts.push(mounts.open(mount)?);
+                let cache = cache_keys.get(index).and_then(Option::as_ref);
+                spec.mounts.extend(mounts.open(mount, cache)?);
             }
         }
         Ok(Self {
             spec,
             root: root.ok_or(ExecError::NoRoot)?,
             descriptors: mounts.descriptors,
+            agents: mounts.agents,
             layers: mounts.layers,
             _views: mounts.views,
+            _inputs: inputs.clone(),
+            _caches: caches.clone(),
             command: op.meta.args.join(" "),
         })
     }
@@ -140,11 +205,21 @@ impl Step {
         let mut process = sandbox.spawn(&self.spec, self.root.as_fd(), &descriptors)?;
         let stdout = forward(process.stdout.take(), LogStream::Stdout, vertex, progress);
         let stderr = forward(process.stderr.take(), LogStream::Stderr, vertex, progress);
-        let (exit, ..) = tokio::try_join!(
-            async { process.wait().await.map_err(ExecError::Sandbox) },
-            stdout,
-            stderr
-        )?;
+        let ended = async {
+            tokio::try_join!(
+                async { process.wait().await.map_err(ExecError::Sandbox) },
+                stdout,
+                stderr
+            )
+        };
+        let served = try_join_all(self.agents.iter().map(Agent::serve));
+        let (exit, ..) = match self.agents.as_slice() {
+            [] => ended.await?,
+            _ => tokio::select! {
+                ended = ended => ended?,
+                Err(source) = served => return Err(ExecError::ServeAgent { source }),
+            },
+        };
         if exit.status.is_valid_for(&self.spec) {
             return Ok(());
         }
@@ -199,23 +274,38 @@ async fn forward<R: AsyncRead + Unpin>(
 
 /// Opens mounts.
 struct Mounts<'a> {
-    inputs: &'a [Snapshot],
+    inputs: &'a [StepInput],
     snapshots: &'a Snapshots,
+    provided: &'a Provided,
+    caches: &'a TakenCaches,
+    agents: Vec<Agent>,
     descriptors: Vec<OwnedFd>,
     layers: Vec<Changed>,
     views: Vec<View>,
 }
 
 impl Mounts<'_> {
-    fn input(&self, mount: &Mount) -> Result<Snapshot, ExecError> {
-        let Some(input) = mount.input else { return Ok(Snapshot::default()) };
+    fn input(&self, mount: &Mount) -> Result<StepInput, ExecError> {
+        let Some(input) = mount.input else { return Ok(StepInput::Snapshot(Snapshot::default())) };
         let missing = || ExecError::NoSuchInput { dest: mount.dest.clone(), input };
         self.inputs.get(input as usize).cloned().ok_or_else(missing)
     }
 
+    /// An input that something is to be put on top of that stays.
+    fn base(&self, mount: &Mount) -> Result<Snapshot, ExecError> {
+        match self.input(mount)? {
+            StepInput::Snapshot(snapshot) => Ok(snapshot),
+            // The worker copies for what stays in another way.
+            StepInput::Copy(_) => Err(ExecError::NoSuchInput {
+                dest: mount.dest.clone(),
+                input: mount.input.unwrap_or_default(),
+            }),
+        }
+    }
+
     /// The root is written to in any case, if only for mount points; whether that stays is another matter.
     fn open_root(&mut self, mount: &Mount) -> Result<OwnedFd, ExecError> {
-        let base = self.input(mount)?;
+        let base = self.base(mount)?;
         let layer = self.snapshots.begin(&base).map_err(ExecError::Snapshot)?;
         let root = if base.is_empty() {
             // No mount yet, but the layer's directory.
@@ -231,36 +321,85 @@ impl Mounts<'_> {
         Ok(root)
     }
 
-    fn open(&mut self, mount: &Mount) -> Result<sandbox::Mount, ExecError> {
+    /// Opens a mount; `None` for one that there is nothing for, and need not be.
+    fn open(
+        &mut self,
+        mount: &Mount,
+        cache: Option<&CacheMountKey>,
+    ) -> Result<Option<sandbox::Mount>, ExecError> {
+        let descriptor = self.descriptors.len();
         let kind = match &mount.kind {
             MountKind::Bind => self.open_bind(mount)?,
             MountKind::Tmpfs { size } => sandbox::MountKind::Tmpfs {
                 size: u64::try_from(*size).ok().filter(|size| *size > 0),
                 mode: 0o1777,
             },
-            MountKind::Cache { .. } => return Err(ExecError::Unsupported("cache mounts are")),
-            MountKind::Secret { .. } => return Err(ExecError::Unsupported("secret mounts are")),
-            MountKind::Ssh { .. } => return Err(ExecError::Unsupported("ssh mounts are")),
+            MountKind::Cache { id, .. } => {
+                let cache = cache.and_then(|key| self.caches.get(key));
+                let cache = cache.ok_or_else(|| ExecError::NoCache(id.clone()))?;
+                self.descriptors.push(duplicate(cache.dir())?);
+                sandbox::MountKind::Bind { descriptor }
+            }
+            MountKind::Secret { id, uid, gid, mode, optional } => {
+                match self.provided.secrets.get(id) {
+                    Some(value) => {
+                        let (contents, mode, uid, gid) = (value.to_vec(), *mode, *uid, *gid);
+                        sandbox::MountKind::File { contents, mode, uid, gid }
+                    }
+                    None if *optional => return Ok(None),
+                    None => return Err(ExecError::SecretNotFound(id.clone())),
+                }
+            }
+            MountKind::Ssh { id, uid, gid, mode, optional } => {
+                let owner = SocketOwner { uid: *uid, gid: *gid, mode: *mode };
+                match self.provided.agents.get(id) {
+                    Some(target) => {
+                        let scratch = self.snapshots.scratch()?;
+                        let failed = |source| ExecError::Agent { id: id.clone(), source };
+                        let (agent, socket) = Agent::new(target, scratch, owner).map_err(failed)?;
+                        self.agents.push(agent);
+                        self.descriptors.push(socket);
+                        sandbox::MountKind::Bind { descriptor }
+                    }
+                    None if *optional => return Ok(None),
+                    None => return Err(ExecError::NoAgent(id.clone())),
+                }
+            }
         };
+        let is_private = matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
         let attributes = sandbox::MountAttributes {
-            read_only: mount.readonly,
-            no_suid: matches!(mount.kind, MountKind::Tmpfs { .. }),
-            ..sandbox::MountAttributes::default()
+            read_only: mount.readonly || is_private,
+            no_suid: is_private || matches!(mount.kind, MountKind::Tmpfs { .. }),
+            no_exec: is_private,
+            no_dev: is_private,
         };
-        Ok(sandbox::Mount { destination: mount.dest.clone(), kind, attributes })
+        Ok(Some(sandbox::Mount { destination: mount.dest.clone(), kind, attributes }))
     }
 
     fn open_bind(&mut self, mount: &Mount) -> Result<sandbox::MountKind, ExecError> {
-        let base = self.input(mount)?;
+        let input = self.input(mount)?;
+        let is_empty = matches!(&input, StepInput::Snapshot(snapshot) if snapshot.is_empty());
         let root = if mount.readonly && mount.output.is_none() {
-            let view = self.snapshots.view(&base)?;
+            let view = match &input {
+                StepInput::Snapshot(snapshot) => self.snapshots.view(snapshot)?,
+                StepInput::Copy(copy) => self.snapshots.view_of(copy)?,
+            };
             let root = duplicate(view.root())?;
             self.views.push(view);
             root
         } else {
-            let layer = self.snapshots.begin(&base)?;
+            let (layer, base) = match input {
+                StepInput::Snapshot(base) => (self.snapshots.begin(&base)?, base),
+                StepInput::Copy(copy) if mount.output.is_none() => {
+                    (self.snapshots.begin_on(&copy)?, Snapshot::default())
+                }
+                StepInput::Copy(_) => {
+                    let base = self.base(mount)?;
+                    (self.snapshots.begin(&base)?, base)
+                }
+            };
             let root = duplicate(layer.root())?;
-            self.layers.push(Changed { layer, base: base.clone(), output: mount.output });
+            self.layers.push(Changed { layer, base, output: mount.output });
             root
         };
         let selector = mount.selector.trim_matches('/');
@@ -268,7 +407,7 @@ impl Mounts<'_> {
         if matches!(selector, "" | ".") {
             self.descriptors.push(root);
             // The empty state is no mount but a directory.
-            return Ok(match base.is_empty() {
+            return Ok(match is_empty {
                 true => sandbox::MountKind::Bind { descriptor },
                 false => sandbox::MountKind::Attach { descriptor },
             });
@@ -294,18 +433,25 @@ fn duplicate(root: BorrowedFd<'_>) -> Result<OwnedFd, ExecError> {
 }
 
 /// What an operation says of its process.
-fn spec(op: &ExecOp, resolv_conf: String) -> Result<SandboxSpec, ExecError> {
+fn spec(op: &ExecOp, resolv_conf: String, secrets: &Secrets) -> Result<SandboxSpec, ExecError> {
     let meta = &op.meta;
-    if op.secret_env.iter().any(|secret| !secret.optional) {
-        return Err(ExecError::Unsupported("secrets are"));
-    }
     if !meta.cgroup_parent.is_empty() {
         return Err(ExecError::Unsupported("a parent control group is"));
     }
     let mut spec = SandboxSpec::new(meta.args.clone());
     spec.env = environment(meta);
-    // An optional secret that is not there is an empty variable.
-    spec.env.extend(op.secret_env.iter().map(|secret| format!("{}=", secret.name)));
+    for secret in &op.secret_env {
+        let value = match secrets.get(&secret.id) {
+            Some(value) => std::str::from_utf8(value)
+                .ok()
+                .filter(|value| !value.contains('\0'))
+                .ok_or_else(|| ExecError::SecretVariable(secret.id.clone()))?,
+            // One that is not there is an empty variable.
+            None if secret.optional => "",
+            None => return Err(ExecError::SecretNotFound(secret.id.clone())),
+        };
+        spec.env.push(format!("{}={value}", secret.name));
+    }
     if !meta.cwd.is_empty() {
         spec.cwd.clone_from(&meta.cwd);
     }
@@ -421,7 +567,7 @@ mod tests {
         op.meta.ulimits.push(Ulimit { name: "nofile".to_owned(), soft: 5, hard: -1 });
         op.meta.extra_hosts.push(rbuild_solver::HostIp { host: "h".into(), ip: "::1".into() });
         op.secret_env.push(SecretEnv { id: "s".into(), name: "S".into(), optional: true });
-        let spec = spec(&op, "nameserver ::1\n".to_owned()).unwrap();
+        let spec = spec(&op, "nameserver ::1\n".to_owned(), &Secrets::default()).unwrap();
         assert_eq!(spec.network, sandbox::NetworkMode::None);
         assert_eq!((spec.rlimits[0].soft, spec.rlimits[0].hard), (Some(5), None));
         assert_eq!(spec.extra_hosts[0].address, "::1");
@@ -437,10 +583,16 @@ mod tests {
             name: "S".into(),
             optional: false,
         });
-        let refused = spec(&with_secret, String::new()).unwrap_err();
-        assert_eq!(refused.to_string(), "secrets are not supported yet");
+        let spec = |op: &ExecOp, secrets: &Secrets| spec(op, String::new(), secrets);
+        let mut secrets = Secrets::default();
+        assert_eq!(spec(&with_secret, &secrets).unwrap_err().to_string(), "secret s: not found");
+        secrets.insert("s".to_owned(), b"a\0b".to_vec());
+        let refused = spec(&with_secret, &secrets).unwrap_err();
+        assert!(matches!(refused, ExecError::SecretVariable(_)));
+        secrets.insert("s".to_owned(), b"value".to_vec());
+        assert_eq!(spec(&with_secret, &secrets).unwrap().env, [DEFAULT_PATH, "S=value"]);
         let mut with_limit = op();
         with_limit.meta.ulimits.push(Ulimit { name: "x".to_owned(), soft: 1, hard: 1 });
-        assert!(matches!(spec(&with_limit, String::new()), Err(ExecError::Ulimit(_))));
+        assert!(matches!(spec(&with_limit, &secrets), Err(ExecError::Ulimit(_))));
     }
 }

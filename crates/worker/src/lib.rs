@@ -5,6 +5,8 @@
 //!
 //! What it does not do: decide what runs (that is the solver), and know about Dockerfiles or images.
 
+mod agent;
+mod cache_mounts;
 mod context;
 mod diff;
 mod entitlements;
@@ -14,12 +16,14 @@ mod merge;
 mod open_files;
 mod operation_error;
 mod sandbox;
+mod secrets;
 mod snapshots;
 mod source;
 mod sys;
 mod userns;
 mod worker;
 
+pub use agent::check_agent_socket;
 pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
@@ -31,6 +35,7 @@ pub use sandbox::{
     OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess, SandboxSpec,
     SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
 };
+pub use secrets::{Provided, Secrets};
 pub use snapshots::SnapshotError;
 pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
 pub use worker::{Worker, WorkerParts};

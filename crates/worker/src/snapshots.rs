@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rbuild_cache::{ActiveLayer, Layers, LayersError, Overlay, Tree, TreeError, View, ViewError};
+use rbuild_cache::{
+    ActiveLayer, Layers, LayersError, Overlay, PendingLayer, Tree, TreeError, View, ViewError,
+};
 use rbuild_solver::{LayerId, Snapshot};
 
 /// How many trees are kept for the next one who wants to look into the same snapshot: several copies from one stage
@@ -70,6 +72,23 @@ impl Snapshots {
     /// Begins a layer on top of a snapshot.
     pub(crate) fn begin(&self, base: &Snapshot) -> Result<ActiveLayer, SnapshotError> {
         Ok(ActiveLayer::begin(&self.overlay, &self.layers, base)?)
+    }
+
+    /// A mount with the files of a layer that is finished but not in the store, read only.
+    pub(crate) fn view_of(&self, layer: &ActiveLayer) -> Result<View, SnapshotError> {
+        Ok(View::of_directories(&self.overlay, &[layer.root()]).map_err(ViewError::Overlay)?)
+    }
+
+    /// Begins a layer on top of a layer that is finished but not in the store.
+    pub(crate) fn begin_on(&self, layer: &ActiveLayer) -> Result<ActiveLayer, SnapshotError> {
+        let root = layer.root().try_clone_to_owned();
+        let root = root.map_err(|source| SnapshotError::Root { source })?;
+        Ok(ActiveLayer::begin_on(&self.overlay, &self.layers, &[root])?)
+    }
+
+    /// A directory of the build's own, gone when dropped.
+    pub(crate) fn scratch(&self) -> Result<PendingLayer, SnapshotError> {
+        Ok(self.layers.begin()?)
     }
 
     /// Ends a layer on top of `base`, which gets the identity `id`. Returns the snapshot with it.

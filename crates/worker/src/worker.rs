@@ -1,22 +1,28 @@
 //! The executor of a build.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use rbuild_cache::{ImageSource, Layers, Overlay, PullProgress, StatCacheError, TreeError};
+use rbuild_cache::{
+    CacheMountKey, CacheMounts, ImageSource, Layers, Overlay, PullProgress, StatCacheError, Tree,
+    TreeError,
+};
 use rbuild_oci::Digest;
 use rbuild_solver::{
-    ExecOp, ExecuteCall, Executor, FileOp, LayerId, Op, Output, Progress, Selector, Snapshot,
-    Vertex,
+    ExecOp, ExecuteCall, Executor, FileOp, LayerId, MountKind, Op, Output, Progress, Selector,
+    Snapshot, Vertex,
 };
 use tokio::sync::Semaphore;
 
+use crate::cache_mounts::{self, StepCaches, TakenCaches, WantedCache};
 use crate::context::Contexts;
 use crate::entitlements::Entitlements;
-use crate::exec::{ExecError, Step};
+use crate::exec::{ExecError, Step, StepInput, StepParts};
 use crate::file::{self, Input};
 use crate::operation_error::OperationError;
 use crate::sandbox::{Sandbox, host_resolv_conf};
+use crate::secrets::Provided;
 use crate::snapshots::Snapshots;
 use crate::{diff, exec, merge, source};
 
@@ -35,6 +41,10 @@ pub struct WorkerParts {
     pub sandbox: Sandbox,
     /// What steps may ask for.
     pub entitlements: Entitlements,
+    /// What steps may use of the user's.
+    pub provided: Provided,
+    /// The store's directories that outlive builds.
+    pub cache_mounts: CacheMounts,
     /// Where pulls are reported that a cache key needs.
     pub progress: Progress,
     /// How many steps may run at the same time; `None` is as many as are ready.
@@ -49,6 +59,8 @@ pub struct Worker {
     images: ImageSource,
     sandbox: Sandbox,
     entitlements: Entitlements,
+    provided: Arc<Provided>,
+    caches: Arc<StepCaches>,
     progress: Progress,
     steps: Option<Semaphore>,
     /// For work that keeps processors and disk busy and a thread waiting.
@@ -65,6 +77,8 @@ impl Worker {
             images: parts.images,
             sandbox: parts.sandbox,
             entitlements: parts.entitlements,
+            provided: Arc::new(parts.provided),
+            caches: Arc::new(StepCaches::new(parts.cache_mounts)),
             progress: parts.progress,
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
             blocking: Semaphore::new(2 * processors),
@@ -102,20 +116,24 @@ impl Worker {
         call: &ExecuteCall<'_>,
     ) -> Result<Vec<Output>, OperationError> {
         self.entitlements.check_exec(op)?;
-        let inputs = self.snapshots_of(call).await?;
-        for input in &inputs {
-            self.unpack(input, call.vertex.digest, call.progress).await?;
+        let mut inputs = Vec::with_capacity(call.inputs.len());
+        for position in 0..call.inputs.len() {
+            inputs.push(self.step_input(op, call, position).await?);
         }
+        // Before the permission to run, which those who hold what it waits for may need.
+        let (cache_keys, caches) = self.take_caches(op, call).await?;
         let _running = match &self.steps {
             Some(steps) => steps.acquire().await.ok(),
             None => None,
         };
         let (op, snapshots) = (op.clone(), Arc::clone(&self.snapshots));
+        let provided = Arc::clone(&self.provided);
         let step = self
             .blocking(move || {
                 let resolv_conf =
                     host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
-                Step::prepare(&op, &inputs, &snapshots, resolv_conf)
+                let parts = StepParts { op, inputs, resolv_conf, provided, caches, cache_keys };
+                Step::prepare(parts, &snapshots)
             })
             .await?;
         step.run(&self.sandbox, call.vertex.digest, call.progress).await?;
@@ -124,24 +142,118 @@ impl Worker {
         Ok(made.into_iter().map(Output::Snapshot).collect())
     }
 
-    /// The inputs of a vertex as states in the store. Of a user's folder all files are copied: only what selects
-    /// from one can use it in place.
+    /// An input of a step. Of a folder all files are copied; into the store only if something of it stays.
+    async fn step_input(
+        &self,
+        op: &ExecOp,
+        call: &ExecuteCall<'_>,
+        position: usize,
+    ) -> Result<StepInput, OperationError> {
+        let mut uses = op.mounts.iter().filter(|mount| mount.input == Some(position as u32));
+        let stays = uses.any(|mount| mount.dest == "/" || mount.output.is_some());
+        if let Output::Local(source) = &call.inputs[position]
+            && !stays
+        {
+            let context = self.contexts.tree(source)?;
+            let snapshots = Arc::clone(&self.snapshots);
+            let copy = self.blocking(move || file::copy_context_aside(&context, &snapshots));
+            return Ok(StepInput::Copy(Arc::new(copy.await?)));
+        }
+        let snapshot = self.snapshot_of(call, position).await?;
+        self.unpack(&snapshot, call.vertex.digest, call.progress).await?;
+        Ok(StepInput::Snapshot(snapshot))
+    }
+
+    /// Takes the cache mounts of a step, and waits for those that another step uses. Gives for each mount of the
+    /// operation which one it is.
+    ///
+    /// They are taken in the order of their keys, so that no two steps wait for each other.
+    async fn take_caches(
+        &self,
+        op: &ExecOp,
+        call: &ExecuteCall<'_>,
+    ) -> Result<(Vec<Option<CacheMountKey>>, TakenCaches), OperationError> {
+        let mut keys = Vec::with_capacity(op.mounts.len());
+        let mut wanted: BTreeMap<CacheMountKey, WantedCache> = BTreeMap::new();
+        for mount in &op.mounts {
+            let MountKind::Cache { id, sharing } = &mount.kind else {
+                keys.push(None);
+                continue;
+            };
+            let mut content = None;
+            let mut digest = None;
+            if let Some(input) = mount.input {
+                let output = call.inputs.get(input as usize);
+                let output = output.ok_or(OperationError::NoSuchInput(input))?;
+                let path = mount.selector.clone();
+                let selector = Selector { path, follow_symlink: true, ..Selector::default() };
+                digest = Some(self.content_digest(output, &selector, call.vertex).await?);
+                content = Some((self.tree_of(output).await?, selector));
+            }
+            let key = CacheMountKey { id: id.clone(), content: digest };
+            let sharing = cache_mounts::sharing(*sharing);
+            wanted
+                .entry(key.clone())
+                .and_modify(|wanted| wanted.sharing = wanted.sharing.max(sharing))
+                .or_insert(WantedCache { sharing, content });
+            keys.push(Some(key));
+        }
+        let mut taken = TakenCaches::new();
+        for (key, wanted) in wanted {
+            let empty = self.caches.must_empty(&key, call.vertex.meta.ignore_cache);
+            let wanted = Arc::new(wanted);
+            for pause in cache_mounts::pauses() {
+                let (caches, wanted) = (Arc::clone(&self.caches), Arc::clone(&wanted));
+                let of = key.clone();
+                let got = self.blocking(move || caches.try_take(&of, &wanted, empty)).await?;
+                if let Some(mount) = got {
+                    taken.insert(key, Arc::new(mount));
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok((keys, taken))
+    }
+
+    /// The files of an output, to select from.
+    async fn tree_of(&self, output: &Output) -> Result<Arc<Tree>, OperationError> {
+        match output {
+            Output::Local(source) => Ok(self.contexts.tree(source)?),
+            Output::Snapshot(snapshot) => {
+                let (snapshots, snapshot) = (Arc::clone(&self.snapshots), snapshot.clone());
+                self.blocking(move || snapshots.tree(&snapshot)).await
+            }
+        }
+    }
+
+    /// The inputs of a vertex as states in the store.
     async fn snapshots_of(&self, call: &ExecuteCall<'_>) -> Result<Vec<Snapshot>, OperationError> {
         let mut inputs = Vec::with_capacity(call.inputs.len());
-        for (position, input) in call.inputs.iter().enumerate() {
-            inputs.push(match input {
-                Output::Snapshot(snapshot) => snapshot.clone(),
-                Output::Local(source) => {
-                    let position = (position as u64).to_le_bytes();
-                    let parts = [call.layer_seed.as_bytes(), &position[..]];
-                    let id = LayerId::derived("rbuild.local.v1", &parts);
-                    let context = self.contexts.tree(source)?;
-                    let snapshots = Arc::clone(&self.snapshots);
-                    self.blocking(move || file::copy_context(&context, &snapshots, id)).await?
-                }
-            });
+        for position in 0..call.inputs.len() {
+            inputs.push(self.snapshot_of(call, position).await?);
         }
         Ok(inputs)
+    }
+
+    /// An input as a state in the store. Of a user's folder all files are copied: only what selects from one can use
+    /// it in place.
+    async fn snapshot_of(
+        &self,
+        call: &ExecuteCall<'_>,
+        position: usize,
+    ) -> Result<Snapshot, OperationError> {
+        match &call.inputs[position] {
+            Output::Snapshot(snapshot) => Ok(snapshot.clone()),
+            Output::Local(source) => {
+                let position = (position as u64).to_le_bytes();
+                let parts = [call.layer_seed.as_bytes(), &position[..]];
+                let id = LayerId::derived("rbuild.local.v1", &parts);
+                let context = self.contexts.tree(source)?;
+                let snapshots = Arc::clone(&self.snapshots);
+                self.blocking(move || file::copy_context(&context, &snapshots, id)).await
+            }
+        }
     }
 
     /// Fetches and unpacks what of a state is not in the store yet.

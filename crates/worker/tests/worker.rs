@@ -16,7 +16,7 @@ use rbuild_solver::{
     Op, Output, Owner, Progress, RmAction, SecurityMode, Snapshot, SolveOptions, SourceOp, Vertex,
     VertexMeta, solve,
 };
-use rbuild_worker::{Contexts, Entitlements, Worker, WorkerParts};
+use rbuild_worker::{Contexts, Entitlements, Provided, Worker, WorkerParts};
 
 use crate::support::{require_root, sandbox};
 
@@ -85,6 +85,8 @@ impl World {
             contexts: Contexts::new(folders, store.contexts()),
             sandbox: sandbox(),
             entitlements: Entitlements::default(),
+            provided: Provided::default(),
+            cache_mounts: store.cache_mounts.clone(),
             progress: Progress::discard(),
             max_steps: None,
         });

@@ -15,4 +15,4 @@ mod usage;
 
 pub use prune::{PruneOptions, Pruned, prune};
 pub use survey::CollectError;
-pub use usage::{KindUsage, LayerUsage, Usage};
+pub use usage::{CacheMountUsage, KindUsage, LayerUsage, Usage};

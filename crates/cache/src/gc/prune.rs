@@ -6,7 +6,7 @@ use rbuild_oci::Digest;
 use rbuild_solver::LayerId;
 
 use super::references::References;
-use super::survey::{CollectError, Survey, measure_layers};
+use super::survey::{CollectError, Survey, directory_size, measure_layers};
 use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
 use crate::lease::Pinned;
@@ -17,9 +17,9 @@ use crate::{Store, StoredRecord};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Cache records go as well, so that only images and what living builds use remain; and stat caches of
-    /// build contexts.
+    /// build contexts. Cache mounts go, too, unless `keep_storage` is given, which they do not count for.
     pub all: bool,
-    /// Cache records that were used within this time stay, the others go.
+    /// Cache records, and with `all` cache mounts, that were used within this time stay, the others go.
     pub keep_duration: Option<Duration>,
     /// Cache records go, least recently used first, only until blobs and layers take no more than these bytes.
     pub keep_storage: Option<u64>,
@@ -34,6 +34,8 @@ pub struct Pruned {
     pub layers: Vec<LayerId>,
     /// Blobs that were deleted.
     pub blobs: Vec<Digest>,
+    /// How many cache mounts were deleted.
+    pub cache_mounts: usize,
     /// How many cache records were given up.
     pub records: usize,
     /// How many images without a name were removed.
@@ -46,7 +48,7 @@ pub struct Pruned {
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectError> {
     measure_layers(store)?;
     let mut pruned = Pruned::default();
-    let mut detached = Vec::new();
+    let (mut detached, mut cache_mounts) = (Vec::new(), Vec::new());
     {
         let (_closed, pinned) = store.close_gate()?;
         if options.dangling_images {
@@ -77,8 +79,22 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
             .map(|layer| layer.id)
             .collect();
         store.index.delete_layers(&forgotten)?;
+        if options.all && options.keep_storage.is_none() {
+            for mount in store.cache_mounts.list()? {
+                if is_kept(mount.used, options.keep_duration) {
+                    continue;
+                }
+                if let Some(staged) = store.cache_mounts.collect(&mount)? {
+                    cache_mounts.push(staged);
+                }
+            }
+        }
     }
-    for staged in detached {
+    pruned.cache_mounts = cache_mounts.len();
+    for staged in &cache_mounts {
+        pruned.freed += directory_size(staged.path())?;
+    }
+    for staged in detached.into_iter().chain(cache_mounts) {
         staged.discard()?;
     }
     if options.all {
@@ -87,6 +103,12 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     pruned.layers.sort_unstable();
     pruned.blobs.sort_unstable();
     Ok(pruned)
+}
+
+/// Whether something that was used at that time is to stay.
+fn is_kept(used: SystemTime, keep: Option<Duration>) -> bool {
+    let unused = SystemTime::now().duration_since(used).unwrap_or_default();
+    keep.is_some_and(|keep| unused < keep)
 }
 
 /// Releases the records that go, and returns their rows.
@@ -99,11 +121,7 @@ fn give_up_records(
     if !all && keep_duration.is_none() && keep_storage.is_none() {
         return Vec::new();
     }
-    let now = SystemTime::now();
-    let is_old = |record: &StoredRecord| {
-        let unused = now.duration_since(record.used).unwrap_or_default();
-        keep_duration.is_none_or(|keep| unused >= keep)
-    };
+    let is_old = |record: &StoredRecord| !is_kept(record.used, keep_duration);
     let mut given_up = Vec::new();
     for record in records.iter().filter(|record| is_old(record)) {
         if keep_storage.is_some_and(|keep| references.size() <= keep) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rbuild_solver::LayerId;
 
 use super::references::References;
@@ -17,6 +18,8 @@ pub struct Usage {
     pub blobs: KindUsage,
     /// Layer directories.
     pub layers: KindUsage,
+    /// Cache mounts.
+    pub cache_mounts: KindUsage,
     /// How many cache records there are.
     pub records: u64,
     /// How many images there are.
@@ -31,6 +34,8 @@ pub struct Usage {
     pub pending: u64,
     /// Each layer directory, least recently used first.
     pub each_layer: Vec<LayerUsage>,
+    /// Each cache mount, least recently used first.
+    pub each_cache_mount: Vec<CacheMountUsage>,
 }
 
 /// What the things of one kind take.
@@ -53,6 +58,19 @@ impl KindUsage {
         self.shared += if holders > 1 { found.size } else { 0 };
         self.reclaimable += if lasting { 0 } else { found.size };
     }
+}
+
+/// What one cache mount takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheMountUsage {
+    /// The name that the build gave it.
+    pub id: String,
+    /// What it takes.
+    pub size: u64,
+    /// When a step used it last.
+    pub used: SystemTime,
+    /// Whether a step uses it right now.
+    pub in_use: bool,
 }
 
 /// What one layer directory takes, and why it is there.
@@ -109,10 +127,18 @@ impl Usage {
         for (digest, found) in &survey.blobs {
             blobs.add(found, held.blob(digest), lasting.blob(digest) > 0);
         }
+        let each_cache_mount = measure_cache_mounts(store)?;
+        let mut cache_mounts = KindUsage::default();
+        for mount in &each_cache_mount {
+            cache_mounts.count += 1;
+            cache_mounts.size += mount.size;
+            cache_mounts.reclaimable += if mount.in_use { 0 } else { mount.size };
+        }
         let dangling = survey.images.iter().filter(|(image, _)| image.name.is_none());
         Ok(Self {
             blobs,
             layers,
+            cache_mounts,
             records: survey.records.len() as u64,
             images: survey.images.len() as u64,
             dangling_images: dangling.count() as u64,
@@ -120,18 +146,35 @@ impl Usage {
             contexts: directory_size(&store.contexts())?,
             pending: directory_size(&store.root().join("tmp"))?,
             each_layer,
+            each_cache_mount,
         })
     }
 
     /// What everything takes together.
     pub fn total(&self) -> u64 {
-        self.blobs.size + self.layers.size + self.index + self.contexts + self.pending
+        let kinds = self.blobs.size + self.layers.size + self.cache_mounts.size;
+        kinds + self.index + self.contexts + self.pending
     }
 
     /// What pruning everything would free.
     pub fn reclaimable(&self) -> u64 {
-        self.blobs.reclaimable + self.layers.reclaimable + self.contexts
+        let kinds =
+            self.blobs.reclaimable + self.layers.reclaimable + self.cache_mounts.reclaimable;
+        kinds + self.contexts
     }
+}
+
+fn measure_cache_mounts(store: &Store) -> Result<Vec<CacheMountUsage>, DiskError> {
+    let mounts = store.cache_mounts.list()?;
+    let measured = mounts.par_iter().map(|mount| {
+        Ok(CacheMountUsage {
+            size: directory_size(&mount.path)?,
+            in_use: store.cache_mounts.is_used(mount)?,
+            id: mount.id.clone(),
+            used: mount.used,
+        })
+    });
+    measured.collect()
 }
 
 /// What the database and its log take.

@@ -31,21 +31,33 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
             .collect();
         out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
         out.push('\n');
+        if !usage.each_cache_mount.is_empty() {
+            let mounts = usage.each_cache_mount.iter();
+            let rows: Vec<[String; 3]> = mounts
+                .map(|mount| {
+                    let state = if mount.in_use { "in use" } else { "reclaimable" };
+                    [mount.id.clone(), bytes(mount.size), state.to_owned()]
+                })
+                .collect();
+            out.push_str(&table(["CACHE MOUNT", "SIZE", "STATE"], &rows));
+            out.push('\n');
+        }
     }
     let row = |name: &str, count: u64, size: u64, reclaimable: u64| {
         [name.to_owned(), count.to_string(), bytes(size), bytes(reclaimable)]
     };
-    let (layers, blobs) = (usage.layers, usage.blobs);
+    let (layers, blobs, caches) = (usage.layers, usage.blobs, usage.cache_mounts);
     let rows = [
         row("Layers", layers.count, layers.size, layers.reclaimable),
         row("Blobs", blobs.count, blobs.size, blobs.reclaimable),
+        row("Cache mounts", caches.count, caches.size, caches.reclaimable),
         row("Contexts", 0, usage.contexts, usage.contexts),
         row("Index", usage.records, usage.index, 0),
         row("Being made", 0, usage.pending, 0),
         row("Total", usage.images, usage.total(), usage.reclaimable()),
     ];
     let rows = rows.map(|mut row| {
-        // Only layers, blobs and records are counted; the others are amounts.
+        // Only layers, blobs, cache mounts and records are counted; the others are amounts.
         row[1] = match row[0].as_str() {
             "Contexts" | "Being made" => String::new(),
             "Index" => format!("{} records", row[1]),
@@ -68,9 +80,10 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
         CommandError::caused(Kind::Environment, "cannot prune the store", error)
     })?;
     let text = format!(
-        "Removed {} layers, {} blobs, {} cache records and {} images without a name: {} freed\n",
+        "Removed {} layers, {} blobs, {} cache mounts, {} cache records and {} images without a name: {} freed\n",
         pruned.layers.len(),
         pruned.blobs.len(),
+        pruned.cache_mounts,
         pruned.records,
         pruned.images,
         bytes(pruned.freed)

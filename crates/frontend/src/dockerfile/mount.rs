@@ -154,6 +154,13 @@ impl MountSpec {
         field.value.as_ref().filter(|value| !value.is_empty())
     }
 
+    /// Whether it is memory, as far as can be said before variables are expanded.
+    pub(crate) fn is_tmpfs(&self) -> bool {
+        let kind = self.fields.iter().rev().find(|field| field.key == "type");
+        let kind = kind.and_then(|field| field.value.as_ref());
+        kind.is_some_and(|kind| kind.text().eq_ignore_ascii_case("tmpfs"))
+    }
+
     /// What the options mean, with `expand` to expand each value (all but `from`).
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub(super) struct Wanted<'t> {
 
 /// Where sources are looked for.
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Context,
     Local(String),
     /// Files of a stage or an image; `None` for none at all.
@@ -102,24 +102,30 @@ impl<'a> Lowering<'a> {
     /// What `--from` names; `None` if that is an error which was told.
     fn source(&mut self, place: &Place<'_, 'a>, copy: &Copy) -> Fallible<Option<Source>> {
         let Some(written) = &copy.from else { return Ok(Some(Source::Context)) };
-        Ok(match &place.step.from {
+        self.origin(place.step.from.as_ref()).map_err(|stage| {
+            let message = format!(
+                "cannot copy from stage {:?}, it needs to be defined before current stage {:?}",
+                written.text(),
+                place.label
+            );
+            let span = place.plan.stages[stage].statement.original.span();
+            let error = place.error("stage-order", written.span(), message);
+            Box::new(error.with_other(span, "defined here"))
+        })
+    }
+
+    /// The files of what a name stands for; `None` for what is an error that was told. A stage that is not done yet is
+    /// an error.
+    pub(super) fn origin(&mut self, origin: Option<&Origin>) -> Result<Option<Source>, usize> {
+        Ok(match origin {
             None => None,
             Some(Origin::Scratch) => Some(Source::Files(None)),
             Some(Origin::Image(image)) => Some(Source::Files(self.copied_image(image))),
             Some(Origin::Local(name)) => Some(Source::Local(name.clone())),
-            Some(Origin::Stage(stage)) => match self.roots[*stage] {
-                Some(root) => Some(Source::Files(root.node)),
-                None => {
-                    let message = format!(
-                        "cannot copy from stage {:?}, it needs to be defined before current stage {:?}",
-                        written.text(),
-                        place.label
-                    );
-                    let span = place.plan.stages[*stage].statement.original.span();
-                    let error = place.error("stage-order", written.span(), message);
-                    return Err(Box::new(error.with_other(span, "defined here")));
-                }
-            },
+            Some(Origin::Stage(stage)) => {
+                let root = self.roots[*stage].ok_or(*stage)?;
+                Some(Source::Files(root.node))
+            }
         })
     }
 
@@ -391,7 +397,8 @@ fn created_by(
     text
 }
 
-fn index_of(inputs: &mut Vec<Node>, node: Node) -> u32 {
+/// The number of an input, which is added when it is a new one.
+pub(super) fn index_of(inputs: &mut Vec<Node>, node: Node) -> u32 {
     let index = inputs.iter().position(|input| *input == node).unwrap_or_else(|| {
         inputs.push(node);
         inputs.len() - 1

@@ -13,6 +13,7 @@ mod copy;
 mod expose;
 mod from;
 mod metadata;
+mod mounts;
 mod ownership;
 mod remote;
 mod run;

@@ -14,6 +14,9 @@ use crate::dockerfile::ast::{Command, Heredoc, Network, Run, Security};
 /// Where a script that names its own interpreter is found.
 const PIPES: &str = "/dev/pipes/";
 
+/// The variable by which programs find an SSH agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
+
 /// What a RUN comes to.
 struct Line {
     args: Vec<String>,
@@ -33,13 +36,20 @@ impl<'a> Lowering<'a> {
         refuse(place, run)?;
         let state = &scope.state;
         let line = line(run, &place.step.statement.heredocs, state);
-        let environment = state.environment.to_entries();
+        let mut inputs = Vec::from_iter(state.root);
+        let Some(mut mounts) = self.mounts(place, state, run, &mut inputs)? else { return Ok(()) };
+        let state = &scope.state;
+        let mut environment = state.environment.to_entries();
+        if let Some(agent) = mounts.agent()
+            && !state.environment.contains(AGENT)
+        {
+            environment.push(format!("{AGENT}={agent}"));
+        }
         let words = line.args.iter().map(String::len).sum::<usize>();
         self.spend(state.environment.size() + words, place)?;
         let created_by = created_by(&line.args, state);
 
-        let mut mounts = vec![Mount { input: state.root.map(|_| 0), ..Mount::root() }];
-        let mut inputs = Vec::from_iter(state.root);
+        mounts.push(Mount { input: state.root.map(|_| 0), ..Mount::root() });
         if let Some((name, text)) = line.script {
             let node = self.inline_file(&name, 0o755, text);
             mounts.push(Mount {
@@ -52,6 +62,10 @@ impl<'a> Lowering<'a> {
             });
             inputs.push(node);
         }
+        // What a secret holds is not shown, nor that it is not known here.
+        let mut visible = state.environment.clone();
+        mounts.secret_env.iter().for_each(|secret| visible.set(&secret.name, "****"));
+        let secret_env = std::mem::take(&mut mounts.secret_env);
         let options = self.options;
         let hostname = match options.hostname.as_str() {
             "" => options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
@@ -69,7 +83,7 @@ impl<'a> Lowering<'a> {
                 remove_mount_stubs_recursive: true,
                 ..ExecMeta::default()
             },
-            mounts,
+            mounts: mounts.into_mounts(),
             network: match run.network.map(|network| network.value) {
                 None | Some(Network::Default) => options.network,
                 Some(Network::None) => NetworkMode::None,
@@ -80,10 +94,10 @@ impl<'a> Lowering<'a> {
                 None | Some(Security::Sandbox) => SecurityMode::Sandbox,
                 Some(Security::Insecure) => SecurityMode::Insecure,
             },
-            secret_env: Vec::new(),
+            secret_env,
         };
         let command = format!("{}{}", place.step.statement.original.text(), line.summary);
-        let command = shown(&command, self.shell.for_display(), &state.environment);
+        let command = shown(&command, self.shell.for_display(), &visible);
         let name = scope.names.next(
             &command,
             place.step.trigger_of.is_some(),
@@ -100,10 +114,6 @@ impl<'a> Lowering<'a> {
 
 /// Refuses what cannot be built yet.
 fn refuse(place: &Place<'_, '_>, run: &Run) -> Fallible<()> {
-    if let Some(mount) = run.mounts.first() {
-        let help = "COPY what the step needs, or write it in the step itself";
-        return Err(place.unsupported(mount.written().span(), "RUN --mount", help));
-    }
     if let Some(device) = run.devices.first() {
         let help = "steps see the usual devices only";
         return Err(place.unsupported(device.span(), "RUN --device", help));

@@ -72,9 +72,20 @@ pub(crate) struct Step<'a> {
     pub(crate) trigger_of: Option<Span>,
     /// What its `--from` names; `None` without one, or if it is an error.
     pub(crate) from: Option<Origin>,
+    /// What the `from` of each of its mounts names; `None` without one, or if it is an error.
+    pub(crate) mounted: Vec<Option<Origin>>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    fn new(statement: Cow<'a, Statement>, trigger_of: Option<Span>) -> Self {
+        Self { statement, trigger_of, from: None, mounted: Vec::new() }
+    }
+
+    /// Everything that it takes files from.
+    fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.from.iter().chain(self.mounted.iter().flatten())
+    }
+
     /// Where a part of the instruction's text is in the file.
     pub(crate) fn span_of(&self, text: &Mapped, range: std::ops::Range<usize>) -> Span {
         self.trigger_of.unwrap_or_else(|| text.span_of(range))
@@ -170,7 +181,7 @@ impl<'a> Plan<'a> {
                 && !stage.is_replaced
             {
                 let statement = Cow::Borrowed(statement);
-                stage.steps.push(Step { statement, trigger_of: None, from: None });
+                stage.steps.push(Step::new(statement, None));
             }
         }
     }
@@ -236,14 +247,12 @@ impl<'a> Plan<'a> {
         let mut stages = std::mem::take(&mut self.stages);
         let count = stages.len();
         for step in stages.iter_mut().flat_map(|stage| &mut stage.steps) {
-            match self.resolve_step(step, count) {
-                Ok(from) => step.from = from,
-                Err(error) => diagnostics.push(*error),
+            if let Err(error) = self.resolve_step(step, count) {
+                diagnostics.push(*error);
             }
         }
-        let is_outside = |step: &Step<'_>| {
-            step.from.as_ref().is_some_and(|from| !matches!(from, Origin::Stage(_)))
-        };
+        let is_outside =
+            |step: &Step<'_>| step.origins().any(|from| !matches!(from, Origin::Stage(_)));
         self.is_alone = count == 1 && !stages.iter().flat_map(|stage| &stage.steps).any(is_outside);
         self.stages = stages;
         for cycle in self.dependencies().cycles() {
@@ -251,19 +260,34 @@ impl<'a> Plan<'a> {
             for member in &cycle {
                 for step in &mut self.stages[*member].steps {
                     // Told, so that nothing more is said of it.
-                    step.from.take_if(|from| is_in(from, &cycle));
+                    for from in std::iter::once(&mut step.from).chain(&mut step.mounted) {
+                        from.take_if(|from| is_in(from, &cycle));
+                    }
                 }
             }
         }
     }
 
-    fn resolve_step(
-        &self,
-        step: &Step<'_>,
-        count: usize,
-    ) -> Result<Option<Origin>, Box<Diagnostic>> {
-        let Some(from) = step.copied_from() else { return Ok(None) };
-        let (name, span) = (from.text(), step.place(from.span()));
+    /// Says of a step what it takes files from.
+    fn resolve_step(&self, step: &mut Step<'_>, count: usize) -> Result<(), Box<Diagnostic>> {
+        if let Some(from) = step.copied_from() {
+            let span = step.place(from.span());
+            step.from = Some(self.copied(from.text(), span, count)?);
+        }
+        if let Instruction::Run(run) = &step.statement.instruction {
+            let mounts = run.mounts.iter().map(|mount| {
+                // One of memory shows no files, whatever it says.
+                let from = mount.from().filter(|_| !mount.is_tmpfs());
+                let origin = from.map(|from| self.named(from.text(), step.place(from.span())));
+                origin.transpose()
+            });
+            step.mounted = mounts.collect::<Result<_, _>>()?;
+        }
+        Ok(())
+    }
+
+    /// What the `--from` of a COPY names, which may be a stage's number.
+    fn copied(&self, name: &str, span: Span, count: usize) -> Result<Origin, Box<Diagnostic>> {
         let error = |code, message: String| Box::new(Diagnostic::error(code, span, message));
         let expanded = self.shell.expand(name, &Environment::default());
         if expanded.map_or(true, |expanded| expanded.value != name) {
@@ -272,22 +296,26 @@ impl<'a> Plan<'a> {
         }
         if let Ok(index) = name.parse::<i64>() {
             return match usize::try_from(index) {
-                Ok(index) if index < count => Ok(Some(Origin::Stage(index))),
+                Ok(index) if index < count => Ok(Origin::Stage(index)),
                 _ => Err(error("stage-index", format!("invalid stage index {index}"))),
             };
         }
+        self.named(name, span)
+    }
+
+    /// What a name stands for: a stage, a named context or an image.
+    fn named(&self, name: &str, span: Span) -> Result<Origin, Box<Diagnostic>> {
         let lower = name.to_lowercase();
         if let Some(stage) = self.by_name.get(lower.as_str()) {
-            return Ok(Some(Origin::Stage(*stage)));
+            return Ok(Origin::Stage(*stage));
         }
         let external = self.origins.external(name, self.options.target_platform(), span);
-        let origin = external.map_err(|error| {
+        external.map_err(|error| {
             match nearest(name, self.by_name.keys().copied().take(MAX_SUGGESTIONS)) {
                 Some(near) => Box::new(error.with_help(format!("did you mean stage {near:?}?"))),
                 None => error,
             }
-        })?;
-        Ok(Some(origin))
+        })
     }
 
     fn dependencies(&self) -> Dependencies {
@@ -296,8 +324,8 @@ impl<'a> Plan<'a> {
                 Some(Origin::Stage(base)) => Some(base),
                 _ => None,
             };
-            let copies = stage.steps.iter().filter_map(|step| match step.from {
-                Some(Origin::Stage(source)) => Some(source),
+            let copies = stage.steps.iter().flat_map(Step::origins).filter_map(|from| match from {
+                Origin::Stage(source) => Some(*source),
                 _ => None,
             });
             (base, copies.collect())
@@ -307,8 +335,7 @@ impl<'a> Plan<'a> {
     fn cycle(&self, members: &[usize]) -> Diagnostic {
         let mut places = members.iter().flat_map(|member| {
             let stage = &self.stages[*member];
-            let within =
-                move |step: &&Step<'_>| step.from.as_ref().is_some_and(|from| is_in(from, members));
+            let within = move |step: &&Step<'_>| step.origins().any(|from| is_in(from, members));
             let step = stage.steps.iter().find(within);
             let span = step.map(|step| step.place(step.statement.original.span()));
             span.map(|span| (stage.label(), span))
@@ -412,18 +439,18 @@ impl<'a> Plan<'a> {
             .into_iter()
             .next()
             .ok_or_else(|| error("onbuild trigger should be a single expression".to_owned()))?;
-        let mut step =
-            Step { statement: Cow::Owned(statement), trigger_of: Some(span), from: None };
-        step.from = self.resolve_step(&step, self.stages.len())?;
+        let mut step = Step::new(Cow::Owned(statement), Some(span));
+        self.resolve_step(&mut step, self.stages.len())?;
         Ok(step)
     }
 
     /// The images that the stages stand on or copy from and that are not known, each once.
     pub(crate) fn missing_images(&self, needed: &[usize], images: &ImageSet) -> Vec<ImageQuery> {
         let mut seen = HashSet::new();
-        let origins = needed.iter().map(|index| &self.stages[*index]).flat_map(|stage| {
-            stage.base.iter().chain(stage.steps.iter().filter_map(|step| step.from.as_ref()))
-        });
+        let origins = needed
+            .iter()
+            .map(|index| &self.stages[*index])
+            .flat_map(|stage| stage.base.iter().chain(stage.steps.iter().flat_map(Step::origins)));
         let queries = origins.filter_map(|origin| match origin {
             Origin::Image(image) => Some(&image.query),
             _ => None,

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use rbuild_frontend::Build;
 use rbuild_solver::{
-    ChownSpec, CopyAction, ExecOp, FileAction, FileActionKind, FileOp, NetworkMode, Op, Owner,
+    ChownSpec, CopyAction, ExecOp, FileAction, FileActionKind, FileOp, MountKind, NetworkMode, Op,
+    Owner,
 };
 
 /// One line a vertex, `number name`, and below it what it does; `=` and a number is the target.
@@ -70,7 +71,21 @@ fn execution(exec: &ExecOp, inputs: &[usize]) -> Vec<String> {
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
         let access = if mount.readonly { "ro" } else { "rw" };
         let input = state(mount.input, inputs);
-        lines.push(format!("{access} {input} at {}", mount.dest));
+        let kind = match &mount.kind {
+            MountKind::Bind => String::new(),
+            MountKind::Cache { id, sharing } => format!(" cache {id} {sharing:?}"),
+            MountKind::Tmpfs { size } => format!(" memory {size}"),
+            MountKind::Secret { id, uid, gid, mode, optional } => {
+                format!(" secret {id} {uid}:{gid} {mode:o} optional={optional}")
+            }
+            MountKind::Ssh { id, uid, gid, mode, optional } => {
+                format!(" agent {id} {uid}:{gid} {mode:o} optional={optional}")
+            }
+        };
+        lines.push(format!("{access} {input}{} at {}{kind}", mount.selector, mount.dest));
+    }
+    for secret in &exec.secret_env {
+        lines.push(format!("{} is secret {} optional={}", secret.name, secret.id, secret.optional));
     }
     lines
 }

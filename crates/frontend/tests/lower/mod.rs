@@ -11,5 +11,6 @@ mod errors;
 mod graph;
 mod hostile;
 mod lints;
+mod mounts;
 mod onbuild;
 mod stages;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rbuild_cache::{ApplyError, TreeError};
+use rbuild_cache::{ApplyError, CacheMountError, TreeError};
 
 use super::chmod::ModeError;
 use crate::snapshots::SnapshotError;
@@ -23,6 +23,9 @@ pub enum FileError {
     /// The files that are copied could not be read or found.
     #[error(transparent)]
     Source(#[from] TreeError),
+    /// A cache mount.
+    #[error(transparent)]
+    CacheMount(#[from] CacheMountError),
     /// A wildcard that must match something matches nothing.
     #[error("{0} not found")]
     NoMatch(String),

@@ -1,5 +1,6 @@
 //! The actions of a file operation and the states between them.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rbuild_cache::{ActiveLayer, Tree};
@@ -77,6 +78,34 @@ pub(crate) fn copy_context(
     let layer = snapshots.begin(&base)?;
     copy_everything(context, &layer)?;
     Ok(snapshots.commit(layer, &base, id)?)
+}
+
+/// As [`copy_context`], for those who only look at it: it does not go into the store.
+pub(crate) fn copy_context_aside(
+    context: &Tree,
+    snapshots: &Snapshots,
+) -> Result<ActiveLayer, FileError> {
+    let layer = snapshots.begin(&Snapshot::default())?;
+    copy_everything(context, &layer)?;
+    Ok(layer)
+}
+
+/// Copies a directory that `selector` picks to `name` in the directory `around`, with its owner and mode.
+pub(crate) fn copy_directory(
+    tree: &Tree,
+    selector: &Selector,
+    around: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<(), FileError> {
+    let changes = Changes { owner: None, mode: &ModeChange::Keep, mtime: None };
+    let copier = Copier::new(tree, Target::new(around), changes, false);
+    for selected in &tree.select(selector)?.sources {
+        if !selected.node.meta().is_dir() {
+            return Err(FileError::NotADirectory(selector.path.clone()));
+        }
+        copier.copy_tree(selected, name, Root::New)?;
+    }
+    Ok(())
 }
 
 fn copy_everything(context: &Tree, layer: &ActiveLayer) -> Result<(), FileError> {

@@ -4,6 +4,7 @@ mod failure;
 mod frontend;
 mod input;
 mod metadata;
+mod provided;
 mod request;
 mod result;
 
@@ -18,7 +19,7 @@ use rbuild_cache::{PullMode, Store};
 use rbuild_exporter::BuildResult;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::{Entitlements, Identity};
+use rbuild_worker::{Entitlements, Identity, Provided};
 
 use self::frontend::Lowered;
 use self::input::Input;
@@ -41,6 +42,9 @@ pub(crate) fn build(
         return Err(CommandError::usage(format!("{flag} is not supported yet")));
     }
     let plan = result::plan(args)?;
+    let provided = provided::provided(args, |name| {
+        std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
+    })?;
     let session = Arc::new(Session::open(store, identity)?);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
@@ -48,7 +52,7 @@ pub(crate) fn build(
         for warning in &session.store.warnings {
             progress.warn(warning.to_string());
         }
-        let built = build_and_export(&session, args, plan, progress).await;
+        let built = build_and_export(&session, args, plan, provided, progress).await;
         let shown = display.finish().await;
         built.map_err(|error| error.into_command_error(shown.failed.as_ref()))?.report(args)
     })
@@ -224,6 +228,7 @@ async fn build_and_export(
     session: &Arc<Session>,
     args: &BuildArgs,
     plan: result::Plan,
+    provided: Provided,
     progress: Progress,
 ) -> Result<result::Built, failure::BuildError> {
     let prepared = prepare(session, args, &progress).await?;
@@ -232,7 +237,7 @@ async fn build_and_export(
         Some(target) => {
             let entitlements = entitlements(args);
             check(&prepared, target, entitlements)?;
-            let worker = session.worker(prepared.folders, entitlements, &progress)?;
+            let worker = session.worker(prepared.folders, entitlements, provided, &progress)?;
             let records = session.records();
             let solved = solve(
                 &prepared.graph,
