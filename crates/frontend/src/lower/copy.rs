@@ -289,7 +289,8 @@ impl<'a> Lowering<'a> {
             mode,
             data: data.into_bytes(),
             owner: None,
-            timestamp: self.timestamp(),
+            // Not even with an epoch: the copy from here sets it.
+            timestamp: None,
         };
         let kind = FileActionKind::Mkfile(mkfile);
         let action = FileAction { input: None, secondary_input: None, output: Some(0), kind };
