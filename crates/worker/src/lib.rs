@@ -13,6 +13,7 @@ mod entitlements;
 mod exec;
 mod file;
 mod merge;
+mod mounts;
 mod open_files;
 mod operation_error;
 mod sandbox;
