@@ -81,19 +81,33 @@ impl Content {
         }
     }
 
-    /// Whether a blob is there with its whole size. One of another size is damaged: it is deleted.
+    /// Whether a blob is there with this size. One of another size that is damaged is deleted.
     pub fn contains(&self, digest: &Digest, size: u64) -> Result<bool, ContentError> {
         match self.size(digest)? {
             None => Ok(false),
             Some(actual) if actual == size => Ok(true),
             Some(_) => {
-                self.remove(digest)?;
+                self.remove_if_damaged(digest)?;
                 Ok(false)
             }
         }
     }
 
-    /// Opens a blob for reading. When its size is known and it has another one, it is deleted and missing.
+    /// Deletes a blob that is not what its name says. A size that it has not may also be a lie of who named the
+    /// blob, and then it stays.
+    fn remove_if_damaged(&self, digest: &Digest) -> Result<(), ContentError> {
+        let path = self.path(digest);
+        let mut hasher = Hasher::new(digest.algorithm());
+        let read = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+        match read {
+            Ok(_) if hasher.finish() == *digest => Ok(()),
+            Ok(_) => self.remove(digest).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(DiskError::new("read", &path, error).into()),
+        }
+    }
+
+    /// Opens a blob for reading. When its size is known and it has another one, it is missing, and if damaged deleted.
     ///
     /// The digest is not verified again: that was done when it was written. A caller that distrusts the disk
     /// reads through [`rbuild_oci::VerifyingReader`].
@@ -109,7 +123,7 @@ impl Content {
         if let Some(size) = size
             && file.metadata().on_path("inspect", &path)?.len() != size
         {
-            self.remove(digest)?;
+            self.remove_if_damaged(digest)?;
             return Err(ContentError::Missing(*digest));
         }
         Ok(file)
@@ -337,6 +351,19 @@ mod tests {
         let (digest, _) = writer.commit(None).unwrap();
         assert_eq!(digest.algorithm(), Algorithm::Sha512);
         assert_eq!(content.read(&digest, 100).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn who_lies_about_a_size_does_not_delete_the_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let content = content(dir.path());
+        let (digest, _) = content.put(b"hello").unwrap();
+        assert!(!content.contains(&digest, 4).unwrap());
+        assert!(matches!(content.open(&digest, Some(4)), Err(ContentError::Missing(_))));
+        assert!(content.contains(&digest, 5).unwrap());
+        std::fs::write(content.path(&digest), b"hell").unwrap();
+        assert!(!content.contains(&digest, 5).unwrap());
+        assert_eq!(content.size(&digest).unwrap(), None, "a damaged one is deleted");
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn what_a_living_build_uses_stays() {
     let (other_blob, _) = fixture.store.content.put(b"other").unwrap();
     let (layer_blob, size) = fixture.store.content.put(b"blob of base").unwrap();
     let descriptor = Descriptor::new(MediaType::OciLayerGzip, layer_blob, size);
-    let blob = BlobFacts { descriptor, encoder: None };
+    let blob = BlobFacts { descriptor, encoder: None, verified: false };
     fixture.store.index.add_layer_blob(&layer_id("base"), &blob).unwrap();
     store_record(&fixture, "step", &["base"]);
     age(&fixture);

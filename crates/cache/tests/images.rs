@@ -399,6 +399,58 @@ fn privileged_nothing_half_made_is_ever_seen() {
 }
 
 #[test]
+fn privileged_an_image_that_lies_of_a_layer_does_not_harm_others_with_it() {
+    privileged(
+        "images::privileged_an_image_that_lies_of_a_layer_does_not_harm_others_with_it",
+        |xattrs| {
+            let files = [Entry::directory("a"), Entry::file("a/b", "right")];
+            let good = Image::new("linux/amd64").layer(Layer::new(&files));
+            let evil = [Entry::directory("a"), Entry::file("a/b", "evil!")];
+            let diff_ids = json!([good.layers[0].diff_id()]);
+            let other = Image::new("linux/amd64")
+                .layer(Layer::new(&evil))
+                .configured(|config| config["rootfs"]["diff_ids"] = diff_ids);
+            let with = |key: &str, value| {
+                let mut manifest = good.manifest();
+                manifest["layers"][0][key] = value;
+                good.publish_with(&manifest)
+            };
+            let lies = [
+                other.publish(),
+                with("digest", json!(format!("sha256:{}", "0".repeat(64)))),
+                with("size", json!(10)),
+            ];
+            for lie in lies {
+                let right = Digest::parse(&good.layers[0].digest()).unwrap();
+                let (_folder, _, lying) = layout_of(&lie);
+                let (_other_folder, _, honest) = layout_of(&good.publish());
+                for unpacks in [true, false] {
+                    let world = World::with(xattrs);
+                    runtime().block_on(async {
+                        world.resolve(&lying).await.unwrap();
+                        let resolved = world.resolve(&honest).await.unwrap();
+                        let layer = resolved.layers[0].id;
+                        if unpacks {
+                            world.unpack(&resolved.snapshot).await.unwrap();
+                            let (_view, root) = world.view(&resolved.snapshot);
+                            let text = std::fs::read_to_string(root.join("a/b")).unwrap();
+                            assert_eq!(text, "right");
+                        }
+                        let progress = PullProgress::discard();
+                        world.source.ensure_layer_blob(&layer, &progress).await.unwrap();
+                        let blobs = world.fixture.store.index.layer(&layer).unwrap().unwrap().blobs;
+                        assert_eq!(blobs[0].descriptor, resolved.layers[0].descriptor);
+                        assert_eq!(blobs[0].descriptor.digest, right);
+                        assert!(blobs[0].verified);
+                        assert!(blobs[1..].iter().all(|blob| !blob.verified));
+                    });
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn privileged_hostile_names_stay_inside() {
     privileged("images::privileged_hostile_names_stay_inside", |xattrs| {
         let hostile = [

@@ -22,6 +22,7 @@ fn what_is_known_of_a_layer_grows() {
     let gzip = BlobFacts {
         descriptor: Descriptor::new(MediaType::OciLayerGzip, Digest::of(b"gzip"), 4),
         encoder: None,
+        verified: false,
     };
     let diff_id = DiffId(Digest::of(b"tar"));
     let facts = LayerFacts {
@@ -35,18 +36,23 @@ fn what_is_known_of_a_layer_grows() {
     let zstd = BlobFacts {
         descriptor: Descriptor::new(MediaType::OciLayerZstd, Digest::of(b"zstd"), 5),
         encoder: Some("zstd 1.5 level 3".to_owned()),
+        verified: true,
     };
     index.add_layer_blob(&id, &zstd).unwrap();
-    index.add_layer_blob(&id, &BlobFacts { encoder: None, ..zstd.clone() }).unwrap();
+    index
+        .add_layer_blob(&id, &BlobFacts { encoder: None, verified: false, ..zstd.clone() })
+        .unwrap();
     let facts = index.layer(&id).unwrap().unwrap();
     assert_eq!(facts.diff_id, Some(diff_id));
     assert_eq!(facts.description, "RUN true");
     assert_eq!(facts.extra.unwrap()["parents"], 1);
     assert!(facts.created.is_some());
     assert_eq!(facts.blobs.len(), 2);
-    assert!(facts.blobs.contains(&gzip) && facts.blobs.contains(&zstd));
+    assert_eq!(facts.blobs, [zstd, gzip], "the verified one first");
     assert_eq!(index.layers_of_blob(&Digest::of(b"gzip")).unwrap(), [id]);
     assert_eq!(index.layer(&layer_id("b")).unwrap().unwrap().diff_id, None);
+    index.remove_layer_blob(&id, &Digest::of(b"gzip")).unwrap();
+    assert_eq!(index.layer(&id).unwrap().unwrap().blobs.len(), 1);
 }
 
 #[test]

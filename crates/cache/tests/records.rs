@@ -69,7 +69,7 @@ fn layers_that_can_be_fetched_or_unpacked_are_available() {
     let remote = Digest::of(b"remote");
     for (name, digest, size) in [("local", digest, size), ("remote", remote, 9)] {
         let descriptor = Descriptor::new(MediaType::OciLayerGzip, digest, size);
-        let blobs = vec![BlobFacts { descriptor, encoder: None }];
+        let blobs = vec![BlobFacts { descriptor, encoder: None, verified: false }];
         let facts = LayerFacts { blobs, ..LayerFacts::default() };
         index.add_layers(&[(layer_id(name), facts)]).unwrap();
     }

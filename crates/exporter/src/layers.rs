@@ -150,8 +150,11 @@ pub enum LayerError {
 /// What must be fetched before an export, because only its layers' owner has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
-    /// Layers of base images whose blobs are not here. Only an archive holds them.
-    pub blobs: Vec<Descriptor>,
+    /// Layers of base images of which no blob is here that was found to be the layer. Only an archive holds them.
+    pub blobs: Vec<LayerId>,
+    /// Those of them that images name different blobs for: which is right shows when they are read, and also a
+    /// manifest without its blobs must not name another.
+    pub disputed: Vec<LayerId>,
     /// Whether all layers must be unpacked, because a new one is yet to be archived.
     pub files: bool,
 }
@@ -165,10 +168,11 @@ pub fn needs(
     let mut needs = Needs::default();
     for layer in snapshot.layers() {
         match known(store, layer, form)? {
-            Known::Base { descriptor, .. } => {
-                let there = store.content.contains(&descriptor.digest, descriptor.size);
-                if !there.map_err(|source| LayerError::Store { layer: *layer, source })? {
-                    needs.blobs.push(descriptor);
+            Known::Base { certainty: Certainty::Here, .. } => {}
+            Known::Base { certainty, .. } => {
+                needs.blobs.push(*layer);
+                if certainty == Certainty::Disputed {
+                    needs.disputed.push(*layer);
                 }
             }
             Known::Made(_) => {}
@@ -186,7 +190,7 @@ pub(crate) fn image_layers(
     form: LayerForm,
 ) -> Result<Vec<ImageLayer>, LayerError> {
     let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
-        Known::Base { descriptor, diff_id } => {
+        Known::Base { descriptor, diff_id, .. } => {
             Ok(ImageLayer { descriptor, diff_id, created: None })
         }
         Known::Made(layer) => Ok(layer),
@@ -198,11 +202,22 @@ pub(crate) fn image_layers(
 /// What the index knows of a layer's blob in a form.
 enum Known {
     /// It came from a base image.
-    Base { descriptor: Descriptor, diff_id: DiffId },
+    Base { descriptor: Descriptor, diff_id: DiffId, certainty: Certainty },
     /// It was made here before, and the blob is there.
     Made(ImageLayer),
     /// It was made here, and there is no such blob.
     Missing(LayerFacts),
+}
+
+/// What speaks for a base image's blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    /// It is in the store, and was found to be the layer.
+    Here,
+    /// Nothing speaks against it.
+    Undisputed,
+    /// Images name different blobs, none of which was read.
+    Disputed,
 }
 
 fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Known, LayerError> {
@@ -213,10 +228,23 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
         .map_err(|source| LayerError::Index { layer, source })?
         .unwrap_or_default();
     // What we did not compress came from somewhere.
-    if let (Some(blob), Some(diff_id)) =
-        (facts.blobs.iter().find(|blob| blob.encoder.is_none()), facts.diff_id)
-    {
-        return Ok(Known::Base { descriptor: blob.descriptor.clone(), diff_id });
+    let base: Vec<&BlobFacts> = facts.blobs.iter().filter(|blob| blob.encoder.is_none()).collect();
+    if let (Some(first), Some(diff_id)) = (base.first(), facts.diff_id) {
+        for blob in base.iter().filter(|blob| blob.verified) {
+            let Descriptor { digest, size, .. } = blob.descriptor;
+            let there = store.content.contains(&digest, size);
+            if there.map_err(|source| LayerError::Store { layer, source })? {
+                let descriptor = blob.descriptor.clone();
+                return Ok(Known::Base { descriptor, diff_id, certainty: Certainty::Here });
+            }
+        }
+        // Verified ones are the first.
+        let certainty = if first.verified || base.len() == 1 {
+            Certainty::Undisputed
+        } else {
+            Certainty::Disputed
+        };
+        return Ok(Known::Base { descriptor: first.descriptor.clone(), diff_id, certainty });
     }
     let encoder = form.encoder();
     let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder))
@@ -278,7 +306,8 @@ fn make(
         .map_err(|source| LayerError::Store { layer, source })?;
     let mut descriptor = Descriptor::new(form.media_type(), blob.digest, blob.size);
     descriptor.annotations.insert(UNCOMPRESSED.to_owned(), blob.diff_id.to_string());
-    let known = BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()) };
+    let known =
+        BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()), verified: true };
     store
         .index
         .add_layer_blob(&layer, &known)

@@ -135,6 +135,14 @@ pub enum ImageError {
         /// Why.
         source: CompressionError,
     },
+    /// A blob whose archive cannot be read to its end.
+    #[error("cannot read layer `{digest}`")]
+    Unreadable {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A layer whose content is not what the configuration says.
     #[error("layer `{digest}` has diff id `{actual}`, the image's configuration says `{expected}`")]
     DiffId {

@@ -3,7 +3,7 @@
 //! [`ImageSource::resolve`] finds the manifest and the configuration, keeps both documents in the store and notes where
 //! the layers can be fetched. Nothing else is moved. A pinned reference that was resolved once resolves without the network.
 //! [`ImageSource::ensure_unpacked`] makes the directories of a snapshot's layers, side by side;
-//! [`ImageSource::ensure_blob`] fetches a layer's blob for an exporter.
+//! [`ImageSource::ensure_layer_blob`] fetches a layer's blob for an exporter, [`ImageSource::ensure_blob`] any other.
 //!
 //! # The identity of an image's layer
 //!
@@ -21,6 +21,7 @@
 //! anyway, and saves a second download whenever the image is exported, saved or pushed elsewhere, a layer is
 //! collected and needed again, or has to be applied again on top of its parents.
 
+mod claims;
 mod document;
 mod error;
 mod fetch;

@@ -237,7 +237,8 @@ impl Search<'_> {
         })
     }
 
-    /// Notes how the layers can be had later, unless that is known.
+    /// Notes how the layers can be had later, unless that is known. An earlier image may have lied about the same
+    /// blob, so the last one is believed until the blob was read.
     fn note(&self, layers: &[ImageLayer]) -> Result<(), ImageError> {
         let index = &self.source.index;
         let source = self.origin.as_ref().map(Origin::to_blob_source);
@@ -246,10 +247,19 @@ impl Search<'_> {
             let digest = layer.descriptor.digest;
             let known = index.layer(&layer.id)?;
             let knows_blob = known.as_ref().is_some_and(|facts| {
-                facts.blobs.iter().any(|blob| blob.descriptor.digest == digest)
+                facts.blobs.iter().any(|blob| {
+                    blob.descriptor == layer.descriptor
+                        || blob.descriptor.digest == digest
+                            && blob.verified
+                            && blob.descriptor.size != layer.descriptor.size
+                })
             });
             if !knows_blob {
-                let blob = BlobFacts { descriptor: layer.descriptor.clone(), encoder: None };
+                let blob = BlobFacts {
+                    descriptor: layer.descriptor.clone(),
+                    encoder: None,
+                    verified: false,
+                };
                 let below = number.checked_sub(1).map(|below| layers[below].id);
                 let facts = LayerFacts {
                     diff_id: Some(layer.diff_id),

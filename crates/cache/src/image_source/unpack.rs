@@ -75,8 +75,12 @@ impl ImageSource {
     async fn unpack(&self, job: Job, progress: &PullProgress) -> Result<(), ImageError> {
         let _lock = self.locks.lock(LockName::Layer(&job.id)).await?;
         if !self.layers.contains(&job.id)? {
-            let descriptor = self.choose_blob(&job)?;
-            let (pending, applied) = self.unpack_alone(&job, &descriptor, progress).await?;
+            let (descriptor, (pending, applied)) = self
+                .any_blob(job.id, &job.facts, |blob| async {
+                    let unpacked = self.unpack_alone(&job, &blob.descriptor, progress).await?;
+                    Ok((blob.descriptor, unpacked))
+                })
+                .await?;
             if let Some(mut parent_done) = job.parent_done.clone() {
                 // When the layer below fails, its error ends this future too.
                 if parent_done.wait_for(|done| *done).await.is_err() {
@@ -88,22 +92,6 @@ impl ImageSource {
         }
         job.done.send_replace(true);
         Ok(())
-    }
-
-    /// One of the layer's blobs: one that is in the store, else one that can be fetched.
-    fn choose_blob(&self, job: &Job) -> Result<Descriptor, ImageError> {
-        let mut fetchable = None;
-        for blob in &job.facts.blobs {
-            let descriptor = &blob.descriptor;
-            self.lease.pin_blobs(&[descriptor.digest])?;
-            if self.content.contains(&descriptor.digest, descriptor.size)? {
-                return Ok(descriptor.clone());
-            }
-            if fetchable.is_none() && !self.index.blob_sources(&descriptor.digest)?.is_empty() {
-                fetchable = Some(descriptor);
-            }
-        }
-        fetchable.cloned().ok_or(ImageError::Unavailable(job.id))
     }
 
     /// Unpacks a layer into a directory that does not know of the layers below.

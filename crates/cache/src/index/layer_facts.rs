@@ -23,7 +23,7 @@ pub struct LayerFacts {
     pub description: String,
     /// Whatever else those who make layers must know of it later.
     pub extra: Option<Value>,
-    /// The blobs that unpack to it.
+    /// The blobs that unpack to it, verified ones first.
     pub blobs: Vec<BlobFacts>,
     /// When it became known; `None` in facts that are yet to be written.
     pub created: Option<SystemTime>,
@@ -36,6 +36,9 @@ pub struct BlobFacts {
     pub descriptor: Descriptor,
     /// What compressed it, with version and settings, when it was us: another encoder may give other bytes.
     pub encoder: Option<String>,
+    /// Whether it was read, and was the layer. Else it is only what some image says: anybody can make an image
+    /// whose configuration has a layer's diff id, and whose manifest another blob.
+    pub verified: bool,
 }
 
 /// A place that a blob can be fetched from.
@@ -82,10 +85,15 @@ impl Index {
             let Some(mut facts) = facts else { return Ok(None) };
             facts.blobs = connection
                 .prepare_cached(
-                    "SELECT descriptor, encoder FROM layer_blobs WHERE layer = ?1 ORDER BY digest",
+                    "SELECT descriptor, encoder, verified FROM layer_blobs WHERE layer = ?1
+                     ORDER BY verified DESC, digest",
                 )?
                 .query_map([id.as_bytes()], |row| {
-                    Ok(BlobFacts { descriptor: json(row, 0)?, encoder: row.get(1)? })
+                    Ok(BlobFacts {
+                        descriptor: json(row, 0)?,
+                        encoder: row.get(1)?,
+                        verified: row.get(2)?,
+                    })
                 })?
                 .collect::<Result<_, _>>()?;
             Ok(Some(facts))
@@ -108,6 +116,16 @@ impl Index {
                 id,
                 &LayerFacts { blobs: vec![blob.clone()], ..LayerFacts::default() },
             )
+        })
+    }
+
+    /// Forgets a blob that does not unpack to the layer.
+    pub fn remove_layer_blob(&self, id: &LayerId, blob: &Digest) -> Result<(), IndexError> {
+        self.write(|connection| {
+            connection
+                .prepare_cached("DELETE FROM layer_blobs WHERE layer = ?1 AND digest = ?2")?
+                .execute(params![id.as_bytes(), blob.to_string()])
+                .map(|_| ())
         })
     }
 
@@ -240,13 +258,15 @@ pub(super) fn add_layer(
             now(),
         ])?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO layer_blobs (layer, digest, descriptor, encoder) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO layer_blobs (layer, digest, descriptor, encoder, verified)
+         VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (layer, digest) DO UPDATE SET
-             descriptor = excluded.descriptor, encoder = coalesce(excluded.encoder, encoder)",
+             descriptor = excluded.descriptor, encoder = coalesce(excluded.encoder, encoder),
+             verified = max(excluded.verified, verified)",
     )?;
-    for BlobFacts { descriptor, encoder } in &facts.blobs {
+    for BlobFacts { descriptor, encoder, verified } in &facts.blobs {
         let digest = descriptor.digest.to_string();
-        insert.execute(params![id.as_bytes(), digest, to_json(descriptor), encoder])?;
+        insert.execute(params![id.as_bytes(), digest, to_json(descriptor), encoder, verified])?;
     }
     Ok(())
 }

@@ -136,7 +136,7 @@ pub(crate) async fn export(
         });
         let pull = PullProgress { progress: progress.clone(), vertex };
         let exported = one(session, output, &result, &pull).await;
-        progress.complete(vertex, false, exported.as_ref().err().map(ToString::to_string));
+        progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
         if let Some(image) = exported? {
             if image.surplus_history > 0 {
                 progress.warn(format!(
@@ -161,10 +161,12 @@ async fn one(
             let layers = LayerForm { compression: options.compression, epoch: result.epoch };
             let needs =
                 needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
-            if matches!(destination, ImageDestination::Archive { .. }) {
-                for blob in &needs.blobs {
-                    session.images.ensure_blob(blob, pull).await.map_err(fetch_error)?;
-                }
+            let wanted = match destination {
+                ImageDestination::Archive { .. } => &needs.blobs,
+                _ => &needs.disputed,
+            };
+            for layer in wanted {
+                session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
             }
             if needs.files {
                 session
