@@ -67,6 +67,24 @@ impl CommandError {
         self
     }
 
+    /// The message and what caused it, without what is printed around.
+    pub(crate) fn reason(&self) -> String {
+        let mut reason = self.message.clone();
+        let mut cause: Option<&dyn Error> =
+            self.source.as_deref().map(|source| source as &dyn Error);
+        let mut last = self.message.clone();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A transparent wrapper says what its cause says.
+            if text != last {
+                reason.extend([": ", &text]);
+            }
+            last = text;
+            cause = error.source();
+        }
+        reason
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {
@@ -80,20 +98,7 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.preface)?;
-        write!(f, "ERROR: {}", printable::text(&self.message))?;
-        let mut cause: Option<&dyn Error> =
-            self.source.as_deref().map(|source| source as &dyn Error);
-        let mut last = self.message.clone();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // A transparent wrapper says what its cause says.
-            if text != last {
-                write!(f, ": {}", printable::text(&text))?;
-            }
-            last = text;
-            cause = error.source();
-        }
-        writeln!(f)?;
+        writeln!(f, "ERROR: {}", printable::text(&self.reason()))?;
         self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))
     }
 }
@@ -113,6 +118,7 @@ mod tests {
             error.to_string(),
             "ERROR: cannot open the store: disk on fire\nhint: try water\n"
         );
+        assert_eq!(error.reason(), "cannot open the store: disk on fire");
         assert_eq!(error.exit_code(), 1);
         assert_eq!(CommandError::usage("no").exit_code(), 2);
     }
