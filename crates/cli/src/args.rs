@@ -27,6 +27,11 @@ pub(crate) enum Command {
     /// Build an image, or files, from a Dockerfile.
     #[command(visible_alias = "b")]
     Build(Box<BuildArgs>),
+    /// Look for what works but is probably not meant, without building.
+    Check(CheckArgs),
+    /// Look at build contexts.
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// List the images of the local image store.
     Images(ImagesArgs),
     /// Show an image's documents as JSON.
@@ -156,8 +161,145 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "target", "label", "build_arg", "no_cache_filter"])]
     pub(crate) llb: Option<PathBuf>,
 
+    /// Ask about the build instead of running it: `check`, `outline` (what it can be given) or `targets`; with
+    /// `,format=json` for programs.
+    #[arg(long, value_name = "METHOD", value_parser = Call::parse, conflicts_with = "llb")]
+    pub(crate) call: Option<Call>,
+
+    /// Short for `--call=check`.
+    #[arg(long, conflicts_with_all = ["call", "llb"])]
+    pub(crate) check: bool,
+
     #[command(flatten)]
     pub(crate) later: LaterArgs,
+}
+
+/// What `--call` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// Whether the answer is JSON.
+    pub(crate) json: bool,
+    /// Whether warnings leave the exit code alone.
+    pub(crate) ignore_status: bool,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Nothing: build.
+    Build,
+    /// What works but is probably not meant.
+    Check,
+    /// What the target can be given.
+    Outline,
+    /// What can be built.
+    Targets,
+}
+
+impl Call {
+    /// `--check`.
+    pub(crate) const CHECK: Self =
+        Self { method: Method::Check, json: false, ignore_status: false };
+
+    /// Reads `METHOD[,format=text|json][,ignorestatus[=BOOL]]`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let method = match parts.next().unwrap_or_default() {
+            "build" => Method::Build,
+            "check" | "lint" => Method::Check,
+            "outline" => Method::Outline,
+            "targets" => Method::Targets,
+            other => {
+                return Err(format!("unknown method `{other}`: build, check, outline or targets"));
+            }
+        };
+        let mut call = Self { method, ..Self::CHECK };
+        for part in parts {
+            match part {
+                "format=json" => call.json = true,
+                "format=text" => call.json = false,
+                "ignorestatus" | "ignorestatus=true" => call.ignore_status = true,
+                "ignorestatus=false" => call.ignore_status = false,
+                other => {
+                    return Err(format!("unknown option `{other}`: format=text or format=json"));
+                }
+            }
+        }
+        Ok(call)
+    }
+}
+
+impl BuildArgs {
+    /// What is asked instead of building, if anything.
+    pub(crate) fn question(&self) -> Option<Call> {
+        let call = if self.check { Some(Call::CHECK) } else { self.call };
+        call.filter(|call| call.method != Method::Build)
+    }
+}
+
+/// `rbuild check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Folder that is the build context.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile [default: CONTEXT/Dockerfile]; `-` reads it from standard input.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Look only into this stage and those that it needs.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Value of an ARG; without `=VALUE` it is taken from the environment.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Change the Dockerfile where a warning says how.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// How warnings are written.
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: CheckFormat,
+}
+
+/// How warnings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// With the lines that they are about, for people.
+    Text,
+    /// As `rbuild build --call=check,format=json` does.
+    Json,
+    /// SARIF 2.1.0, for code hosts.
+    Sarif,
+}
+
+/// `rbuild context`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// List what a build sees of a folder, and how large it is.
+    Ls(ContextLsArgs),
+}
+
+/// `rbuild context ls`.
+#[derive(Args, Debug)]
+pub(crate) struct ContextLsArgs {
+    /// The folder.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+    /// The Dockerfile whose ignore file counts [default: CONTEXT/Dockerfile].
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Say of this path, relative to the folder, whether a build sees it, and which pattern decides.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) why: Option<String>,
+    /// List what is ignored, too, with the pattern that decides.
+    #[arg(long)]
+    pub(crate) ignored: bool,
+    /// The largest first.
+    #[arg(short = 'S', long)]
+    pub(crate) size: bool,
+    /// Print JSON, one entry a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `docker buildx build` that rbuild does not have yet: known, so that they are refused with a
@@ -180,10 +322,6 @@ pub(crate) struct LaterArgs {
     pub(crate) provenance: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) sbom: Option<String>,
-    #[arg(long, hide = true)]
-    pub(crate) call: Option<String>,
-    #[arg(long, hide = true)]
-    pub(crate) check: bool,
     #[arg(long, hide = true)]
     pub(crate) cgroup_parent: Option<String>,
     #[arg(long, hide = true)]
@@ -209,8 +347,6 @@ impl LaterArgs {
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),
             (!off(&self.sbom), "--sbom"),
-            (self.call.as_deref().is_some_and(|call| call != "build"), "--call"),
-            (self.check, "--check"),
             (self.cgroup_parent.is_some(), "--cgroup-parent"),
             (self.shm_size.is_some(), "--shm-size"),
             (!self.ulimit.is_empty(), "--ulimit"),

@@ -41,6 +41,11 @@ impl CommandError {
         }
     }
 
+    /// Nothing more to say: what was asked for was found, and told; the exit code is 1.
+    pub(crate) fn told() -> Self {
+        Self::new(Kind::Build, "")
+    }
+
     /// Wrong usage.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::new(Kind::Usage, message)
@@ -98,6 +103,9 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.preface)?;
+        if self.message.is_empty() {
+            return Ok(());
+        }
         writeln!(f, "ERROR: {}", printable::text(&self.reason()))?;
         self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))
     }
@@ -121,6 +129,10 @@ mod tests {
         assert_eq!(error.reason(), "cannot open the store: disk on fire");
         assert_eq!(error.exit_code(), 1);
         assert_eq!(CommandError::usage("no").exit_code(), 2);
+        assert_eq!(
+            (CommandError::told().to_string().as_str(), CommandError::told().exit_code()),
+            ("", 1)
+        );
     }
 
     #[test]

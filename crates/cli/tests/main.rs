@@ -3,6 +3,8 @@
 mod app;
 mod architecture;
 mod caching;
+mod checks;
+mod context_ls;
 mod contexts;
 mod entitlements;
 mod failures;

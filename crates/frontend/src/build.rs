@@ -75,6 +75,15 @@ pub enum NoCache {
     Stages(Vec<String>),
 }
 
+/// Which stages of a file are looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stages {
+    /// All.
+    All,
+    /// The target, and those that it needs.
+    Target,
+}
+
 /// What a named context stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {

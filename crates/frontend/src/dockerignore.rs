@@ -8,8 +8,30 @@ use rbuild_solver::clean_path;
 /// A `#` begins a comment only in the first column; blanks around a pattern, empty lines and a slash in front do not
 /// count.
 pub fn parse_dockerignore(text: &str) -> Vec<String> {
+    parse_dockerignore_lines(text).into_iter().map(|line| line.pattern).collect()
+}
+
+/// A pattern and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoreLine {
+    /// The line's number, from one.
+    pub number: usize,
+    /// The line as written, without blanks around.
+    pub written: String,
+    /// What it says.
+    pub pattern: String,
+}
+
+/// The same with the places of the patterns.
+pub fn parse_dockerignore_lines(text: &str) -> Vec<IgnoreLine> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(pattern).collect()
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    lines
+        .filter_map(|(index, line)| {
+            let written = line.trim().to_owned();
+            Some(IgnoreLine { number: index + 1, written, pattern: pattern(line)? })
+        })
+        .collect()
 }
 
 fn pattern(line: &str) -> Option<String> {
@@ -42,5 +64,9 @@ mod tests {
             ["# no comment", "build", "!build/kept", "**/*.log", "!spaced", "a/b", "/", ".", "!"]
         );
         assert!(parse_dockerignore("").is_empty());
+        let lines = parse_dockerignore_lines("# a\n\n !/x/ \ny");
+        let places: Vec<_> =
+            lines.iter().map(|line| (line.number, &*line.written, &*line.pattern)).collect();
+        assert_eq!(places, [(3, "!/x/", "!x"), (4, "y", "y")]);
     }
 }

@@ -13,6 +13,7 @@ mod suggest;
 mod dockerfile;
 
 mod check;
+mod fix;
 mod render;
 
 mod args;
@@ -23,11 +24,14 @@ mod environment;
 mod history;
 mod images;
 mod lower;
+mod outline;
 mod shell;
 mod stage;
 
-pub use build::{Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, StageSummary};
-pub use check::{CheckOptionError, Checks, Rule, check};
+pub use build::{
+    Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, StageSummary, Stages,
+};
+pub use check::{CheckOptionError, Checks, ContextFiles, Rule, check, check_own};
 pub use diagnostic::{Diagnostic, Edit, Label, Level};
 pub use dockerfile::ast::{
     Add, Alias, Argument, Command, Copy, Directives, Dockerfile, Escape, From, Healthcheck,
@@ -36,8 +40,10 @@ pub use dockerfile::ast::{
 pub use dockerfile::mapped::Mapped;
 pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
 pub use dockerfile::parser::{parse, parse_trigger};
-pub use dockerignore::parse_dockerignore;
+pub use dockerignore::{IgnoreLine, parse_dockerignore, parse_dockerignore_lines};
+pub use fix::{Fixed, apply_fixes};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
-pub use lower::lower;
+pub use lower::{Evaluation, evaluate, lower};
+pub use outline::{Outline, OutlineArgument, OutlineMount, Target, targets};
 pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};

@@ -23,8 +23,8 @@ pub enum SolveErrorKind<E: std::error::Error + 'static, S: std::error::Error + '
     /// What a source is could not be found out.
     #[error(transparent)]
     Source(E),
-    /// What the vertex uses of an input could not be read.
-    #[error("cannot compute the cache key")]
+    /// What the vertex uses of an input could not be read. The words are BuildKit's.
+    #[error("failed to compute cache key")]
     Content(#[source] E),
     /// The operation failed.
     #[error(transparent)]

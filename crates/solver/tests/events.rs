@@ -122,7 +122,7 @@ async fn a_missing_file_fails_the_vertex_that_wants_it() {
     let end = [
         "started local://context",
         "started copy",
-        "failed copy: cannot compute the cache key: `/none` is not there",
+        "failed copy: failed to compute cache key: `/none` is not there",
         "failed local://context: context canceled",
     ];
     assert_eq!(events[2..], end);

@@ -1,13 +1,15 @@
 //! What each command does.
 
 mod build;
+mod check;
+mod context;
 mod images;
 mod space;
 
 use clap::CommandFactory as _;
 use rbuild_cache::Store;
 
-use crate::args::{Cli, Command, DebugCommand};
+use crate::args::{Cli, Command, ContextCommand, DebugCommand};
 use crate::error::{CommandError, Kind};
 use crate::paths;
 
@@ -26,6 +28,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
                 .expect("memory takes all that is written");
             return images::print(&page);
         }
+        // Neither needs the store.
+        Command::Check(args) => return check::check(&args),
+        Command::Context(ContextCommand::Ls(args)) => return context::ls(&args),
         _ => {}
     }
     let root = paths::store_root(cli.root.as_deref())?;
@@ -47,6 +52,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),
-        Command::Completions { .. } | Command::Man => Ok(()),
+        Command::Completions { .. } | Command::Man | Command::Check(_) | Command::Context(_) => {
+            Ok(())
+        }
     }
 }

@@ -104,6 +104,11 @@ pub(crate) fn stderr_takes_colour() -> bool {
     colour() && io::stderr().is_terminal()
 }
 
+/// The same of standard output.
+pub(crate) fn stdout_takes_colour() -> bool {
+    colour() && io::stdout().is_terminal()
+}
+
 /// Prints to standard error once the display is gone; nobody is left to tell when that fails.
 pub(crate) fn print_after(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());

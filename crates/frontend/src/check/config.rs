@@ -6,9 +6,6 @@ use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::mapped::Mapped;
 use crate::source::Span;
 
-/// Rules that are off unless asked for.
-const EXPERIMENTAL: [Rule; 1] = [Rule::InvalidDefinitionDescription];
-
 /// What `# check=` or its build argument says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checks {
@@ -70,17 +67,19 @@ impl Checks {
         Ok(checks)
     }
 
-    /// What the file's own `# check=` line says; without one, every rule that is not experimental.
+    /// What counts for a file: `given`, the build argument `BUILDKIT_DOCKERFILE_CHECK`, or else its own `# check=`
+    /// line; without either, every rule that is not experimental.
     ///
     /// # Errors
-    /// If the line cannot be read.
-    pub fn of(dockerfile: &Dockerfile) -> Result<Self, Box<Diagnostic>> {
-        match &dockerfile.directives.check {
-            None => Ok(Self::default()),
-            Some(check) => Self::parse(check.text()).map_err(|error| {
-                Box::new(Diagnostic::error("check-option", check.span(), error.to_string()))
-            }),
-        }
+    /// If it cannot be read.
+    pub fn of(dockerfile: &Dockerfile, given: Option<&str>) -> Result<Self, Box<Diagnostic>> {
+        let (text, span) = match (given, &dockerfile.directives.check) {
+            (Some(given), _) => (given, Span::at(0)),
+            (None, Some(check)) => (check.text(), check.span()),
+            (None, None) => return Ok(Self::default()),
+        };
+        Self::parse(text)
+            .map_err(|error| Box::new(Diagnostic::error("check-option", span, error.to_string())))
     }
 
     /// Keeps the warnings that are wanted, in the order of the text, and adds an error if there must be none.
@@ -114,7 +113,7 @@ impl Checks {
             return true;
         }
         let code = diagnostic.code;
-        let is_experimental = EXPERIMENTAL.iter().any(|rule| rule.name() == code);
+        let is_experimental = Rule::parse(code).is_some_and(Rule::is_experimental);
         let is_off = is_experimental && !self.experimental.has(code);
         !is_off && !self.skip.has(code) && !at_statement.has(diagnostic.span, code)
     }
@@ -136,9 +135,9 @@ impl Selection {
     }
 }
 
-/// Whether a rule made it: only those have pages.
+/// Whether a rule made it.
 fn is_lint(diagnostic: &Diagnostic) -> bool {
-    !diagnostic.is_error() && diagnostic.url.is_some()
+    !diagnostic.is_error() && Rule::parse(diagnostic.code).is_some()
 }
 
 /// What `# check=skip=` comments right above an instruction say, remembered for the instruction asked about last.
@@ -162,6 +161,10 @@ impl SkippedAt<'_> {
 }
 
 fn skipped(comment: &Mapped) -> Option<Selection> {
-    let options = comment.text().strip_prefix("check")?.trim_start().strip_prefix('=')?;
-    Checks::parse(options).ok().map(|checks| checks.skip)
+    Checks::parse(options(comment)?).ok().map(|checks| checks.skip)
+}
+
+/// What a `check=` comment above an instruction says; `None` for any other comment.
+pub(super) fn options(comment: &Mapped) -> Option<&str> {
+    comment.text().strip_prefix("check")?.trim_start().strip_prefix('=')
 }

@@ -1,26 +1,33 @@
 //! The rules that need only the text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::{Rule, warning};
+use super::{Rule, config, warning};
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::ast::{Alias, Command, Dockerfile, Instruction, Pairs, Statement};
+use crate::dockerfile::ast::{Alias, Dockerfile, Instruction, Statement};
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::mapped::Mapped;
+use crate::source::Span;
 
 /// The warnings that a file's text gives, all of them: see [`Checks::filter`](crate::Checks::filter).
 pub fn check(dockerfile: &Dockerfile) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     continuations(dockerfile, &mut found);
     casing(dockerfile, &mut found);
-    stages(dockerfile, &mut found);
+    let mut names: HashMap<&str, &Alias> = HashMap::new();
     for statement in &dockerfile.statements {
         match &statement.instruction {
-            Instruction::Maintainer(name) => found.push(maintainer(statement, name)),
-            Instruction::Env(pairs) | Instruction::Label(pairs) => {
-                found.extend(legacy_pairs(statement, pairs));
+            Instruction::From(from) => {
+                let Some(alias) = &from.alias else { continue };
+                stage_name(statement, alias, names.insert(&alias.name, alias), &mut found);
+                found.extend(description("FROM", &[&alias.name], statement));
             }
-            Instruction::Expose(ports) => ports.iter().for_each(|port| exposed(port, &mut found)),
+            Instruction::Arg(arguments) => {
+                let names: Vec<&str> =
+                    arguments.iter().map(|argument| argument.name.text()).collect();
+                found.extend(description("ARG", &names, statement));
+            }
+            Instruction::Maintainer(name) => found.push(maintainer(statement, name)),
             _ => {}
         }
     }
@@ -65,55 +72,6 @@ fn casing(dockerfile: &Dockerfile, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// What a stage's later instructions are compared with.
-#[derive(Default)]
-struct Stage<'a> {
-    /// Whether a SHELL was set, so that a shell form is a choice.
-    has_shell: bool,
-    last: HashMap<Keyword, &'a Statement>,
-}
-
-fn stages(dockerfile: &Dockerfile, found: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<&str, &Alias> = HashMap::new();
-    let mut with_shell: HashSet<&str> = HashSet::new();
-    let mut name = None;
-    let mut stage = Stage::default();
-    for statement in &dockerfile.statements {
-        match &statement.instruction {
-            Instruction::From(from) => {
-                finish_stage(name.take(), &stage, &mut with_shell);
-                stage =
-                    Stage { has_shell: with_shell.contains(from.image.text()), ..Stage::default() };
-                if let Some(alias) = &from.alias {
-                    stage_name(statement, alias, names.insert(&alias.name, alias), found);
-                    name = Some(alias.name.as_str());
-                }
-            }
-            Instruction::Shell(_) => stage.has_shell = true,
-            Instruction::Cmd(command) => {
-                only_once(Keyword::Cmd, statement, &mut stage, found);
-                shell_form(statement, command, &stage, found);
-            }
-            Instruction::Entrypoint(command) => {
-                only_once(Keyword::Entrypoint, statement, &mut stage, found);
-                shell_form(statement, command, &stage, found);
-            }
-            Instruction::Healthcheck(_) => {
-                only_once(Keyword::Healthcheck, statement, &mut stage, found);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn finish_stage<'a>(name: Option<&'a str>, stage: &Stage<'_>, with_shell: &mut HashSet<&'a str>) {
-    let Some(name) = name else { return };
-    match stage.has_shell {
-        true => with_shell.insert(name),
-        false => with_shell.remove(name),
-    };
-}
-
 fn stage_name(
     statement: &Statement,
     alias: &Alias,
@@ -149,38 +107,26 @@ fn stage_name(
     }
 }
 
-fn only_once<'a>(
-    keyword: Keyword,
-    statement: &'a Statement,
-    stage: &mut Stage<'a>,
-    found: &mut Vec<Diagnostic>,
-) {
-    // The earlier one is marked, because that is the one without effect.
-    if let Some(earlier) = stage.last.insert(keyword, statement) {
-        let message = format!(
-            "Multiple {} instructions should not be used in the same stage because only the last one will be used",
-            keyword.name()
-        );
-        let diagnostic =
-            warning(Rule::MultipleInstructionsDisallowed, earlier.original.span(), message);
-        found.push(diagnostic.with_other(statement.keyword.span(), "used instead"));
+/// The last comment above a definition is its description; an empty line between them says that it is none.
+fn description(instruction: &str, names: &[&str], statement: &Statement) -> Option<Diagnostic> {
+    let last = statement.comments.iter().rev().find(|line| config::options(line).is_none())?;
+    let first_word = last.text().split(' ').next().unwrap_or_default();
+    if names.contains(&first_word) {
+        return None;
     }
-}
-
-fn shell_form(
-    statement: &Statement,
-    command: &Command,
-    stage: &Stage<'_>,
-    found: &mut Vec<Diagnostic>,
-) {
-    if stage.has_shell || matches!(command, Command::Exec(_)) {
-        return;
-    }
-    let message = format!(
-        "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-        statement.keyword.text().to_uppercase()
-    );
-    found.push(warning(Rule::JsonArgsRecommended, statement.original.span(), message));
+    let example = match names {
+        [name] => name,
+        _ => "<arg_key>",
+    };
+    let message =
+        format!("Comment for {instruction} should follow the format: `# {example} <description>`");
+    let span = statement.original.span();
+    Some(
+        warning(Rule::InvalidDefinitionDescription, span, message)
+            .with_other(last.span(), "taken for the description")
+            .with_help("an empty line in between says that the comment is about something else")
+            .with_fix(Span::at(span.start), "\n"),
+    )
 }
 
 fn maintainer(statement: &Statement, name: &Mapped) -> Diagnostic {
@@ -188,50 +134,6 @@ fn maintainer(statement: &Statement, name: &Mapped) -> Diagnostic {
     let replacement = format!("LABEL org.opencontainers.image.authors={}", quoted(name.text()));
     warning(Rule::MaintainerDeprecated, statement.original.span(), message)
         .with_fix(statement.original.span(), replacement)
-}
-
-fn legacy_pairs(statement: &Statement, pairs: &Pairs) -> Option<Diagnostic> {
-    let pair = pairs.pairs.first().filter(|_| pairs.legacy)?;
-    let keyword = statement.keyword.text().to_uppercase();
-    let message = format!(
-        "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-    );
-    let diagnostic = warning(Rule::LegacyKeyValueFormat, statement.original.span(), message);
-    // A value with quotes or escapes of its own, or over several lines, is better left to people.
-    let value = pair.value.text();
-    let span = pair.key.span().to(pair.value.span());
-    let is_simple = !value.contains(['"', '\'', '\\', '`'])
-        && span.range().len() <= statement.original.text().len();
-    Some(match is_simple {
-        true if value.contains(char::is_whitespace) => {
-            diagnostic.with_fix(span, format!("{}=\"{value}\"", pair.key.text()))
-        }
-        true => diagnostic.with_fix(span, format!("{}={value}", pair.key.text())),
-        false => diagnostic,
-    })
-}
-
-/// Looks at one port as written; what a variable makes of it is not known here.
-fn exposed(port: &Mapped, found: &mut Vec<Diagnostic>) {
-    let text = port.text();
-    if text.contains('$') {
-        return;
-    }
-    let (address, protocol) = text.split_once('/').unwrap_or((text, ""));
-    if address.contains(':') {
-        let message = format!(
-            "EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
-        );
-        found.push(warning(Rule::ExposeInvalidFormat, port.span(), message));
-    }
-    if protocol != protocol.to_lowercase() {
-        let message =
-            format!("Defined protocol '{text}' in EXPOSE instruction should be lowercase");
-        let diagnostic = warning(Rule::ExposeProtoCasing, port.span(), message);
-        found.push(
-            diagnostic.with_fix(port.span(), format!("{address}/{}", protocol.to_lowercase())),
-        );
-    }
 }
 
 fn is_lower(word: &str) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::mapped::Mapped;
 use super::mount::MountSpec;
+use crate::check::Rule;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::source::{Source, Span, Spanned};
 
@@ -22,24 +23,50 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
-    /// The line on which the instruction at `offset` begins, or else `offset` is.
-    pub fn line(&self, source: &Source, offset: u32) -> u32 {
+    /// The lines that BuildKit names with a message: those of the instruction that it is about, the last one for an
+    /// empty line in it.
+    pub fn lines(&self, source: &Source, diagnostic: &Diagnostic) -> (u32, u32) {
+        let offset = diagnostic.span.start;
         let after = self.statements.partition_point(|statement| statement.span.start <= offset);
         let statement = after.checked_sub(1).map(|index| &self.statements[index]);
-        let around = statement.filter(|statement| offset < statement.span.end);
-        around.map_or_else(|| source.line(offset), |statement| source.line(statement.span.start))
+        match statement.filter(|statement| offset < statement.span.end) {
+            Some(statement) if diagnostic.code == Rule::NoEmptyContinuation.name() => {
+                let last = source.line(statement.original.span().end);
+                (last, last)
+            }
+            Some(statement) => (statement.line, statement.end_line),
+            None => (source.line(offset), source.line(offset)),
+        }
     }
 
     /// The one line that BuildKit would print, for people and scripts that search for it:
     /// `dockerfile parse error on line 3: unknown instruction: FOO`, or `StageNameCasing: ... (line 3)`.
+    ///
+    /// The line of an error is only said of those that an instruction has by itself.
     pub fn compat_message(&self, source: &Source, diagnostic: &Diagnostic) -> String {
-        let line = self.line(source, diagnostic.span.start);
+        let (line, _) = self.lines(source, diagnostic);
         match diagnostic.level {
-            Level::Error => {
+            Level::Error if self.is_of_instruction(diagnostic) => {
                 format!("dockerfile parse error on line {line}: {}", diagnostic.message)
             }
+            Level::Error => diagnostic.message.to_string(),
             Level::Warning => format!("{}: {} (line {line})", diagnostic.code, diagnostic.message),
         }
+    }
+
+    /// Whether the parser found it while it read an instruction, rather than in the file as a whole.
+    fn is_of_instruction(&self, diagnostic: &Diagnostic) -> bool {
+        const OF_FILE: [&str; 8] = [
+            "duplicate-directive",
+            "empty-file",
+            "invalid-escape",
+            "line-too-long",
+            "no-stage",
+            "not-utf8",
+            "too-many-errors",
+            "unterminated-heredoc",
+        ];
+        !OF_FILE.contains(&diagnostic.code) && self.diagnostics.contains(diagnostic)
     }
 
     /// Whether there is an error, so that building makes no sense.
@@ -137,6 +164,8 @@ pub struct From {
     pub image: Mapped,
     /// `--platform`
     pub platform: Option<Mapped>,
+    /// The whole flag, with its name.
+    pub platform_flag: Option<Span>,
     /// The stage's name.
     pub alias: Option<Alias>,
 }

@@ -92,6 +92,11 @@ impl Flags {
         self.all(name).next()
     }
 
+    /// A flag as it is written, with its name.
+    pub(crate) fn word(&self, name: &str) -> Option<&Mapped> {
+        self.found.iter().find(|flag| flag.name == name).map(|flag| &flag.word)
+    }
+
     /// The values of a list flag.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = Mapped> {
         self.found

@@ -143,7 +143,8 @@ impl Parts<'_> {
             }
         };
         let image = words.into_iter().next()?;
-        Some(From { image, platform: self.flags.text("platform"), alias })
+        let platform_flag = self.flags.word("platform").map(Mapped::span);
+        Some(From { image, platform: self.flags.text("platform"), platform_flag, alias })
     }
 
     fn onbuild(&self, written: &Written<'_>, sink: &mut Sink) -> Option<Onbuild> {

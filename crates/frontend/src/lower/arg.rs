@@ -25,6 +25,7 @@ impl<'a> Lowering<'a> {
                 (None, Some(default)) => Some(self.expand(place, &scope.state, default)?),
                 (None, None) => place.plan.globals.get(name).map(str::to_owned),
             };
+            self.note_argument(place, argument, value.as_deref());
             created_by.extend([" ", name]);
             if let Some(value) = &value {
                 self.spend(value.len(), place)?;
@@ -46,6 +47,7 @@ impl<'a> Lowering<'a> {
         scope: &mut Scope,
         pairs: &Pairs,
     ) -> Fallible<()> {
+        self.lint_legacy(place, pairs);
         let expanded = self.pairs(place, scope, pairs)?;
         let mut created_by = String::from("ENV");
         for ((name, value), pair) in expanded.iter().zip(&pairs.pairs) {

@@ -4,7 +4,7 @@ use rbuild_oci::{ImageConfig, Platform};
 
 use super::lowering::{Lowering, step_count};
 use super::state::State;
-use crate::build::{Build, BuildOptions, Outcome, StageSummary};
+use crate::build::{Build, BuildOptions, Outcome, StageSummary, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::Dockerfile;
 use crate::images::ImageSet;
@@ -29,7 +29,7 @@ pub fn lower(
     }
     let mut diagnostics = Vec::new();
     let mut plan = Plan::new(dockerfile, options, &mut diagnostics);
-    let needed = plan.needed(images, &mut diagnostics);
+    let needed = plan.needed(Stages::Target, images, &mut diagnostics);
     let mut lowering = Lowering::new(options, images, &plan, diagnostics);
     let states = lowering.stages(&plan, &needed);
     let Lowering { mut diagnostics, draft, epoch, .. } = lowering;

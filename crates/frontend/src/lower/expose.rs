@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::lowering::Lowering;
 use super::place::{Fallible, Place, Scope};
+use crate::check::instruction;
 use crate::dockerfile::mapped::Mapped;
 use crate::history::plain_list;
 
@@ -26,6 +27,9 @@ impl<'a> Lowering<'a> {
             for port in words {
                 let parsed =
                     parse(&port).map_err(|message| place.error("expose", word.span(), message))?;
+                for warning in instruction::exposed(&port, word) {
+                    self.warn_of(place, warning);
+                }
                 // Each becomes a text in the history and a key of the config.
                 self.spend(parsed.len() * 2 * "65535/sctp".len(), place)?;
                 ports.extend(parsed);

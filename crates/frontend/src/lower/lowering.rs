@@ -1,5 +1,7 @@
 //! A build being lowered: stage by stage, and what all instructions share.
 
+use std::collections::BTreeMap;
+
 use rbuild_solver::{PatternMatcher, ProxyEnv, SourceLocation, VertexMeta};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -9,13 +11,14 @@ use super::state::State;
 use super::step_name::StepNames;
 use crate::args;
 use crate::build::{BuildOptions, NamedContext, NoCache};
-use crate::check::{Rule, warning};
+use crate::check::{Rule, instruction, warning};
 use crate::diagnostic::{Diagnostic, MAX_SUGGESTIONS, MAX_WARNINGS};
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::mapped::Mapped;
 use crate::draft::{Draft, Node};
 use crate::history;
 use crate::images::ImageSet;
+use crate::outline::Outline;
 use crate::shell::{Expansion, Shell};
 use crate::source::Span;
 use crate::stage::{Origin, Plan, Stage};
@@ -66,6 +69,8 @@ pub(super) struct Lowering<'a> {
     /// In seconds, and as histories write it.
     pub(super) epoch: Option<(i64, String)>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// What is noted for people who ask what the build can be given; `None` if nobody does.
+    pub(super) outline: Option<Outline>,
     /// Whether the current instruction named a variable that is not set.
     saw_unset: bool,
     text: usize,
@@ -94,6 +99,7 @@ impl<'a> Lowering<'a> {
             proxy: args::proxy(&options.build_args),
             epoch: None,
             diagnostics,
+            outline: None,
             saw_unset: false,
             text: 0,
         };
@@ -208,7 +214,7 @@ impl<'a> Lowering<'a> {
                 .name
                 .is_some_and(|name| filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))),
         };
-        let mut scope = Scope { state, names, has_cmd: false };
+        let mut scope = Scope { state, names, last: BTreeMap::new() };
         for step in &stage.steps {
             self.step(&Place { step, stage, label: &label, plan, ignore_cache }, &mut scope);
         }
@@ -241,7 +247,10 @@ impl<'a> Lowering<'a> {
 
     fn instruction(&mut self, place: &Place<'_, 'a>, scope: &mut Scope) -> Fallible<()> {
         match &place.step.statement.instruction {
-            Instruction::Run(run) => self.run(place, scope, run),
+            Instruction::Run(run) => {
+                self.note_mounts(place, scope, run);
+                self.run(place, scope, run)
+            }
             Instruction::Copy(copy) => self.copy(place, scope, copy),
             Instruction::Add(add) => self.add(place, scope, add),
             Instruction::Workdir(path) => self.workdir(place, scope, path),
@@ -322,6 +331,34 @@ impl<'a> Lowering<'a> {
     pub(super) fn warn(&mut self, rule: Rule, span: Span, message: String) {
         if self.diagnostics.len() <= MAX_WARNINGS {
             self.diagnostics.push(warning(rule, span, message));
+        }
+    }
+
+    /// Adds a warning about the current instruction. Of a trigger the text is elsewhere, so that nothing can be mended.
+    pub(super) fn warn_of(&mut self, place: &Place<'_, 'a>, mut warning: Diagnostic) {
+        if self.diagnostics.len() > MAX_WARNINGS {
+            return;
+        }
+        if let Some(from) = place.step.trigger_of {
+            warning.span = from;
+            warning.labels.clear();
+            warning.fixes.clear();
+        }
+        self.diagnostics.push(warning);
+    }
+
+    /// Warns if an instruction of which only the last counts was there before.
+    pub(super) fn only_once(
+        &mut self,
+        place: &Place<'_, 'a>,
+        scope: &mut Scope,
+        name: &'static str,
+    ) {
+        let span = place.step.place(place.step.statement.original.span());
+        if let Some(earlier) = scope.last.insert(name, span)
+            && self.diagnostics.len() <= MAX_WARNINGS
+        {
+            self.diagnostics.push(instruction::only_once(name, earlier, span));
         }
     }
 

@@ -9,6 +9,7 @@ use super::lowering::Lowering;
 use super::place::{Fallible, Place, Scope};
 use super::signal::is_signal;
 use super::state::State;
+use crate::check::instruction;
 use crate::dockerfile::ast::{Command, Healthcheck, Pairs};
 use crate::dockerfile::mapped::Mapped;
 use crate::history::{self, plain_list, quoted_list};
@@ -20,6 +21,7 @@ impl<'a> Lowering<'a> {
         scope: &mut Scope,
         pairs: &Pairs,
     ) -> Fallible<()> {
+        self.lint_legacy(place, pairs);
         let mut created_by = String::from("LABEL");
         for (name, value) in self.pairs(place, scope, pairs)? {
             created_by.extend([" ", &name, "=", &value]);
@@ -81,12 +83,13 @@ impl<'a> Lowering<'a> {
         scope: &mut Scope,
         command: &Command,
     ) -> Fallible<()> {
+        self.only_once(place, scope, "CMD");
+        self.lint_shell_form(place, scope, "CMD", command);
         let words = command_words(command, &scope.state);
         let created_by = format!("CMD {}", quoted_list(&words));
         let config = &mut scope.state.config.config;
         config.cmd = some(words);
         config.args_escaped = true;
-        scope.has_cmd = true;
         self.commit(place, &mut scope.state, created_by, false)
     }
 
@@ -97,11 +100,13 @@ impl<'a> Lowering<'a> {
         scope: &mut Scope,
         command: &Command,
     ) -> Fallible<()> {
+        self.only_once(place, scope, "ENTRYPOINT");
+        self.lint_shell_form(place, scope, "ENTRYPOINT", command);
         let words = command_words(command, &scope.state);
         let created_by = format!("ENTRYPOINT {}", quoted_list(&words));
         let config = &mut scope.state.config.config;
         config.entrypoint = some(words);
-        if !scope.has_cmd {
+        if !scope.last.contains_key("CMD") {
             config.cmd = None;
         }
         self.commit(place, &mut scope.state, created_by, false)
@@ -113,6 +118,7 @@ impl<'a> Lowering<'a> {
         scope: &mut Scope,
         check: &Healthcheck,
     ) -> Fallible<()> {
+        self.only_once(place, scope, "HEALTHCHECK");
         let nanoseconds = |duration: &Option<Duration>| {
             i64::try_from(duration.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
         };
@@ -168,6 +174,30 @@ impl<'a> Lowering<'a> {
         name.text().clone_into(&mut scope.state.config.author);
         let created_by = format!("MAINTAINER {}", name.text());
         self.commit(place, &mut scope.state, created_by, false)
+    }
+}
+
+impl<'a> Lowering<'a> {
+    /// A shell that was chosen is a reason for the shell form.
+    fn lint_shell_form(
+        &mut self,
+        place: &Place<'_, 'a>,
+        scope: &Scope,
+        name: &str,
+        command: &Command,
+    ) {
+        if let Command::Shell(text) = command
+            && scope.state.config.config.shell.is_empty()
+        {
+            self.warn_of(place, instruction::shell_form(&place.step.statement, name, text));
+        }
+    }
+
+    /// `ENV name value` and `LABEL name value`.
+    pub(super) fn lint_legacy(&mut self, place: &Place<'_, 'a>, pairs: &Pairs) {
+        if let Some(warning) = instruction::legacy_pairs(&place.step.statement, pairs) {
+            self.warn_of(place, warning);
+        }
     }
 }
 

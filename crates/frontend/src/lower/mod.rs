@@ -1,6 +1,7 @@
 //! From stages to a graph and a config.
 
 mod entry;
+mod evaluate;
 mod lowering;
 
 mod place;
@@ -21,3 +22,4 @@ mod signal;
 mod workdir;
 
 pub use entry::lower;
+pub use evaluate::{Evaluation, evaluate};

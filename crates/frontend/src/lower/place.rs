@@ -1,5 +1,7 @@
 //! Where the lowering is: an instruction, and the stage so far.
 
+use std::collections::BTreeMap;
+
 use super::state::State;
 use super::step_name::StepNames;
 use crate::diagnostic::Diagnostic;
@@ -49,6 +51,6 @@ impl Place<'_, '_> {
 pub(super) struct Scope {
     pub(super) state: State,
     pub(super) names: StepNames,
-    /// Whether this stage had a CMD.
-    pub(super) has_cmd: bool,
+    /// Where this stage had its last CMD, ENTRYPOINT and HEALTHCHECK.
+    pub(super) last: BTreeMap<&'static str, Span>,
 }

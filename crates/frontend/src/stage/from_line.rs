@@ -10,6 +10,7 @@ use crate::dockerfile::ast::From;
 use crate::dockerfile::mapped::Mapped;
 use crate::environment::Environment;
 use crate::shell::{Expansion, Shell};
+use crate::source::Span;
 use crate::suggest::nearest;
 
 /// What FROM lines see.
@@ -76,7 +77,14 @@ impl Globals<'_> {
                     "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
                     written.text()
                 );
-                is_all.then(|| warning(Rule::RedundantTargetPlatform, written.span(), message))
+                is_all.then(|| {
+                    let diagnostic =
+                        warning(Rule::RedundantTargetPlatform, written.span(), message);
+                    match without_flag(from) {
+                        Some(span) => diagnostic.with_fix(span, ""),
+                        None => diagnostic,
+                    }
+                })
             }
             [] => {
                 // A stage that is named for its platform has a reason for it.
@@ -135,6 +143,12 @@ impl Globals<'_> {
             ),
         }
     }
+}
+
+/// The flag with the blank behind it; `None` if they are not on one line.
+fn without_flag(from: &From) -> Option<Span> {
+    let (flag, image) = (from.platform_flag?, from.image.span());
+    (image.start == flag.end + 1).then(|| Span::new(flag.start, image.start))
 }
 
 /// Whether the file names a base without any build argument. `defaults` are the global arguments then.

@@ -10,7 +10,7 @@ use super::from_line::{self, Globals};
 use super::global_args;
 use super::origin::{Origin, Origins};
 use crate::args;
-use crate::build::BuildOptions;
+use crate::build::{BuildOptions, Stages};
 use crate::diagnostic::{Diagnostic, MAX_SUGGESTIONS};
 use crate::dockerfile::ast::{Dockerfile, From, Instruction, Statement};
 use crate::dockerfile::mapped::Mapped;
@@ -352,17 +352,22 @@ impl<'a> Plan<'a> {
             })
     }
 
-    /// The stages that the target needs, in the file's order, once all triggers that can be known are in.
+    /// The stages that are wanted and those that they need, in the file's order, once all triggers that can be known
+    /// are in.
     ///
     /// Triggers of a base image may name other stages and images, so that this looks again until nothing is new.
     pub(crate) fn needed(
         &mut self,
+        stages: Stages,
         images: &ImageSet,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<usize> {
         let Some(target) = self.target else { return Vec::new() };
         loop {
-            let needed = self.dependencies().reachable(target);
+            let needed = match stages {
+                Stages::All => (0..self.stages.len()).collect(),
+                Stages::Target => self.dependencies().reachable(target),
+            };
             let mut has_new = false;
             for index in &needed {
                 has_new |= self.load_triggers(*index, images, diagnostics);

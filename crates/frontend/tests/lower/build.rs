@@ -57,6 +57,19 @@ impl Images {
         self
     }
 
+    /// The answers to queries for some of them, by tag `latest` and for the platform that tests build on.
+    pub(crate) fn known(&self, names: &[&str]) -> ImageSet {
+        let mut known = ImageSet::new();
+        for name in names {
+            let reference = rbuild_oci::Reference::parse(name).unwrap().with_default_tag();
+            let location = ImageLocation::Registry(reference);
+            let query =
+                ImageQuery { location, platform: amd64(), span: rbuild_frontend::Span::at(0) };
+            known.insert(&query, self.find(&query));
+        }
+        known
+    }
+
     /// What a query finds.
     fn find(&self, query: &ImageQuery) -> ResolvedImage {
         let (name, source) = match &query.location {

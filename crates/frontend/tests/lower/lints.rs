@@ -1,8 +1,26 @@
 //! The warnings that need evaluation.
 
-use rbuild_frontend::BuildOptions;
+use rbuild_frontend::{
+    BuildOptions, Diagnostic, ImageSet, Source, Stages, apply_fixes, evaluate, parse,
+};
 
 use super::build::{Images, check_warnings_with, options, with_args};
+
+/// What `rbuild check` would say without looking at any image.
+fn found(text: &str) -> (Source, Vec<Diagnostic>) {
+    let source = Source::new("Dockerfile", text).unwrap();
+    let dockerfile = parse(&source);
+    let found = evaluate(&dockerfile, &options(), &ImageSet::new(), Stages::All).diagnostics;
+    (source, found)
+}
+
+/// Asserts the text after all fixes.
+#[track_caller]
+fn check_fixed(text: &str, expected: &str) {
+    let (source, diagnostics) = found(text);
+    assert_eq!(apply_fixes(&source, &diagnostics).text, expected);
+    assert_eq!(found(expected).1.iter().filter(|left| !left.fixes.is_empty()).count(), 0);
+}
 
 fn check(text: &str, expected: &[&str]) {
     check_warnings_with(text, &options(), &Images::new(), expected);
@@ -106,6 +124,100 @@ fn ignored_sources() {
         &Images::new(),
         &[
             "CopyIgnoredFile: Attempting to Copy file \".\" that is excluded by .dockerignore (line 2) <.>",
+        ],
+    );
+}
+
+#[test]
+fn commands() {
+    let json = |name: &str, line: u32, marked: &str| {
+        format!(
+            "JSONArgsRecommended: JSON arguments recommended for {name} to prevent unintended behavior related to OS signals (line {line}) <{marked}>"
+        )
+    };
+    check(
+        "FROM base\nCMD b\nENTRYPOINT c",
+        &[&json("CMD", 2, "CMD b"), &json("ENTRYPOINT", 3, "ENTRYPOINT c")],
+    );
+    check("FROM base\nSHELL [\"x\"]\nCMD b", &[]);
+    check("FROM base AS b\nSHELL [\"x\"]\nFROM b\nCMD c\n", &[]);
+    // A shell that the base image chose is a choice, too.
+    let images = Images::new().with("shell", r#"{"config":{"Shell":["bash","-c"]}}"#);
+    check_warnings_with("FROM shell\nCMD b\n", &options(), &images, &[]);
+    check(
+        "FROM base AS other\nCMD [\"a\"]\nFROM base\nCMD [\"a\"]\nCMD [\"b\"]\nHEALTHCHECK NONE\nHEALTHCHECK CMD e",
+        &[
+            "MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used (line 4) <CMD [\"a\"]>",
+            "MultipleInstructionsDisallowed: Multiple HEALTHCHECK instructions should not be used in the same stage because only the last one will be used (line 6) <HEALTHCHECK NONE>",
+        ],
+    );
+    check_fixed(
+        "FROM base\nENTRYPOINT serve -p 80\n",
+        "FROM base\nENTRYPOINT [\"serve\", \"-p\", \"80\"]\n",
+    );
+    assert!(found("FROM base\nCMD a \\\n# why\n b\n").1[0].fixes.is_empty(), "a comment would go");
+}
+
+#[test]
+fn old_forms() {
+    check(
+        "FROM base\nENV a b\nLABEL c d\nENV e=f g=h\n",
+        &[
+            "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 2) <ENV a b>",
+            "LegacyKeyValueFormat: \"LABEL key=value\" should be used instead of legacy \"LABEL key value\" format (line 3) <LABEL c d>",
+        ],
+    );
+    check_fixed("FROM base\nENV a b\nLABEL c d e\n", "FROM base\nENV a=b\nLABEL c=\"d e\"\n");
+    // Not mended: nobody can say what the quotes were meant to be.
+    assert!(found("FROM base\nENV a \"b c\" d").1[0].fixes.is_empty());
+}
+
+#[test]
+fn ports() {
+    check(
+        "FROM base\nARG p=53/UDP\nEXPOSE 80/TcP 1.2.3.4:80:80 $p 90/tcp 91\n",
+        &[
+            "ExposeProtoCasing: Defined protocol '80/TcP' in EXPOSE instruction should be lowercase (line 3) <80/TcP>",
+            "ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '1.2.3.4:80:80' (line 3) <1.2.3.4:80:80>",
+            "ExposeProtoCasing: Defined protocol '53/UDP' in EXPOSE instruction should be lowercase (line 3) <$p>",
+        ],
+    );
+    check_fixed(
+        "FROM base\nEXPOSE 80/TcP 1.2.3.4:80:81/UDP\n",
+        "FROM base\nEXPOSE 80/tcp 81/udp\n",
+    );
+}
+
+#[test]
+fn stages_that_are_not_built_give_warnings_only_when_all_are_looked_into() {
+    let text = "FROM base AS a\nCOPY $x /\nFROM base AS b\nCOPY $y /\n";
+    let codes = |stages| {
+        let dockerfile = parse(&Source::new("Dockerfile", text).unwrap());
+        let images = Images::new().known(&["base"]);
+        let found = evaluate(&dockerfile, &options(), &images, stages).diagnostics;
+        found.iter().map(|diagnostic| diagnostic.message.to_string()).collect::<Vec<_>>()
+    };
+    let of = |name: &str| format!("Usage of undefined variable '${name}'");
+    assert_eq!(codes(Stages::Target), [of("y")]);
+    assert_eq!(codes(Stages::All), [of("x"), of("y")]);
+    // What an unknown base could define is left unsaid.
+    assert_eq!(found(text).1, []);
+}
+
+#[test]
+fn redundant_platforms_are_taken_out() {
+    check_fixed("FROM --platform=$TARGETPLATFORM base AS a\n", "FROM base AS a\n");
+}
+
+#[test]
+fn triggers_are_not_mended_where_they_are_used() {
+    let images = Images::new().with("onbuild", r#"{"config":{"OnBuild":["ENV a b"]}}"#);
+    check_warnings_with(
+        "FROM onbuild\n",
+        &options(),
+        &images,
+        &[
+            "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 1) <onbuild>",
         ],
     );
 }

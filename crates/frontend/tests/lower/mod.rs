@@ -13,4 +13,5 @@ mod hostile;
 mod lints;
 mod mounts;
 mod onbuild;
+mod outline;
 mod stages;

@@ -1,14 +1,15 @@
 //! Lint warnings, and which of them are wanted.
 
-use rbuild_frontend::{CheckOptionError, Checks, Diagnostic};
+use rbuild_frontend::{CheckOptionError, Checks, Diagnostic, Source, apply_fixes};
 
 use super::read;
 
 fn linted(text: &str) -> (Vec<String>, Vec<Diagnostic>) {
     let (source, dockerfile) = read(text);
     assert!(!dockerfile.has_errors(), "{text}: {:?}", dockerfile.diagnostics);
-    let found =
-        Checks::of(&dockerfile).unwrap().filter(&dockerfile, rbuild_frontend::check(&dockerfile));
+    let found = Checks::of(&dockerfile, None)
+        .unwrap()
+        .filter(&dockerfile, rbuild_frontend::check(&dockerfile));
     (found.iter().map(|diagnostic| dockerfile.compat_message(&source, diagnostic)).collect(), found)
 }
 
@@ -20,15 +21,10 @@ fn check(text: &str, expected: &[&str]) {
 /// Asserts the text after all fixes.
 #[track_caller]
 fn check_fixed(text: &str, expected: &str) {
-    let mut edits: Vec<_> =
-        linted(text).1.into_iter().flat_map(|diagnostic| diagnostic.fixes).collect();
-    edits.sort_by_key(|edit| std::cmp::Reverse(edit.span));
-    let mut fixed = text.to_owned();
-    for edit in edits {
-        fixed.replace_range(edit.span.range(), &edit.replacement);
-    }
-    assert_eq!(fixed, expected);
-    assert_eq!(linted(&fixed).0, [""; 0], "{fixed}");
+    let source = Source::new("Dockerfile", text).unwrap();
+    let fixed = apply_fixes(&source, &linted(text).1);
+    assert_eq!((fixed.text.as_str(), fixed.postponed), (expected, 0));
+    assert_eq!(linted(expected).0, [""; 0], "{expected}");
 }
 
 #[test]
@@ -79,57 +75,72 @@ fn instruction_casing() {
 fn continuations() {
     check(
         "FROM a\nRUN b \\\n\n\n  c\n",
-        &["NoEmptyContinuation: Empty continuation line (line 2)"],
+        &["NoEmptyContinuation: Empty continuation line (line 5)"],
     );
     check_fixed("FROM a\nRUN b \\\n\n  \n  c \\\n\n d", "FROM a\nRUN b \\\n  c \\\n d");
 }
 
 #[test]
-fn commands() {
-    let json = |name: &str, line: u32| {
-        format!(
-            "JSONArgsRecommended: JSON arguments recommended for {name} to prevent unintended behavior related to OS signals (line {line})"
-        )
-    };
-    check("FROM a\nCMD b\nENTRYPOINT c", &[&json("CMD", 2), &json("ENTRYPOINT", 3)]);
-    check("FROM a\nSHELL [\"x\"]\nCMD b", &[]);
-    check("FROM a AS b\nSHELL [\"x\"]\nFROM b\nCMD c\nFROM d\nCMD e", &[&json("CMD", 6)]);
+fn maintainers() {
     check(
-        "FROM a\nCMD [\"a\"]\nCMD [\"b\"]\nFROM c\nCMD [\"d\"]\nHEALTHCHECK NONE\nHEALTHCHECK CMD e",
-        &[
-            "MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used (line 2)",
-            "MultipleInstructionsDisallowed: Multiple HEALTHCHECK instructions should not be used in the same stage because only the last one will be used (line 6)",
-        ],
-    );
-}
-
-#[test]
-fn old_forms() {
-    check(
-        "FROM a\nMAINTAINER b\nENV a b\nLABEL c d",
+        "FROM a\nMAINTAINER b\n",
         &[
             "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 2)",
-            "LegacyKeyValueFormat: \"ENV key=value\" should be used instead of legacy \"ENV key value\" format (line 3)",
-            "LegacyKeyValueFormat: \"LABEL key=value\" should be used instead of legacy \"LABEL key value\" format (line 4)",
         ],
     );
     check_fixed(
-        "FROM a\nMAINTAINER b \"c\"\nENV a b\nLABEL c d e\n",
-        "FROM a\nLABEL org.opencontainers.image.authors=\"b \\\"c\\\"\"\nENV a=b\nLABEL c=\"d e\"\n",
+        "FROM a\nMAINTAINER b \"c\"\n",
+        "FROM a\nLABEL org.opencontainers.image.authors=\"b \\\"c\\\"\"\n",
     );
-    // Not mended: nobody can say what the quotes were meant to be.
-    assert!(linted("FROM a\nENV a \"b c\" d").1[0].fixes.is_empty());
 }
 
 #[test]
-fn ports() {
+fn descriptions() {
+    let on = "# check=experimental=InvalidDefinitionDescription\n\n";
+    let stage = |line: u32| {
+        format!(
+            "InvalidDefinitionDescription: Comment for FROM should follow the format: `# b <description>` (line {line})"
+        )
+    };
+    let text = "# what it is\nFROM a AS b\n";
+    check(text, &[]);
+    check(&format!("{on}{text}"), &[&stage(4)]);
+    check(&format!("{}{text}", on.replace("InvalidDefinitionDescription", "all")), &[&stage(4)]);
+    check_fixed(&format!("{on}{text}"), &format!("{on}# what it is\n\nFROM a AS b\n"));
+    for fine in [
+        "# b is what it is\nFROM a AS b\n",
+        "# what it is\n\nFROM a AS b\n",
+        "# what it is\n#\nFROM a AS b\n",
+        "# what it is\nFROM a\n",
+        "# check=skip=StageNameCasing\nFROM a AS b\n",
+        "# y is one of two\nARG x y\nFROM a\n",
+    ] {
+        check(&format!("{on}{fine}"), &[]);
+    }
     check(
-        "FROM a\nEXPOSE 80/TcP 1.2.3.4:80:80",
+        &format!("{on}# one\nARG x\n# x\n# both\nARG x y\nFROM a\n"),
         &[
-            "ExposeProtoCasing: Defined protocol '80/TcP' in EXPOSE instruction should be lowercase (line 2)",
-            "ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '1.2.3.4:80:80' (line 2)",
+            "InvalidDefinitionDescription: Comment for ARG should follow the format: `# x <description>` (line 4)",
+            "InvalidDefinitionDescription: Comment for ARG should follow the format: `# <arg_key> <description>` (line 7)",
         ],
     );
+}
+
+#[test]
+fn what_the_build_argument_says_replaces_what_the_file_says() {
+    let (_, dockerfile) = read("# check=skip=all\nFROM a AS B\nMAINTAINER c\n");
+    let codes = |given: Option<&str>| -> Vec<&str> {
+        let checks = Checks::of(&dockerfile, given).unwrap();
+        let found = checks.filter(&dockerfile, rbuild_frontend::check(&dockerfile));
+        found.iter().map(|diagnostic| diagnostic.code).collect()
+    };
+    assert_eq!(codes(None), [""; 0]);
+    assert_eq!(codes(Some("")), ["StageNameCasing", "MaintainerDeprecated"]);
+    assert_eq!(
+        codes(Some("skip=StageNameCasing;error=true")),
+        ["MaintainerDeprecated", "lint-violation"]
+    );
+    assert!(Checks::of(&dockerfile, Some("x")).is_err());
 }
 
 #[test]
@@ -174,9 +185,6 @@ fn options() {
         Err(CheckOptionError::NotBoolean("error=maybe".into()))
     );
     let (source, dockerfile) = read("# check=foo=1\nFROM a\n");
-    let error = Checks::of(&dockerfile).unwrap_err();
-    assert_eq!(
-        dockerfile.compat_message(&source, &error),
-        "dockerfile parse error on line 1: invalid check option \"foo\""
-    );
+    let error = Checks::of(&dockerfile, None).unwrap_err();
+    assert_eq!(dockerfile.compat_message(&source, &error), "invalid check option \"foo\"");
 }

@@ -9,6 +9,7 @@ mod hostile;
 mod instructions;
 mod lines;
 mod mounts;
+mod own_checks;
 mod rendering;
 mod show;
 mod spans;

@@ -1,6 +1,6 @@
 //! How diagnostics look.
 
-use rbuild_frontend::{RenderOptions, Source, check, parse, render};
+use rbuild_frontend::{Diagnostic, RenderOptions, Source, Span, check, parse, render};
 
 use super::read;
 
@@ -65,7 +65,12 @@ fn other_places_and_several_lines() {
     4 |  EOF
       | ---- blanks before or after it make it part of the text
     "#);
-    insta::assert_snapshot!(drawn("FROM a\nCMD b \\\n  c\n"), @r#"
+    let (source, _) = read("FROM a\nCMD b \\\n  c\n");
+    let message =
+        "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals";
+    let warning = Diagnostic::warning("JSONArgsRecommended", Span::new(7, 18), message)
+        .with_url("https://docs.docker.com/go/dockerfile/rule/json-args-recommended/");
+    insta::assert_snapshot!(render(&source, &[warning], PLAIN), @r#"
     warning[JSONArgsRecommended]: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals
      --> Dockerfile:2:1
       |

@@ -105,7 +105,7 @@ fn check_file(source: &Source) -> Dockerfile {
     }
     check_diagnostics(source, &dockerfile.diagnostics);
     let mut all = dockerfile.diagnostics.clone();
-    if let Ok(checks) = Checks::of(&dockerfile) {
+    if let Ok(checks) = Checks::of(&dockerfile, None) {
         all.extend(checks.filter(&dockerfile, check(&dockerfile)));
     }
     check_diagnostics(source, &all);

@@ -1,10 +1,14 @@
 //! How a build fails: the step, the end of its output, the marked line of the Dockerfile (section 5.3 of the
 //! behaviour reference).
 
+use std::error::Error;
+
+use rbuild_cache::TreeError;
 use rbuild_frontend::Source;
 use rbuild_solver::{SolveError, SourceLocation, Vertex};
 use rbuild_worker::NotAllowed;
 
+use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
 use crate::printable;
 use crate::progress::FailedStep;
@@ -35,8 +39,12 @@ impl From<CommandError> for BuildError {
 }
 
 impl BuildError {
-    /// The failure of a vertex.
-    pub(crate) fn step<E, S>(error: SolveError<E, S>, source: Option<&Source>) -> Self
+    /// The failure of a vertex. `ignore` is the main context's ignore file.
+    pub(crate) fn step<E, S>(
+        error: SolveError<E, S>,
+        source: Option<&Source>,
+        ignore: Option<&Ignore>,
+    ) -> Self
     where
         E: std::error::Error + Send + Sync + 'static,
         S: std::error::Error + Send + Sync + 'static,
@@ -45,10 +53,10 @@ impl BuildError {
             (Some(location), Some(source)) => excerpt(source, location),
             _ => String::new(),
         };
-        Self::Step {
-            error: CommandError::caused(Kind::Build, "failed to solve", error.kind),
-            excerpt,
-        }
+        let hints =
+            missing_file(&error.kind).map_or_else(Vec::new, |missing| hints(missing, ignore));
+        let error = CommandError::caused(Kind::Build, "failed to solve", error.kind);
+        Self::Step { error: hints.into_iter().fold(error, CommandError::hint), excerpt }
     }
 
     /// A vertex that asks for what was not allowed.
@@ -78,8 +86,38 @@ impl BuildError {
     }
 }
 
+/// The missing file that an error comes from, if it does.
+fn missing_file<'e>(mut error: &'e (dyn Error + 'static)) -> Option<&'e TreeError> {
+    loop {
+        if let Some(missing @ TreeError::NotFound { .. }) = error.downcast_ref::<TreeError>() {
+            return Some(missing);
+        }
+        error = error.source()?;
+    }
+}
+
+/// Why a file may be missing, and which may have been meant.
+fn hints(missing: &TreeError, ignore: Option<&Ignore>) -> Vec<String> {
+    let TreeError::NotFound { path, ignored, similar } = missing else { return Vec::new() };
+    let mut hints = Vec::new();
+    if *ignored {
+        let relative = path.trim_start_matches('/');
+        let line =
+            ignore.and_then(|ignore| Some(ignore.shown(ignore.line_of(relative.as_bytes())?)));
+        hints.push(match line {
+            Some(line) => format!("{path:?} is there, but ignored by {line}"),
+            None => format!("{path:?} is there, but the ignore file of its context hides it"),
+        });
+    }
+    if !similar.is_empty() {
+        let names: Vec<String> = similar.iter().map(|name| format!("{name:?}")).collect();
+        hints.push(format!("did you mean {}?", names.join(" or ")));
+    }
+    hints
+}
+
 /// The lines of a location with some around them; marked ones begin with `>>>`.
-fn excerpt(source: &Source, location: &SourceLocation) -> String {
+pub(crate) fn excerpt(source: &Source, location: &SourceLocation) -> String {
     let (first, last) = (location.first_line as usize, location.last_line as usize);
     let from = first.saturating_sub(AROUND).max(1);
     let to = last.saturating_add(AROUND);

@@ -1,11 +1,11 @@
 //! Asks the frontend, in rounds: it names the images it must know, they are resolved side by side, and it is
 //! asked again (design D8).
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
-    Build, BuildOptions, Checks, Diagnostic, ImageLocation, ImageQuery, ImageSet, Level, Outcome,
-    RenderOptions, ResolvedImage, Source,
+    Build, BuildOptions, Checks, Diagnostic, Dockerfile, Evaluation, ImageLocation, ImageQuery,
+    ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Stages,
 };
 use rbuild_solver::{Progress, SourceOp};
 
@@ -18,7 +18,37 @@ use crate::wiring::Session;
 pub(crate) struct Lowered {
     pub(crate) build: Box<Build>,
     pub(crate) source: Source,
+    /// Warnings as they are listed at the end of a build.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What there is to say of a Dockerfile that is not built.
+#[derive(Debug)]
+pub(crate) struct Evaluated {
+    pub(crate) source: Source,
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) outline: Outline,
+    /// The warnings that are wanted, in the order of the text.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What keeps the file from being built.
+    pub(crate) errors: Vec<Diagnostic>,
+}
+
+/// Where images are looked up, and how.
+pub(crate) type Registries<'a> = (&'a Session, PullMode, &'a Progress);
+
+/// Parses a Dockerfile.
+pub(crate) fn read(
+    input: &Input,
+    progress: &Progress,
+) -> Result<(Source, Dockerfile), CommandError> {
+    let vertex = progress.start(&format!("[internal] load build definition from {}", input.name));
+    let source = Source::from_bytes(&input.name, &input.dockerfile).map_err(|error| {
+        CommandError::caused(Kind::Build, format!("cannot read `{}`", input.name), error)
+    })?;
+    let dockerfile = rbuild_frontend::parse(&source);
+    progress.complete(vertex, false, None);
+    Ok((source, dockerfile))
 }
 
 /// Parses and lowers a Dockerfile.
@@ -29,23 +59,19 @@ pub(crate) async fn lower(
     pull: PullMode,
     progress: &Progress,
 ) -> Result<Lowered, CommandError> {
-    let vertex = progress.start(&format!("[internal] load build definition from {}", input.name));
-    let source = Source::from_bytes(&input.name, &input.dockerfile).map_err(|error| {
-        CommandError::caused(Kind::Build, format!("cannot read `{}`", input.name), error)
-    })?;
-    let dockerfile = rbuild_frontend::parse(&source);
-    progress.complete(vertex, false, None);
+    let (source, dockerfile) = read(input, progress)?;
     if dockerfile.has_errors() {
-        return Err(refused(&source, &dockerfile.diagnostics));
+        return Err(refused(&source, &dockerfile, &dockerfile.diagnostics));
     }
-    let checks = Checks::of(&dockerfile).map_err(|error| refused(&source, &[*error]))?;
+    let checks =
+        checks(&dockerfile, options).map_err(|error| refused(&source, &dockerfile, &[*error]))?;
     let mut warnings = dockerfile.diagnostics.clone();
     warnings.extend(rbuild_frontend::check(&dockerfile));
 
     let mut images = ImageSet::new();
     let build = loop {
         match rbuild_frontend::lower(&dockerfile, options, &images)
-            .map_err(|errors| refused(&source, &errors))?
+            .map_err(|errors| refused(&source, &dockerfile, &errors))?
         {
             Outcome::Ready(build) => break build,
             Outcome::NeedsImages(queries) => {
@@ -57,11 +83,103 @@ pub(crate) async fn lower(
         }
     };
     warnings.extend(build.warnings.iter().cloned());
-    let warnings = checks.filter(&dockerfile, warnings);
-    if warnings.iter().any(|diagnostic| diagnostic.level == Level::Error) {
-        return Err(refused(&source, &warnings));
+    let found = checks.filter(&dockerfile, warnings);
+    let warnings = warning_lines(&source, &dockerfile, &found);
+    if found.iter().any(Diagnostic::is_error) {
+        // The warnings are the error, so that they are told although nothing is built.
+        let lines: String = warnings.iter().map(|line| format!("{line}\n")).collect();
+        return Err(refused(&source, &dockerfile, &found).preface(lines));
     }
     Ok(Lowered { build, source, warnings })
+}
+
+/// Looks into a Dockerfile without building it, and asks what its images are; one that cannot be found is an error of
+/// the file's.
+pub(crate) async fn evaluate(
+    source: Source,
+    dockerfile: Dockerfile,
+    options: &BuildOptions,
+    stages: Stages,
+    (session, pull, progress): Registries<'_>,
+) -> Evaluated {
+    let mut images = ImageSet::new();
+    let mut unknown: Vec<Diagnostic> = Vec::new();
+    loop {
+        let mut evaluation = rbuild_frontend::evaluate(&dockerfile, options, &images, stages);
+        let is_done = evaluation.missing.is_empty()
+            || !unknown.is_empty()
+            || evaluation.diagnostics.iter().any(Diagnostic::is_error);
+        if is_done {
+            evaluation.diagnostics.append(&mut unknown);
+            return Evaluated::new(source, dockerfile, options, evaluation);
+        }
+        let queries = &evaluation.missing;
+        let resolved = queries.iter().map(|query| resolve(session, query, pull, progress));
+        for (query, image) in queries.iter().zip(join_all(resolved).await) {
+            match image {
+                Ok(image) => images.insert(query, image),
+                Err(error) => unknown.push(Diagnostic::error("image", query.span, error.reason())),
+            }
+        }
+    }
+}
+
+/// The same without looking at images: what one could define is left unsaid.
+pub(crate) fn evaluate_text(
+    source: Source,
+    dockerfile: Dockerfile,
+    options: &BuildOptions,
+    stages: Stages,
+) -> Evaluated {
+    let evaluation = rbuild_frontend::evaluate(&dockerfile, options, &ImageSet::new(), stages);
+    Evaluated::new(source, dockerfile, options, evaluation)
+}
+
+impl Evaluated {
+    /// What the text alone says.
+    pub(crate) fn of_text(source: Source, dockerfile: Dockerfile) -> Self {
+        let (errors, warnings) =
+            dockerfile.diagnostics.iter().cloned().partition(Diagnostic::is_error);
+        Self { source, dockerfile, outline: Outline::default(), warnings, errors }
+    }
+
+    fn new(
+        source: Source,
+        dockerfile: Dockerfile,
+        options: &BuildOptions,
+        evaluation: Evaluation,
+    ) -> Self {
+        let mut evaluated = Self::of_text(source, dockerfile);
+        let mut warnings = rbuild_frontend::check(&evaluated.dockerfile);
+        // A file with errors was not evaluated, and what there is to say of it was said.
+        if !evaluated.dockerfile.has_errors() {
+            let (errors, others): (Vec<_>, Vec<_>) =
+                evaluation.diagnostics.into_iter().partition(Diagnostic::is_error);
+            evaluated.errors.extend(errors);
+            warnings.extend(others);
+            evaluated.outline = evaluation.outline;
+        }
+        evaluated.keep_wanted(warnings, options);
+        evaluated
+    }
+
+    /// Adds those warnings that the file and the options want to see.
+    pub(crate) fn keep_wanted(&mut self, mut warnings: Vec<Diagnostic>, options: &BuildOptions) {
+        warnings.append(&mut self.warnings);
+        match checks(&self.dockerfile, options) {
+            Ok(checks) => {
+                self.warnings = checks.filter(&self.dockerfile, warnings);
+                // That there are some is what the exit code says.
+                self.warnings.retain(|diagnostic| !diagnostic.is_error());
+            }
+            Err(error) => self.errors.push(*error),
+        }
+    }
+}
+
+fn checks(dockerfile: &Dockerfile, options: &BuildOptions) -> Result<Checks, Box<Diagnostic>> {
+    let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+    Checks::of(dockerfile, given.map(String::as_str))
 }
 
 async fn resolve(
@@ -97,37 +215,31 @@ async fn resolve(
 }
 
 /// The error of a Dockerfile that cannot be built, with every fault drawn.
-fn refused(source: &Source, diagnostics: &[Diagnostic]) -> CommandError {
+fn refused(source: &Source, dockerfile: &Dockerfile, diagnostics: &[Diagnostic]) -> CommandError {
     let errors: Vec<Diagnostic> =
         diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).cloned().collect();
     let drawn = rbuild_frontend::render(source, &errors, render_options());
-    let first = errors.first().map_or_else(String::new, |error| error.message.to_string());
-    let line = errors.first().map_or(1, |error| source.position(error.span.start).line);
-    CommandError::new(Kind::Build, format!("dockerfile parse error on line {line}: {first}"))
-        .preface(drawn)
+    let first = errors.first().map(|error| dockerfile.compat_message(source, error));
+    let message = format!("failed to solve: {}", first.unwrap_or_default());
+    CommandError::new(Kind::Build, message).preface(drawn)
 }
 
-fn render_options() -> RenderOptions {
+/// How diagnostics are drawn on standard error.
+pub(crate) fn render_options() -> RenderOptions {
     const WIDTH: usize = 120;
     const MOST: usize = 20;
     RenderOptions { color: crate::progress::stderr_takes_colour(), width: WIDTH, limit: MOST }
 }
 
 /// Warnings as they are listed at the end of a build: ` - Rule: message (line N)`.
-pub(crate) fn warning_lines(source: &Source, warnings: &[Diagnostic]) -> Vec<String> {
-    let line = |warning: &Diagnostic| {
-        let line = source.position(warning.span.start).line;
-        match warning.code {
-            "" => format!(" - {} (line {line})", warning.message),
-            rule => format!(" - {rule}: {} (line {line})", warning.message),
-        }
-    };
+fn warning_lines(source: &Source, dockerfile: &Dockerfile, found: &[Diagnostic]) -> Vec<String> {
     let warnings: Vec<&Diagnostic> =
-        warnings.iter().filter(|warning| warning.level == Level::Warning).collect();
+        found.iter().filter(|warning| warning.level == Level::Warning).collect();
     if warnings.is_empty() {
         return Vec::new();
     }
     let plural = if warnings.len() == 1 { "" } else { "s" };
     let head = format!(" {} warning{plural} found:", warnings.len());
+    let line = |warning| format!(" - {}", dockerfile.compat_message(source, warning));
     std::iter::once(head).chain(warnings.into_iter().map(line)).collect()
 }

@@ -173,7 +173,7 @@ fn in_folder(folder: &Path, file: &str) -> String {
 }
 
 /// The given Dockerfile, or `Dockerfile` in the folder, or `dockerfile` there.
-fn dockerfile_path(args: &BuildArgs, folder: &Path) -> PathBuf {
+pub(crate) fn dockerfile_path(args: &BuildArgs, folder: &Path) -> PathBuf {
     if let Some(file) = &args.file {
         return PathBuf::from(file);
     }

@@ -1,11 +1,12 @@
 //! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
 
-mod failure;
-mod frontend;
-mod input;
+pub(crate) mod call;
+pub(crate) mod failure;
+pub(crate) mod frontend;
+pub(crate) mod input;
 mod metadata;
 mod provided;
-mod request;
+pub(crate) mod request;
 mod result;
 
 use std::collections::BTreeMap;
@@ -17,14 +18,16 @@ use std::time::Duration;
 
 use rbuild_cache::{PullMode, Store};
 use rbuild_exporter::BuildResult;
+use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
 use rbuild_worker::{Entitlements, Identity, Provided};
 
-use self::frontend::Lowered;
+use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
 use self::request::Request;
-use crate::args::{BuildArgs, SaveArgs};
+use crate::args::{BuildArgs, Call, Method, SaveArgs};
+use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
 use crate::progress::{Display, Mode};
 use crate::wiring::Session;
@@ -41,6 +44,9 @@ pub(crate) fn build(
     if let Some(flag) = args.later.refused() {
         return Err(CommandError::usage(format!("{flag} is not supported yet")));
     }
+    if let Some(question) = args.question() {
+        return call(store, args, question, identity);
+    }
     let plan = result::plan(args)?;
     let provided = provided::provided(args, |name| {
         std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
@@ -55,6 +61,43 @@ pub(crate) fn build(
         let built = build_and_export(&session, args, plan, provided, progress).await;
         let shown = display.finish().await;
         built.map_err(|error| error.into_command_error(shown.failed.as_ref()))?.report(args)
+    })
+}
+
+/// `rbuild build --call`: answers without building.
+fn call(
+    store: Store,
+    args: &BuildArgs,
+    question: Call,
+    identity: &Identity,
+) -> Result<(), CommandError> {
+    let session = Session::open(store, identity)?;
+    let input = Input::read(args, &session.store.root().join("tmp"))?;
+    let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
+    let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
+    let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
+    in_runtime(async {
+        let (display, progress) = Display::start(mode);
+        let read = frontend::read(&input, &progress);
+        let evaluated = match (question.method, read) {
+            (_, Err(error)) => Err(error),
+            // The file says it all.
+            (Method::Targets, Ok((source, dockerfile))) => {
+                Ok(Evaluated::of_text(source, dockerfile))
+            }
+            (method, Ok((source, dockerfile))) => {
+                let stages = match method {
+                    Method::Check if args.target.is_none() => Stages::All,
+                    _ => Stages::Target,
+                };
+                let registries = (&session, pull, &progress);
+                Ok(frontend::evaluate(source, dockerfile, &request.options, stages, registries)
+                    .await)
+            }
+        };
+        drop(progress);
+        display.finish().await;
+        call::answer(&evaluated?, question)
     })
 }
 
@@ -128,7 +171,10 @@ struct Prepared {
     folders: BTreeMap<String, PathBuf>,
     /// The Dockerfile, to mark lines in.
     source: Option<rbuild_frontend::Source>,
-    warnings: Vec<rbuild_frontend::Diagnostic>,
+    /// The main context's ignore file, to say what hides a file.
+    ignore: Option<Ignore>,
+    /// Lines that are printed at the end.
+    warnings: Vec<String>,
     /// Holds what standard input gave.
     _input: Option<Input>,
 }
@@ -156,6 +202,11 @@ async fn prepare(
         epoch: build.source_date_epoch,
         folders,
         source: Some(source),
+        ignore: input
+            .ignore
+            .as_ref()
+            .map(|file| Ignore::parse(file.path.clone(), &file.text))
+            .transpose()?,
         warnings,
         _input: Some(input),
     })
@@ -194,6 +245,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         epoch: None,
         folders,
         source: None,
+        ignore: None,
         warnings: Vec::new(),
         _input: None,
     })
@@ -253,8 +305,10 @@ async fn build_and_export(
             if let Err(error) = worker.save_contexts() {
                 progress.warn(format!("cannot remember what was read of the context: {error}"));
             }
-            let outputs = solved
-                .map_err(|error| failure::BuildError::step(error, prepared.source.as_ref()))?;
+            let outputs = solved.map_err(|error| {
+                let ignore = prepared.ignore.as_ref();
+                failure::BuildError::step(error, prepared.source.as_ref(), ignore)
+            })?;
             match outputs.into_iter().next() {
                 Some(Output::Snapshot(snapshot)) => snapshot,
                 _ => {
@@ -274,9 +328,6 @@ async fn build_and_export(
         epoch: prepared.epoch,
     };
     let mut built = result::export(session, plan, result, &progress).await?;
-    built.warnings = match &prepared.source {
-        Some(source) => frontend::warning_lines(source, &prepared.warnings),
-        None => Vec::new(),
-    };
+    built.warnings = prepared.warnings;
     Ok(built)
 }

@@ -1,0 +1,74 @@
+//! What a build sees of a folder.
+
+use serde_json::Value;
+
+use crate::fixture::Fixture;
+
+fn fixture() -> Fixture {
+    let fixture = Fixture::with("FROM scratch\nCOPY . /\n");
+    fixture.write(".dockerignore", "# what is made\n/build/\n!build/keep\n**/*.log\n");
+    fixture.write("src/main.c", "x".repeat(2_000));
+    fixture.write("src/a.log", "x");
+    fixture.write("build/drop", "xx");
+    fixture.write("build/keep", "xxx");
+    fixture
+}
+
+#[test]
+fn what_the_build_sees_is_listed_with_sizes() {
+    let fixture = fixture();
+    let text = fixture.run(["context", "ls", "context"]).ok().text();
+    let names: Vec<&str> =
+        text.lines().map(|line| line.split_whitespace().last().expect("a name")).collect();
+    assert_eq!(
+        names,
+        [".dockerignore", "Dockerfile", "build/keep", "src/", "src/main.c", "ignored"]
+    );
+    assert!(text.ends_with("4 files, 2.07kB; 3 ignored\n"), "{text}");
+    let text = fixture.run(["context", "ls", "--size", "--ignored", "context"]).ok().text();
+    assert!(text.lines().next().expect("a line").ends_with("src/main.c"), "{text}");
+    assert!(
+        text.contains("src/a.log   (ignored by line 4 of .dockerignore: **/*.log)\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_pattern_that_decided_is_named() {
+    let fixture = fixture();
+    let why = |path: &str| fixture.run(["context", "ls", "--why", path, "context"]).ok().text();
+    assert_eq!(why("build/drop"), "build/drop: ignored by line 2 of .dockerignore: /build/\n");
+    assert_eq!(
+        why("./build/keep"),
+        "build/keep: the build sees it because of line 3 of .dockerignore: !build/keep\n"
+    );
+    assert_eq!(why("src/main.c"), "src/main.c: the build sees it: no pattern matches it\n");
+    assert_eq!(
+        why("x/y.log"),
+        "x/y.log: ignored by line 4 of .dockerignore: **/*.log (there is no such file)\n"
+    );
+    let ran = fixture.run(["context", "ls", "--json", "--why", "build/drop", "context"]).ok();
+    let document: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    assert_eq!(
+        (document["ignored"].as_bool(), document["decidedBy"]["line"].as_u64()),
+        (Some(true), Some(2))
+    );
+}
+
+#[test]
+fn a_file_that_is_hidden_or_misspelt_is_explained() {
+    let fixture = fixture();
+    fixture.write("Dockerfile", "FROM scratch\nCOPY build/drop /\n");
+    let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+    for part in [
+        "failed to solve: failed to compute cache key: failed to calculate checksum of ref ",
+        "\"/build/drop\": not found",
+        "hint: \"/build/drop\" is there, but ignored by line 2 of .dockerignore: /build/\n",
+        "   2 | >>> COPY build/drop /\n",
+    ] {
+        assert!(error.contains(part), "`{part}` is not in:\n{error}");
+    }
+    fixture.write("Dockerfile", "FROM scratch\nCOPY src/mian.c /\n");
+    let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+    assert!(error.contains("hint: did you mean \"/src/main.c\"?\n"), "{error}");
+}
