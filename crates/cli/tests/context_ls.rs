@@ -72,3 +72,11 @@ fn a_file_that_is_hidden_or_misspelt_is_explained() {
     let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
     assert!(error.contains("hint: did you mean \"/src/main.c\"?\n"), "{error}");
 }
+
+#[test]
+fn an_image_that_cannot_be_had_is_shown_where_it_is_named() {
+    let fixture =
+        Fixture::with("FROM scratch AS builder\nFROM scratch\nCOPY --from=127.0.0.1:1/x /a /\n");
+    let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+    assert!(error.contains("   3 | >>> COPY --from=127.0.0.1:1/x /a /\n"), "{error}");
+}

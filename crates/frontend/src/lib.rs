@@ -44,6 +44,6 @@ pub use dockerignore::{IgnoreLine, parse_dockerignore, parse_dockerignore_lines}
 pub use fix::{Fixed, apply_fixes};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
 pub use lower::{Evaluation, evaluate, lower};
-pub use outline::{Outline, OutlineArgument, OutlineMount, Target, targets};
+pub use outline::{Outline, OutlineArgument, OutlineMount, Target, similar_stage, targets};
 pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};

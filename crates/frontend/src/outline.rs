@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
+use crate::diagnostic::MAX_WARNINGS;
 use crate::dockerfile::ast::{Argument, Dockerfile, Instruction, Statement};
 use crate::source::Span;
+use crate::suggest::nearest;
 
 /// What the build of a target can be given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +89,15 @@ pub fn targets(dockerfile: &Dockerfile) -> Vec<Target> {
         last.is_default = true;
     }
     targets
+}
+
+/// The stage that was probably meant by a name which is that of no stage, and is taken for an image's.
+pub fn similar_stage<'a>(dockerfile: &'a Dockerfile, name: &str) -> Option<&'a str> {
+    let names = dockerfile.statements.iter().filter_map(|statement| match &statement.instruction {
+        Instruction::From(from) => from.alias.as_ref().map(|alias| alias.name.as_str()),
+        _ => None,
+    });
+    nearest(name, names.take(MAX_WARNINGS))
 }
 
 /// What a comment line right above a statement says of `name`: the line that begins with it.

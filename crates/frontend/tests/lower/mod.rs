@@ -15,3 +15,4 @@ mod mounts;
 mod onbuild;
 mod outline;
 mod stages;
+mod wordings;

@@ -1,6 +1,8 @@
 //! What a build can be given, and what can be built.
 
-use rbuild_frontend::{BuildOptions, ImageSet, Outline, Source, Stages, evaluate, parse, targets};
+use rbuild_frontend::{
+    BuildOptions, ImageSet, Outline, Source, Stages, evaluate, parse, similar_stage, targets,
+};
 
 use super::build::{options, with_args};
 
@@ -89,4 +91,11 @@ fn the_targets_of_a_file() {
             ("app".into(), "lib".into(), Some("is what runs".into()), true),
         ]
     );
+}
+
+#[test]
+fn stages_that_were_probably_meant() {
+    let dockerfile = parse(&Source::new("Dockerfile", TEXT).unwrap());
+    assert_eq!(similar_stage(&dockerfile, "lob"), Some("lib"));
+    assert_eq!(similar_stage(&dockerfile, "debian"), None);
 }

@@ -5,10 +5,11 @@ use futures_util::future::{join_all, try_join_all};
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
     Build, BuildOptions, Checks, Diagnostic, Dockerfile, Evaluation, ImageLocation, ImageQuery,
-    ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Stages,
+    ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Stages, similar_stage,
 };
-use rbuild_solver::{Progress, SourceOp};
+use rbuild_solver::{Progress, SourceLocation, SourceOp};
 
+use super::failure::excerpt;
 use super::input::Input;
 use crate::error::{CommandError, Kind};
 use crate::wiring::Session;
@@ -75,7 +76,10 @@ pub(crate) async fn lower(
         {
             Outcome::Ready(build) => break build,
             Outcome::NeedsImages(queries) => {
-                let resolved = queries.iter().map(|query| resolve(session, query, pull, progress));
+                let resolved = queries.iter().map(|query| async {
+                    let resolved = resolve(session, query, pull, progress).await;
+                    resolved.map_err(|error| located(error, &source, &dockerfile, query))
+                });
                 for (query, image) in queries.iter().zip(try_join_all(resolved).await?) {
                     images.insert(query, image);
                 }
@@ -211,6 +215,26 @@ async fn resolve(
                 error,
             ))
         }
+    }
+}
+
+/// The error of an image that cannot be had, with the line that names it; perhaps a stage was meant.
+fn located(
+    error: CommandError,
+    source: &Source,
+    dockerfile: &Dockerfile,
+    query: &ImageQuery,
+) -> CommandError {
+    let line = source.line(query.span.start);
+    let file = source.name().to_owned();
+    let location = SourceLocation { file, first_line: line, last_line: line };
+    let error = error.preface(excerpt(source, &location));
+    let ImageLocation::Registry(reference) = &query.location else { return error };
+    let name = reference.familiar();
+    let name = name.strip_suffix(":latest").unwrap_or(&name);
+    match similar_stage(dockerfile, name) {
+        Some(stage) => error.hint(format!("no stage is called {name:?}: did you mean {stage:?}?")),
+        None => error,
     }
 }
 
