@@ -107,6 +107,14 @@ pub enum StoreError {
         /// What failed.
         source: DiskError,
     },
+    /// The disk is full, and the index cannot be opened for that.
+    #[error("there is no space left for the index of the store `{}`", path.display())]
+    IndexFull {
+        /// The store.
+        path: PathBuf,
+        /// What failed.
+        source: IndexError,
+    },
     /// The index cannot be opened.
     #[error("cannot open the index of the store `{}`", path.display())]
     Index {
@@ -152,8 +160,14 @@ impl Store {
             .map_err(failed)?;
         let cache_mounts = CacheMounts::new(root.join("caches"), staging, Arc::clone(&gate));
         let locks = Locks::new(root.join("locks"));
-        let (index, warnings) = Index::open(root)
-            .map_err(|source| StoreError::Index { path: root.to_owned(), source })?;
+        let (index, warnings) = Index::open(root).map_err(|source| {
+            let path = root.to_owned();
+            if source.is_full() {
+                StoreError::IndexFull { path, source }
+            } else {
+                StoreError::Index { path, source }
+            }
+        })?;
         Ok(Self {
             content,
             layers,

@@ -81,12 +81,19 @@ pub enum IndexError {
     Disk(#[from] DiskError),
 }
 
+/// `SQLITE_IOERR_SHMSIZE`: the file that processes share beside the log could not grow, which on a local file system
+/// has no other cause than a full one.
+const NO_ROOM_FOR_SHARED_MEMORY: i32 = 10 | (19 << 8);
+
 impl IndexError {
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         match self {
             Self::Database { source, .. } => {
                 source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+                    || source
+                        .sqlite_error()
+                        .is_some_and(|error| error.extended_code == NO_ROOM_FOR_SHARED_MEMORY)
             }
             Self::Disk(error) => error.is_full(),
             Self::Newer { .. } | Self::Damaged(_) => false,

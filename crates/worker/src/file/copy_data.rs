@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 /// Files up to this size are read and written: for them that is faster than the calls that copy in the kernel.
@@ -48,25 +49,48 @@ impl DataCopier {
         read_and_write(from, to, size, buffer)
     }
 
-    /// `None` when that does not work here.
+    /// `None` when that does not work here. Holes stay holes: a file may be far larger than any disk.
     fn copy_in_kernel(
         &self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
     ) -> Result<Option<u64>, Errno> {
-        let mut copied = 0;
+        let mut position = 0;
         loop {
-            match rustix::fs::copy_file_range(from, None, to, None, CHUNK) {
-                // Some file systems (those under /proc) have files of no size with bytes in them.
-                Ok(0) if copied == 0 => return Ok(None),
-                Ok(0) => return Ok(Some(copied)),
-                Ok(length) => copied += length as u64,
-                Err(Errno::INTR) => {}
-                Err(errno) if copied == 0 && is_unsupported(errno) => {
-                    self.no_kernel_copy.store(true, Ordering::Relaxed);
-                    return Ok(None);
+            let data = match rustix::fs::seek(from, SeekFrom::Data(position)) {
+                Ok(data) => data,
+                // Nothing but a hole is left.
+                Err(Errno::NXIO) => {
+                    let end = rustix::fs::seek(from, SeekFrom::End(0))?;
+                    rustix::fs::ftruncate(to, end)?;
+                    return Ok(Some(end));
                 }
                 Err(errno) => return Err(errno),
+            };
+            let hole = rustix::fs::seek(from, SeekFrom::Hole(data))?;
+            position = data;
+            while position < hole {
+                let (mut read, mut written) = (position, position);
+                let length = usize::try_from(hole - position).unwrap_or(CHUNK).min(CHUNK);
+                let copied = rustix::fs::copy_file_range(
+                    from,
+                    Some(&mut read),
+                    to,
+                    Some(&mut written),
+                    length,
+                );
+                match copied {
+                    // It became shorter meanwhile, which whoever compares it with its digest sees.
+                    Ok(0) => return Ok(Some(position)),
+                    Ok(length) => position += length as u64,
+                    Err(Errno::INTR) => {}
+                    Err(errno) if position == data && is_unsupported(errno) => {
+                        self.no_kernel_copy.store(true, Ordering::Relaxed);
+                        rustix::fs::seek(from, SeekFrom::Start(0))?;
+                        return Ok(None);
+                    }
+                    Err(errno) => return Err(errno),
+                }
             }
         }
     }
@@ -102,5 +126,36 @@ fn read_and_write(
         if length == 0 || (length < buffer.len() && copied == size) {
             return Ok(copied);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    use super::*;
+
+    #[test]
+    fn holes_stay_holes() {
+        const SIZE: u64 = 1 << 40;
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let path = folder.path().join(name);
+            File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+        };
+        let from = open("from");
+        from.write_all_at(b"middle", 1 << 30).unwrap();
+        from.write_all_at(b"later", SIZE / 2).unwrap();
+        from.set_len(SIZE).unwrap();
+        let to = open("to");
+        let copied =
+            DataCopier::default().copy(from.as_fd(), to.as_fd(), SIZE, &mut Vec::new()).unwrap();
+        assert_eq!((copied, to.metadata().unwrap().len()), (SIZE, SIZE));
+        assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+        let mut text = [0; 6];
+        to.read_exact_at(&mut text, 1 << 30).unwrap();
+        assert_eq!(&text, b"middle");
     }
 }
