@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// Show what the store takes on the disk.
     Du(DuArgs),
-    /// Remove what no image and no running build needs.
+    /// Remove what nothing refers to: no name, no cache and no running build.
     Prune(PruneArgs),
     /// Look inside.
     #[command(subcommand)]
@@ -54,8 +54,11 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, in roff.
-    Man,
+    /// Print a manual page, in roff.
+    Man {
+        /// Of this command, such as `build`; without it, of rbuild.
+        command: Option<String>,
+    },
 }
 
 /// `rbuild build`. As with docker, the last of a flag that is given twice counts.
@@ -97,7 +100,7 @@ pub(crate) struct BuildArgs {
     pub(crate) platform: Option<String>,
 
     /// Do not use what earlier builds made.
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) no_cache: bool,
 
     /// Do not use what earlier builds made of these stages.
@@ -105,7 +108,7 @@ pub(crate) struct BuildArgs {
     pub(crate) no_cache_filter: Vec<String>,
 
     /// Ask the registry for newer base images, even where the local image store has them.
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) pull: bool,
 
     /// Line for /etc/hosts of the steps.
@@ -169,6 +172,14 @@ pub(crate) struct BuildArgs {
     /// Short for `--call=check`.
     #[arg(long, conflicts_with_all = ["call", "llb"])]
     pub(crate) check: bool,
+
+    /// What docker does always, too: nothing of a step outlives it.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) rm: Option<bool>,
+
+    /// The same.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) force_rm: Option<bool>,
 
     #[command(flatten)]
     pub(crate) later: LaterArgs,
@@ -403,7 +414,7 @@ pub(crate) struct SaveArgs {
     /// Name or digest (or its beginning) of an image.
     pub(crate) image: String,
     /// The archive; `-` is standard output.
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", default_value = "-")]
     pub(crate) output: String,
     /// Which kind of archive.
     #[arg(long, default_value = "docker", value_parser = ["docker", "oci"])]
@@ -421,13 +432,13 @@ pub(crate) struct DuArgs {
 /// `rbuild prune`.
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
-    /// Also remove what images of the local image store have cached, and images without a name.
+    /// Also give up the cache: only what named images and running builds need stays.
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Keep what was used within this time, such as 24h.
+    /// Give up cache that was not used within this time, such as 24h.
     #[arg(long, value_name = "DURATION")]
     pub(crate) keep_duration: Option<String>,
-    /// Remove, least recently used first, only until the store takes no more than this, such as 10GB.
+    /// Give up cache, least recently used first, until the store takes no more than this, such as 10GB.
     #[arg(long, value_name = "SIZE")]
     pub(crate) keep_storage: Option<String>,
 }

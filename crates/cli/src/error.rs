@@ -90,6 +90,11 @@ impl CommandError {
         reason
     }
 
+    /// Whether a file's owner could not be set.
+    pub(crate) fn is_about_owners(&self) -> bool {
+        self.to_string().contains("cannot change the owner of")
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {

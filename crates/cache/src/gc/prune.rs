@@ -11,7 +11,8 @@ use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
 use crate::lease::Pinned;
 use crate::remove_tree::remove_path;
-use crate::{Store, StoredRecord};
+use crate::staging::Staged;
+use crate::{IndexError, Store, StoredRecord};
 
 /// What is to go. By default what nothing refers to: no image, no cache record, no living build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,14 +53,16 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     {
         let (_closed, pinned) = store.close_gate()?;
         if options.dangling_images {
-            pruned.images = store.index.remove_dangling_images()?;
+            pruned.images = unless_full(store.index.remove_dangling_images())?.unwrap_or(0);
         }
         let survey = Survey::take(store)?;
         let mut references = References::without_records(&survey, &pinned);
         survey.records.iter().for_each(|record| references.hold_record(record));
 
         let given_up = give_up_records(&survey.records, &mut references, options);
-        pruned.records = store.index.delete_records(&given_up)?;
+        // On a full disk the index cannot shrink before files are gone. Records whose layers are missing find nothing,
+        // so the other order is as safe; it only keeps builds waiting for longer.
+        let deleted = unless_full(store.index.delete_records(&given_up))?;
         for (id, found) in survey.layers.iter().filter(|(id, _)| references.layer(id) == 0) {
             if let Some(staged) = store.layers.detach(id)? {
                 detached.push(staged);
@@ -73,6 +76,13 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
                 pruned.freed += found.size;
             }
         }
+        pruned.records = match deleted {
+            Some(records) => records,
+            None => {
+                detached.drain(..).try_for_each(Staged::discard)?;
+                store.index.delete_records(&given_up)?
+            }
+        };
         let known = survey.known.values();
         let forgotten: Vec<LayerId> = known
             .filter(|layer| is_forgotten(layer, &references, &pinned))
@@ -103,6 +113,14 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     pruned.layers.sort_unstable();
     pruned.blobs.sort_unstable();
     Ok(pruned)
+}
+
+/// What an index gave, or nothing when it had no room to write.
+fn unless_full<T>(written: Result<T, IndexError>) -> Result<Option<T>, IndexError> {
+    match written {
+        Err(error) if error.is_full() => Ok(None),
+        written => written.map(Some),
+    }
 }
 
 /// Whether something that was used at that time is to stay.

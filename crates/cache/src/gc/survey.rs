@@ -142,10 +142,14 @@ pub(super) fn measure_layers(store: &Store) -> Result<(), CollectError> {
     let sizes: Vec<Option<(LayerId, u64)>> =
         new.par_iter().map(|id| measure(store, id)).collect::<Result<_, CollectError>>()?;
     let sizes: Vec<(LayerId, u64)> = sizes.into_iter().flatten().collect();
-    if !sizes.is_empty() {
-        store.index.set_disk_sizes(&sizes)?;
+    if sizes.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    match store.index.set_disk_sizes(&sizes) {
+        // Sizes are worth remembering, and not worth failing for: on a full disk this is how room is made.
+        Err(error) if !error.is_full() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What a layer takes, unless another process is deleting it.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use rbuild_cache::{Image as StoredImage, Index, Store};
-use rbuild_oci::{Digest, Manifest, MediaType, Reference};
+use rbuild_oci::{Digest, Manifest, Reference};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -60,7 +60,7 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
 /// `rbuild inspect`.
 pub(crate) fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
     let documents = args.images.iter().map(|name| {
-        let image = find(&store.index, name)?;
+        let image = find(store, name)?;
         let manifest = document(store, &image.descriptor.digest)?;
         let config = match serde_json::from_value::<Manifest>(manifest.clone()) {
             Ok(parsed) => document(store, &parsed.config.digest)?,
@@ -84,14 +84,14 @@ pub(crate) fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandEr
 
 /// `rbuild tag`.
 pub(crate) fn tag(store: &Store, args: &TagArgs) -> Result<(), CommandError> {
-    let image = find(&store.index, &args.image)?;
+    let image = find(store, &args.image)?;
     let name = image_name(&args.name)?;
     store.index.tag_image(&name.to_string(), &image.descriptor).map_err(index_error)
 }
 
 /// `rbuild rmi`: each name goes by itself; a digest takes all names with it. All or nothing is looked up first.
 pub(crate) fn rmi(store: &Store, args: &RmiArgs) -> Result<(), CommandError> {
-    let found = args.images.iter().map(|name| Ok((name, find(&store.index, name)?)));
+    let found = args.images.iter().map(|name| Ok((name, find(store, name)?)));
     let found = found.collect::<Result<Vec<_>, CommandError>>()?;
     let mut out = String::new();
     for (given, image) in found {
@@ -122,12 +122,13 @@ pub(crate) fn image_name(text: &str) -> Result<Reference, CommandError> {
     Ok(name.with_default_tag())
 }
 
-/// Finds an image by name, digest, or at least four characters of a digest's beginning.
-pub(crate) fn find(index: &Index, text: &str) -> Result<StoredImage, CommandError> {
+/// Finds an image by name, by its digest or its id (the digest of its configuration, which `build -q` prints), or by
+/// at least four characters of the beginning of one of them.
+pub(crate) fn find(store: &Store, text: &str) -> Result<StoredImage, CommandError> {
     const LEAST: usize = 4;
     if let Ok(name) = Reference::parse(text)
         && let Some(image) =
-            index.image(&name.with_default_tag().to_string()).map_err(index_error)?
+            store.index.image(&name.with_default_tag().to_string()).map_err(index_error)?
     {
         return Ok(image);
     }
@@ -139,9 +140,13 @@ pub(crate) fn find(index: &Index, text: &str) -> Result<StoredImage, CommandErro
     if hex.len() < LEAST || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(missing());
     }
-    let images = index.images().map_err(index_error)?;
-    let mut matching =
-        images.into_iter().filter(|image| image.descriptor.digest.hex().starts_with(hex));
+    let images = store.index.images().map_err(index_error)?;
+    let is_meant = |image: &StoredImage| {
+        image.descriptor.digest.hex().starts_with(hex)
+            || manifest(store, image)
+                .is_some_and(|manifest| manifest.config.digest.hex().starts_with(hex))
+    };
+    let mut matching = images.into_iter().filter(is_meant);
     let first = matching.next().ok_or_else(missing)?;
     if matching.any(|other| other.descriptor.digest != first.descriptor.digest) {
         return Err(CommandError::usage(format!(
@@ -171,15 +176,21 @@ fn document(store: &Store, digest: &Digest) -> Result<Value, CommandError> {
     })
 }
 
-/// What a pull of the image would transfer; for an index, what its own documents say.
-fn size(store: &Store, image: &StoredImage) -> Option<u64> {
+/// The manifest of an image; none for an index, or when it cannot be read.
+fn manifest(store: &Store, image: &StoredImage) -> Option<Manifest> {
+    if image.descriptor.media_type.is_index() {
+        return None;
+    }
     let bytes = store.content.read(&image.descriptor.digest, DOCUMENT_LIMIT).ok()?;
-    if image.descriptor.media_type == MediaType::OciIndex
-        || image.descriptor.media_type == MediaType::DockerManifestList
-    {
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// What a pull of the image would transfer; for an index, what its own document takes.
+fn size(store: &Store, image: &StoredImage) -> Option<u64> {
+    if image.descriptor.media_type.is_index() {
         return Some(image.descriptor.size);
     }
-    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    let manifest = manifest(store, image)?;
     Some(manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>())
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn dump_llb(
 
 /// `rbuild save`.
 pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result<(), CommandError> {
-    let image = super::images::find(&store.index, &args.image)?;
+    let image = super::images::find(&store, &args.image)?;
     let session = Arc::new(Session::open(store, identity)?);
     in_runtime(result::save(session, image, args))
 }

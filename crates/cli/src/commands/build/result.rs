@@ -1,5 +1,6 @@
 //! Where the result of a build goes, and what is said of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -96,7 +97,24 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
             "local and tar exporters are incompatible with image ID file",
         ));
     }
+    if let Some(twice) = written_twice(&outputs) {
+        return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
+    }
     Ok(Plan { outputs, names })
+}
+
+/// A place that more than one output would be written to.
+fn written_twice(outputs: &[PlannedOutput]) -> Option<String> {
+    let mut seen = HashSet::new();
+    let file = |output: &PlannedOutput| match output {
+        PlannedOutput::Image { destination: ImageDestination::Archive { file, .. }, .. }
+        | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {
+        FileDestination::Stdout => "standard output".to_owned(),
+        FileDestination::Path(path) => format!("`{}`", path.display()),
+    })
 }
 
 fn types(options: &ImageOptions, default: DocumentTypes) -> DocumentTypes {
