@@ -20,6 +20,7 @@ mod layers;
 mod lease;
 mod lock;
 mod oci_layout;
+mod open_in_root;
 mod overlay;
 mod overlay_by_path;
 mod records;
@@ -61,6 +62,7 @@ pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
 pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
+pub use open_in_root::open_in_root;
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{

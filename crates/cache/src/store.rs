@@ -227,6 +227,10 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
         let name = entry.file_name();
         let ours = |known: &&str| known.split('/').next() == name.to_str();
         if !DIRECTORIES.iter().any(ours) && name != "version" {
+            // Another process may have finished meanwhile, and be using the store already.
+            if root.join("version").exists() {
+                return Ok(());
+            }
             let found = name.to_string_lossy().into_owned();
             return Err(StoreError::NotAStore { path: root.to_owned(), found });
         }

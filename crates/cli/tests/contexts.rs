@@ -78,6 +78,10 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
     run(args("text", &["-"]), b"FROM busybox\nRUN echo hi > /hi\n").ok();
     assert_eq!(read(&fixture.path("text"), "hi"), "hi\n");
 
+    run(args("empty", &["-"]), b"FROM busybox\nCOPY . /all/\n").ok();
+    let error = run(args("empty", &["-"]), b"FROM busybox\nCOPY file /\n").fails(1);
+    assert!(error.contains("\"/file\": not found"), "{error}");
+
     let mut archive = tar::Builder::new(Vec::new());
     for (name, text) in [("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "from a tar")]
     {

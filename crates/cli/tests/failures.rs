@@ -161,9 +161,11 @@ fn privileged_a_full_disk_is_said_and_the_store_works_afterwards() {
     let words = std::iter::once(build.get_program()).chain(build.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
     let words = words.join(" ");
+    let rbuild = format!("'{}'", build.get_program().to_string_lossy());
     let script = format!(
         "mount -t tmpfs -o size=64m tmpfs small && ! {words} && \
-         printf 'FROM busybox\\nRUN echo fits > /fits\\n' > context/Dockerfile && {words}"
+         printf 'FROM busybox\\nRUN echo fits > /fits\\n' > context/Dockerfile && {words} && \
+         {{ dd if=/dev/zero of=small/filler bs=64k 2>/dev/null; {rbuild} du && {rbuild} prune --all; }}"
     );
     let mut command = std::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", &script]).current_dir(fixture.path("."));

@@ -197,3 +197,22 @@ fn an_output_that_cannot_be_is_refused_before_anything_runs() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn two_outputs_to_one_place_are_refused() {
+    let fixture = Fixture::with("FROM busybox\nRUN false\n");
+    for specs in [["-", "type=docker,dest=-"], ["type=tar,dest=same", "type=oci,dest=same"]] {
+        let error = fixture.build(&["-o", specs[0], "-o", specs[1]]).fails(2);
+        assert!(error.contains("two outputs go to"), "{error}");
+    }
+}
+
+#[test]
+fn privileged_an_image_is_found_by_the_id_that_is_printed() {
+    let fixture = Fixture::with("FROM busybox\nENV A=b\n");
+    let id = fixture.build(&["-q"]).ok().text();
+    fixture.run(["tag", id.trim(), "named:1"]).ok();
+    assert!(fixture.run(["images"]).ok().text().contains("named"));
+    let archive = fixture.run(["save", &id.trim()["sha256:".len()..][..12]]).ok().stdout;
+    rbuild_testdata::validate::docker_archive(&archive).expect("a whole image");
+}

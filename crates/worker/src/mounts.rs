@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rbuild_cache::{ActiveLayer, CacheMountKey, View};
 use rbuild_solver::{Mount, MountKind, Snapshot};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 
 use crate::agent::{Agent, SocketOwner};
@@ -175,13 +175,14 @@ impl Mounts<'_> {
         // The sandbox finds it again; from here the error is clearer.
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let part = rustix::fs::openat2(&root, selector, flags, Mode::empty(), resolve).map_err(
-            |errno| ExecError::Selector {
-                selector: mount.selector.clone(),
-                dest: mount.dest.clone(),
-                source: errno.into(),
-            },
-        )?;
+        let part =
+            rbuild_cache::open_in_root(&root, selector, flags, resolve).map_err(|errno| {
+                ExecError::Selector {
+                    selector: mount.selector.clone(),
+                    dest: mount.dest.clone(),
+                    source: errno.into(),
+                }
+            })?;
         drop(part);
         self.descriptors.push(root);
         Ok(sandbox::MountKind::Part { descriptor, path: selector.to_owned() })

@@ -304,7 +304,7 @@ fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<Owne
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        match crate::open_in_root(root, path, flags, resolve) {
             // Something was renamed anywhere on the machine while `..` was resolved.
             Err(Errno::AGAIN | Errno::INTR) => {}
             opened => return opened,

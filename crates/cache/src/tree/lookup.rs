@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_oci::Digest;
 use rbuild_solver::{Decision, PatternMatcher, Selector};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use super::error::TreeError;
@@ -116,7 +116,7 @@ impl Tree {
         let path = if path.is_empty() { b"." } else { path };
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        crate::open_in_root(&self.root, path, flags | OFlags::CLOEXEC, resolve)
     }
 
     /// One entry of the directory at `path`.

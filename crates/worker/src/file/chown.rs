@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 
 use rbuild_solver::{ChownSpec, Owner};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags};
 
 use super::error::FileError;
 
@@ -67,7 +67,7 @@ pub(super) fn read_below(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Fi
     let failed = |error| FileError::io("read", path.as_bytes(), error);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(file) = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) else {
+    let Ok(file) = rbuild_cache::open_in_root(root, path, flags, resolve) else {
         return Ok(Vec::new());
     };
     let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;

@@ -134,7 +134,7 @@ impl<'a> Target<'a> {
         let path = if path.is_empty() { b"." } else { path };
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        rbuild_cache::open_in_root(self.root, path, flags | OFlags::CLOEXEC, resolve)
     }
 
     /// Opens a directory, to reach what is in it.

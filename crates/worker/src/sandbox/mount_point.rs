@@ -1,6 +1,6 @@
 //! Finding, and where missing making, a place inside the root.
 //!
-//! The root may be hostile: `/etc` may be a link to `../../..`. A place that exists is opened with `openat2(RESOLVE_IN_ROOT)`. For one
+//! The root may be hostile: `/etc` may be a link to `../../..`. A place that exists is opened with `rbuild_cache::open_in_root(RESOLVE_IN_ROOT)`. For one
 //! that does not, the path is walked one component at a time with the links' texts resolved here, as the kernel would from this root,
 //! so that a dangling link like Debian's `/etc/resolv.conf` gets the file that it points to.
 
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fstat, mkdirat, openat,
-    openat2, readlinkat,
+    readlinkat,
 };
 use rustix::io::Errno;
 
@@ -28,7 +28,7 @@ pub(super) enum PlaceKind {
 /// Opens a place that must exist, without following any link. For places of our own and those that may not be links.
 pub(super) fn open_plain(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    rbuild_cache::open_in_root(root, path, OFlags::PATH | OFlags::CLOEXEC, resolve)
 }
 
 /// Opens a place, following links inside the root, and makes what is missing of it, parents too. Everything made is owned by `owner`
@@ -41,7 +41,7 @@ pub(super) fn open_or_make(
     made: &mut Vec<Stub>,
 ) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+    match rbuild_cache::open_in_root(root, path, OFlags::PATH | OFlags::CLOEXEC, resolve) {
         Err(Errno::NOENT) => {
             Walk { root, trail: Vec::new(), owner, made }.make(path.as_bytes(), kind)
         }

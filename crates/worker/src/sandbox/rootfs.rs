@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
-    openat2, statfs,
+    statfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -323,7 +323,7 @@ fn part_of(
     let place = openat(files, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     attach(whole, &place)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let part = openat2(whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let part = rbuild_cache::open_in_root(whole, path, OFlags::PATH | OFlags::CLOEXEC, resolve)?;
     open_tree(&part, c"", CLONE | OpenTreeFlags::AT_EMPTY_PATH)
 }
 

@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fstat, futimens,
-    openat2, statat, unlinkat,
+    AtFlags, FileType, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fstat, futimens, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Stub {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve =
             ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let directory = openat2(root, path, flags, Mode::empty(), resolve)?;
+        let directory = rbuild_cache::open_in_root(root, path, flags, resolve)?;
         let before = fstat(&directory)?;
         if self.is_directory {
             unlinkat(&directory, self.name.as_slice(), AtFlags::REMOVEDIR)?;

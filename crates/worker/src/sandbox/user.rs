@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -85,12 +85,11 @@ impl User {
 /// Reads a regular file inside the root; a missing one is empty.
 fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<String, UserError> {
     let error = |reason: String| UserError::File { path: format!("/{path}"), reason };
-    let file = match openat2(
+    let file = match rbuild_cache::open_in_root(
         root,
         path,
         // A fifo would block without a writer.
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-        Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     ) {
         Ok(file) => file,
@@ -302,7 +301,7 @@ mod tests {
             rustix::fs::CWD,
             etc.join("passwd"),
             FileType::Fifo,
-            Mode::from_raw_mode(0o644),
+            rustix::fs::Mode::from_raw_mode(0o644),
             0,
         )
         .unwrap();

@@ -70,6 +70,14 @@ impl BuildError {
         Self::Step { error, excerpt }
     }
 
+    /// The same, with warnings of the Dockerfile, one of which may say why.
+    pub(crate) fn with_warnings(mut self, warnings: &[String]) -> Self {
+        if let Self::Step { excerpt, .. } = &mut self {
+            excerpt.extend(warnings.iter().flat_map(|line| [line.as_str(), "\n"]));
+        }
+        self
+    }
+
     /// The error with everything that explains it. `failed` is the step as the display saw it.
     pub(crate) fn into_command_error(self, failed: Option<&FailedStep>) -> CommandError {
         match self {

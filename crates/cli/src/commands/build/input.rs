@@ -121,12 +121,22 @@ impl Input {
                 ));
             }
             let dockerfile = read_limited(head.as_slice().chain(stdin), "standard input")?;
+            // Its context is there and has nothing in it.
+            let empty = tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(
+                |error| {
+                    CommandError::caused(
+                        Kind::Environment,
+                        "cannot make a folder for the context",
+                        error,
+                    )
+                },
+            )?;
             return Ok(Self {
                 name: DOCKERFILE.to_owned(),
                 dockerfile,
                 ignore: None,
-                context: None,
-                _unpacked: None,
+                context: Some(empty.path().to_owned()),
+                _unpacked: Some(empty),
             });
         }
         let unpacked =

@@ -308,6 +308,7 @@ async fn build_and_export(
             let outputs = solved.map_err(|error| {
                 let ignore = prepared.ignore.as_ref();
                 failure::BuildError::step(error, prepared.source.as_ref(), ignore)
+                    .with_warnings(&prepared.warnings)
             })?;
             match outputs.into_iter().next() {
                 Some(Output::Snapshot(snapshot)) => snapshot,
