@@ -38,7 +38,7 @@ pub use cache_mounts::{
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use download::{
-    Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, redact_url,
+    Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions,
 };
 pub use gc::{
     CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune,

@@ -8,6 +8,7 @@
 //!       locks/        Locks: one flock per thing that is being made
 //!       leases/       Lease: one flock per living build, with what it uses
 //!       caches/       cache mounts of steps
+//!       git/          mirrors of git repositories, made when one is fetched
 //!       contexts/     stat caches of build contexts
 //!       tmp/          what is being made, a directory per process
 //! ```
@@ -34,8 +35,8 @@ const VERSION: u32 = 1;
 
 const LEASES: &str = "leases";
 
-const DIRECTORIES: [&str; 7] =
-    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches"];
+const DIRECTORIES: [&str; 8] =
+    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches", "git"];
 
 /// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
 #[derive(Debug)]
@@ -188,6 +189,11 @@ impl Store {
     /// Where the stat caches of build contexts are.
     pub fn contexts(&self) -> PathBuf {
         self.root.join("contexts")
+    }
+
+    /// Where the mirrors of git repositories are, each below the id of its [`crate::LockName::Git`].
+    pub fn git_mirrors(&self) -> PathBuf {
+        self.root.join("git")
     }
 
     /// Takes a lease: what a build uses is pinned in it and not collected while it lives.

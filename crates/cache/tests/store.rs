@@ -18,7 +18,10 @@ fn an_empty_place_becomes_a_private_store() {
     names.sort();
     assert_eq!(
         names,
-        ["blobs", "caches", "contexts", "index.db", "layers", "leases", "locks", "tmp", "version"]
+        [
+            "blobs", "caches", "contexts", "git", "index.db", "layers", "leases", "locks", "tmp",
+            "version"
+        ]
     );
     assert_eq!(std::fs::read_to_string(fixture.root().join("version")).unwrap(), "1\n");
     let mode = std::fs::metadata(fixture.root()).unwrap().permissions().mode();
@@ -167,7 +170,7 @@ fn deleted_directories_are_made_again() {
     let Fixture { store, dir } = Fixture::new();
     drop(store);
     let root = dir.path().join("store");
-    for name in ["blobs", "contexts", "layers", "leases", "locks", "tmp"] {
+    for name in ["blobs", "contexts", "git", "layers", "leases", "locks", "tmp"] {
         std::fs::remove_dir_all(root.join(name)).unwrap();
     }
     let store = Store::open(&root).unwrap();

@@ -1,6 +1,7 @@
 //! Where things are and how they are reached: the one place that looks at the environment for it.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rbuild_cache::Proxies;
@@ -54,4 +55,31 @@ pub(crate) fn proxies() -> Proxies {
         value.filter(|value| !value.is_empty())
     };
     Proxies { http: text("http_proxy"), https: text("https_proxy"), exceptions: text("no_proxy") }
+}
+
+/// What git may know of the environment: how to reach the network, and the agent that has the keys.
+pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
+    const NAMES: [&str; 15] = [
+        "PATH",
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "SSH_AUTH_SOCK",
+        "LD_LIBRARY_PATH",
+        "TMPDIR",
+    ];
+    NAMES.iter().filter_map(|name| Some(((*name).into(), env::var_os(name)?))).collect()
+}
+
+/// The hosts that the user's ssh knows.
+pub(crate) fn known_hosts() -> Option<PathBuf> {
+    env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
 }

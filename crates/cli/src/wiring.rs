@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs,
-    RegistryClient, RegistryOptions, Store,
+    Credentials, DownloadsOptions, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay,
+    OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
 use rbuild_worker::{
-    Contexts, Entitlements, Identity, OpenFiles, Provided, Sandbox, Worker, WorkerParts,
+    Contexts, Entitlements, GitOptions, Identity, OpenFiles, Provided, RemoteSources, Sandbox,
+    Worker, WorkerParts,
 };
 
 use crate::error::{CommandError, Kind};
@@ -25,6 +26,7 @@ pub(crate) struct Session {
     pub(crate) lease: Lease,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) images: ImageSource,
+    pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
 }
 
@@ -58,7 +60,14 @@ impl Session {
         });
         let images =
             ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
-        Ok(Self { store, lease, overlay, images, open_files })
+        let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
+        let git = GitOptions {
+            environment: paths::git_environment(),
+            known_hosts: paths::known_hosts(),
+            ..GitOptions::default()
+        };
+        let remotes = RemoteSources::new(&store, lease.clone(), http, git);
+        Ok(Self { store, lease, overlay, images, remotes, open_files })
     }
 
     /// How many vertices may be at work at the same time: half of the descriptors are theirs.
@@ -76,6 +85,11 @@ impl Session {
             lease: &self.lease,
             overlay: &self.overlay,
         }
+    }
+
+    /// Reports what is fetched for no vertex in particular.
+    pub(crate) fn reporting(&self, progress: &Progress) -> PullProgress {
+        PullProgress { progress: progress.clone(), ..PullProgress::discard() }
     }
 
     /// The cache of solves.
@@ -100,6 +114,7 @@ impl Session {
             layers: self.store.layers.clone(),
             overlay: Arc::clone(&self.overlay),
             images: self.images.clone(),
+            remotes: self.remotes.clone(),
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
             entitlements,

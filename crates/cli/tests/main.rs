@@ -11,5 +11,6 @@ mod failures;
 mod fixture;
 mod mounts;
 mod outputs;
+mod remote;
 mod rules;
 mod steps;

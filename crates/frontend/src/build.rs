@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbuild_oci::{ImageConfig, Platform, Reference};
-use rbuild_solver::{Edge, Graph, HostIp, NetworkMode};
+use rbuild_solver::{Edge, Graph, HostIp, NetworkMode, SourceOp};
 
 use crate::diagnostic::Diagnostic;
 use crate::images::ImageQuery;
@@ -30,6 +30,8 @@ pub struct BuildOptions {
     pub no_cache: NoCache,
     /// `--build-context`, by name (`name` or `name::platform`).
     pub contexts: BTreeMap<String, NamedContext>,
+    /// The main context if it is fetched; else it is the local source `context`.
+    pub context: Option<RemoteContext>,
     /// The patterns of the main context's `.dockerignore`: see [`parse_dockerignore`](crate::parse_dockerignore).
     pub context_ignore: Vec<String>,
     /// `--add-host`
@@ -53,6 +55,7 @@ impl BuildOptions {
             multi_platform: false,
             no_cache: NoCache::Stages(Vec::new()),
             contexts: BTreeMap::new(),
+            context: None,
             context_ignore: Vec::new(),
             extra_hosts: Vec::new(),
             network: NetworkMode::Default,
@@ -98,6 +101,19 @@ pub enum NamedContext {
         /// The patterns of its own `.dockerignore`.
         ignore: Vec<String>,
     },
+    /// A git repository, or something behind an HTTP address.
+    Remote(RemoteContext),
+}
+
+/// A context that is fetched. No ignore file applies to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteContext {
+    /// From where.
+    pub source: SourceOp,
+    /// Whether it is an archive, whose content is meant.
+    pub unpack: bool,
+    /// Its time, in seconds since 1970, for a `SOURCE_DATE_EPOCH` that names it; if it is known to have one.
+    pub time: Option<i64>,
 }
 
 /// What [`lower`](crate::lower()) comes to.

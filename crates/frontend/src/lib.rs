@@ -21,6 +21,7 @@ mod build;
 mod dockerignore;
 mod draft;
 mod environment;
+mod git_url;
 mod history;
 mod images;
 mod lower;
@@ -29,7 +30,8 @@ mod shell;
 mod stage;
 
 pub use build::{
-    Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, StageSummary, Stages,
+    Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, StageSummary,
+    Stages,
 };
 pub use check::{CheckOptionError, Checks, ContextFiles, Rule, check, check_own};
 pub use diagnostic::{Diagnostic, Edit, Label, Level};
@@ -42,6 +44,7 @@ pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
 pub use dockerfile::parser::{parse, parse_trigger};
 pub use dockerignore::{IgnoreLine, parse_dockerignore, parse_dockerignore_lines};
 pub use fix::{Fixed, apply_fixes};
+pub use git_url::{GitUrl, GitUrlError};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
 pub use lower::{Evaluation, evaluate, lower};
 pub use outline::{Outline, OutlineArgument, OutlineMount, Target, similar_stage, targets};

@@ -18,8 +18,9 @@ pub trait Executor: Sync {
     /// Why it failed.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The key of a source: equal keys, equal content. Never fetches the content itself. For an image it is
-    /// the chain id of its layers; never called for a `local://` source.
+    /// The key of a source: equal keys, equal content. Fetches the content only where nothing else tells what it is,
+    /// as with a file by HTTP. For an image it is the chain id of its layers, for a git repository its commit; never
+    /// called for a `local://` source.
     fn source_key(
         &self,
         vertex: &Vertex,

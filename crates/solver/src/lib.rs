@@ -30,7 +30,7 @@ pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, Ver
 pub use op::{
     CacheSharing, ChownSpec, CopyAction, DiffOp, ExecMeta, ExecOp, FileAction, FileActionKind,
     FileOp, HostIp, MergeOp, MkdirAction, MkfileAction, Mount, MountKind, NetworkMode, Op, Owner,
-    ProxyEnv, RmAction, SecretEnv, SecurityMode, SourceOp, SymlinkAction, Ulimit,
+    ProxyEnv, RmAction, SecretEnv, SecurityMode, SourceOp, SymlinkAction, Ulimit, redact_url,
 };
 pub use pattern::{
     Decision, PathPattern, PatternError, PatternMatcher, clean_path, has_wildcards, path_match,

@@ -58,9 +58,32 @@ impl SourceOp {
         self.identifier.split_once("://").unwrap_or(("", &self.identifier))
     }
 
+    /// Where it comes from as people may see it: the address that is fetched, without a password.
+    pub fn shown(&self) -> String {
+        let fragment = self.identifier.split_once('#').map_or("", |(_, fragment)| fragment);
+        match self.attrs.get("git.fullurl") {
+            Some(url) if fragment.is_empty() => redact_url(url),
+            Some(url) => format!("{}#{fragment}", redact_url(url)),
+            None => redact_url(&self.identifier),
+        }
+    }
+
     /// The name of a `local://` source.
     pub fn local_name(&self) -> Option<&str> {
         self.identifier.strip_prefix("local://")
+    }
+}
+
+/// An address as it may be shown: with `xxxxx` for a name and password. What is no address is shown as it is.
+pub fn redact_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    match authority.rsplit_once('@') {
+        None => text.to_owned(),
+        Some((user, _)) => {
+            let hidden = if user.contains(':') { "xxxxx:xxxxx" } else { "xxxxx" };
+            format!("{scheme}://{hidden}{}", &rest[user.len()..])
+        }
     }
 }
 
@@ -425,4 +448,25 @@ pub struct DiffOp {
     pub lower: Option<u32>,
     /// Index of the upper input; `None` is an empty state.
     pub upper: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("https://a:b@h/x@y", "https://xxxxx:xxxxx@h/x@y"),
+            ("https://a@h/x", "https://xxxxx@h/x"),
+            ("https://a:b@c:d@h:1?q", "https://xxxxx:xxxxx@h:1?q"),
+            ("https://h/a:b@c", "https://h/a:b@c"),
+            ("git@h:x", "git@h:x"),
+        ] {
+            assert_eq!(redact_url(url), shown);
+        }
+        let mut git = SourceOp::new("git://h/r#main:d");
+        git.attrs.insert("git.fullurl".to_owned(), "https://a:b@h/r".to_owned());
+        assert_eq!(git.shown(), "https://xxxxx:xxxxx@h/r#main:d");
+    }
 }

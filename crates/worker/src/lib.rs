@@ -12,10 +12,12 @@ mod diff;
 mod entitlements;
 mod exec;
 mod file;
+mod git;
 mod merge;
 mod mounts;
 mod open_files;
 mod operation_error;
+mod remote;
 mod sandbox;
 mod secrets;
 mod snapshots;
@@ -29,8 +31,10 @@ pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError};
+pub use git::{GitError, GitErrorKind, GitOptions};
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
+pub use remote::RemoteSources;
 pub use sandbox::{
     CommandError, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode,
     OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess, SandboxSpec,

@@ -1,11 +1,12 @@
 //! Why an operation failed.
 
-use rbuild_cache::{ImageError, ImageNameError, TreeError};
+use rbuild_cache::{DownloadError, ImageError, ImageNameError, TreeError};
 
 use crate::context::ContextError;
 use crate::entitlements::NotAllowed;
 use crate::exec::ExecError;
 use crate::file::FileError;
+use crate::git::GitError;
 use crate::snapshots::SnapshotError;
 
 /// An operation failed.
@@ -26,6 +27,12 @@ pub enum OperationError {
     /// An image's name.
     #[error(transparent)]
     ImageName(#[from] ImageNameError),
+    /// A git repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A file behind an address.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     /// A folder of the user's.
     #[error(transparent)]
     Context(#[from] ContextError),

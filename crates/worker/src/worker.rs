@@ -22,10 +22,12 @@ use crate::exec::{ExecError, Step, StepParts};
 use crate::file::{self, Input};
 use crate::mounts::StepInput;
 use crate::operation_error::OperationError;
+use crate::remote::RemoteSources;
 use crate::sandbox::{Sandbox, host_resolv_conf};
 use crate::secrets::Provided;
 use crate::snapshots::Snapshots;
-use crate::{diff, exec, merge, source};
+use crate::source::Sources;
+use crate::{diff, exec, merge};
 
 /// What a [`Worker`] works with.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct WorkerParts {
     pub contexts: Contexts,
     /// Finds images and fetches their layers.
     pub images: ImageSource,
+    /// Fetches repositories and files.
+    pub remotes: RemoteSources,
     /// Starts steps.
     pub sandbox: Sandbox,
     /// What steps may ask for.
@@ -58,6 +62,7 @@ pub struct Worker {
     snapshots: Arc<Snapshots>,
     contexts: Arc<Contexts>,
     images: ImageSource,
+    remotes: RemoteSources,
     sandbox: Sandbox,
     entitlements: Entitlements,
     provided: Arc<Provided>,
@@ -76,6 +81,7 @@ impl Worker {
             snapshots: Arc::new(Snapshots::new(parts.layers, parts.overlay)),
             contexts: Arc::new(parts.contexts),
             images: parts.images,
+            remotes: parts.remotes,
             sandbox: parts.sandbox,
             entitlements: parts.entitlements,
             provided: Arc::new(parts.provided),
@@ -89,6 +95,10 @@ impl Worker {
     /// Remembers what was learned of the user's folders; see [`Contexts::save`].
     pub fn save_contexts(&self) -> Result<(), StatCacheError> {
         self.contexts.save()
+    }
+
+    fn sources<'a>(&'a self, progress: &'a Progress) -> Sources<'a> {
+        Sources { images: &self.images, remotes: &self.remotes, progress }
     }
 
     async fn file(
@@ -297,7 +307,7 @@ impl Executor for Worker {
 
     async fn source_key(&self, vertex: &Vertex) -> Result<Digest, OperationError> {
         match &vertex.op {
-            Op::Source(source) => source::key(source, vertex, &self.images).await,
+            Op::Source(source) => self.sources(&self.progress).key(source, vertex).await,
             _ => Ok(vertex.digest),
         }
     }
@@ -325,7 +335,9 @@ impl Executor for Worker {
 
     async fn execute(&self, call: ExecuteCall<'_>) -> Result<Vec<Output>, OperationError> {
         match &call.vertex.op {
-            Op::Source(source) => Ok(vec![source::run(source, call.vertex, &self.images).await?]),
+            Op::Source(source) => {
+                Ok(vec![self.sources(call.progress).run(source, call.vertex).await?])
+            }
             Op::Exec(exec) => self.exec(exec, &call).await,
             Op::File(file) => self.file(file, &call).await,
             Op::Merge(merge) => {

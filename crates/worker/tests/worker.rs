@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbuild_cache::{
-    ImageSource, ImageSourceOptions, LocalRecords, Overlay, OverlayXattrs, RegistryClient,
-    RegistryOptions, Store, View,
+    DownloadsOptions, ImageSource, ImageSourceOptions, LocalRecords, Overlay, OverlayXattrs,
+    RegistryClient, RegistryOptions, Store, View,
 };
 use rbuild_solver::{
     ChownSpec, CopyAction, DiffOp, Edge, Event, ExecMeta, ExecOp, FileAction, FileActionKind,
@@ -16,7 +16,9 @@ use rbuild_solver::{
     Op, Output, Owner, Progress, RmAction, SecurityMode, Snapshot, SolveOptions, SourceOp, Vertex,
     VertexMeta, solve,
 };
-use rbuild_worker::{Contexts, Entitlements, Provided, Worker, WorkerParts};
+use rbuild_worker::{
+    Contexts, Entitlements, GitOptions, Provided, RemoteSources, Worker, WorkerParts,
+};
 
 use crate::support::{require_root, sandbox};
 
@@ -82,6 +84,12 @@ impl World {
                 options,
             ),
             overlay,
+            remotes: RemoteSources::new(
+                &store,
+                lease.clone(),
+                DownloadsOptions::default(),
+                GitOptions::default(),
+            ),
             contexts: Contexts::new(folders, store.contexts()),
             sandbox: sandbox(),
             entitlements: Entitlements::default(),

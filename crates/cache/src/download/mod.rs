@@ -16,4 +16,4 @@ mod request;
 
 pub use error::{DownloadError, DownloadErrorKind};
 pub use fetch::{Downloaded, Downloads, DownloadsOptions};
-pub use request::{Download, redact_url};
+pub use request::Download;

@@ -12,13 +12,14 @@ use crate::index::KnownLayer;
 use crate::lease::Pinned;
 use crate::remove_tree::remove_path;
 use crate::staging::Staged;
-use crate::{IndexError, Store, StoredRecord};
+use crate::{IndexError, LockName, Store, StoredRecord};
 
 /// What is to go. By default what nothing refers to: no image, no cache record, no living build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Cache records go as well, so that only images and what living builds use remain; and stat caches of
-    /// build contexts. Cache mounts go, too, unless `keep_storage` is given, which they do not count for.
+    /// build contexts, and mirrors of git repositories. Cache mounts go, too, unless `keep_storage` is given, which
+    /// they do not count for.
     pub all: bool,
     /// Cache records, and with `all` cache mounts, that were used within this time stay, the others go.
     pub keep_duration: Option<Duration>,
@@ -109,6 +110,7 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     }
     if options.all {
         remove_contexts(store)?;
+        remove_mirrors(store)?;
     }
     pruned.layers.sort_unstable();
     pruned.blobs.sort_unstable();
@@ -165,6 +167,26 @@ fn remove_contexts(store: &Store) -> Result<(), CollectError> {
     let contexts = store.contexts();
     for entry in std::fs::read_dir(&contexts).on_path("list", &contexts)? {
         remove_path(&entry.on_path("list", &contexts)?.path())?;
+    }
+    Ok(())
+}
+
+/// Removes the mirrors of repositories that nobody is using.
+fn remove_mirrors(store: &Store) -> Result<(), CollectError> {
+    let mirrors = store.git_mirrors();
+    let listed = match std::fs::read_dir(&mirrors) {
+        // Stores of before there were any.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.on_path("list", &mirrors)?,
+    };
+    for entry in listed {
+        let path = entry.on_path("list", &mirrors)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let id = Digest::parse(&format!("sha256:{name}")).ok();
+        let lock = id.map(|id| store.locks.try_lock(LockName::Git(&id))).transpose()?.flatten();
+        if lock.is_some() {
+            remove_path(&path)?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::disk_size::disk_size;
 use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
 use crate::{
-    Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError, Store,
+    Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError, LockError, Store,
     StoredRecord,
 };
 
@@ -38,6 +38,9 @@ pub enum CollectError {
     /// The leases.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Other files.
     #[error(transparent)]
     Disk(#[from] DiskError),

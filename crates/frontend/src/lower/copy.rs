@@ -45,11 +45,22 @@ pub(super) enum Source {
     Files(Option<Node>),
 }
 
+/// What is copied.
+#[derive(Debug)]
+struct Sources<'s> {
+    /// Where paths are looked for.
+    from: &'s Source,
+    /// The paths, or the addresses as they may be shown.
+    paths: &'s [String],
+    /// In the place of a path, what was fetched instead.
+    fetched: Vec<Option<Item>>,
+}
+
 /// One thing that is copied.
 #[derive(Debug)]
-struct Item {
-    node: Option<Node>,
-    action: CopyAction,
+pub(super) struct Item {
+    pub(super) node: Option<Node>,
+    pub(super) action: CopyAction,
 }
 
 impl<'a> Lowering<'a> {
@@ -74,29 +85,36 @@ impl<'a> Lowering<'a> {
         let sources = self.expand_all(place, &scope.state, &copy.transfer.sources)?;
         for (source, written) in sources.iter().zip(&copy.transfer.sources) {
             match remote(source) {
-                Some(Remote::Git) => {
+                Ok(Some(Remote::Git(_))) | Err(_) => {
                     let message = "source can't be a git ref for COPY";
                     return Err(place.error("copy-source", written.span(), message));
                 }
-                Some(Remote::Http) => {
+                Ok(Some(Remote::Http { .. })) => {
                     let message = "source can't be a URL for COPY";
                     return Err(place.error("copy-source", written.span(), message));
                 }
-                None => {}
+                Ok(None) => {}
             }
         }
-        self.transfer(place, scope, &wanted, &source, &sources)
+        self.transfer(
+            place,
+            scope,
+            &wanted,
+            Sources { from: &source, paths: &sources, fetched: Vec::new() },
+        )
     }
 
-    /// Adds files of the main context.
+    /// Adds files of the main context, or in their places what was fetched. `sources` are the words that say it.
     pub(super) fn add_from_context(
         &mut self,
         place: &Place<'_, 'a>,
         scope: &mut Scope,
         wanted: &Wanted<'_>,
         sources: &[String],
+        fetched: Vec<Option<Item>>,
     ) -> Fallible<()> {
-        self.transfer(place, scope, wanted, &Source::Context, sources)
+        let sources = Sources { from: &Source::Context, paths: sources, fetched };
+        self.transfer(place, scope, wanted, sources)
     }
 
     /// What `--from` names; `None` if that is an error which was told.
@@ -134,9 +152,9 @@ impl<'a> Lowering<'a> {
         place: &Place<'_, 'a>,
         scope: &mut Scope,
         wanted: &Wanted<'_>,
-        source: &Source,
-        sources: &[String],
+        sources: Sources<'_>,
     ) -> Fallible<()> {
+        let Sources { from: source, paths: sources, fetched } = sources;
         let state = &scope.state;
         let written_destination = &wanted.transfer.destination;
         let destination = self.expand(place, state, written_destination)?;
@@ -170,13 +188,18 @@ impl<'a> Lowering<'a> {
             ..CopyAction::default()
         };
         let mut items = Vec::new();
-        for (path, written) in sources.iter().zip(&wanted.transfer.sources) {
+        let fetched = fetched.into_iter().chain(std::iter::repeat_with(|| None));
+        for ((path, written), fetched) in sources.iter().zip(&wanted.transfer.sources).zip(fetched)
+        {
+            if let Some(Item { node, action }) = fetched {
+                items.push(Item { node, action: of_fetched(action, &template) });
+                continue;
+            }
             let node = match source {
                 Source::Files(node) => *node,
                 Source::Context => {
                     self.lint_ignored(place, wanted, path, written);
-                    let ignore = &self.options.context_ignore;
-                    let node = self.draft.local(CONTEXT, ignore);
+                    let node = self.main_context();
                     self.draft.follow(CONTEXT, &join("/", path));
                     Some(node)
                 }
@@ -348,6 +371,16 @@ fn of_path(path: &str, wanted: &Wanted<'_>, template: &CopyAction) -> CopyAction
     }
     action.include_patterns = vec![pattern.trim_start_matches('/').to_owned()];
     action
+}
+
+/// The action that copies what was fetched: what is said of all sources, and from where it comes.
+fn of_fetched(action: CopyAction, template: &CopyAction) -> CopyAction {
+    CopyAction {
+        src: action.src,
+        attempt_unpack: action.attempt_unpack,
+        dir_copy_contents: action.dir_copy_contents,
+        ..template.clone()
+    }
 }
 
 /// A destination as BuildKit's client writes it: absolute and clean, but with the slash or the `/.` at its end that says

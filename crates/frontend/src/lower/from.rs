@@ -3,6 +3,7 @@
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Op, SourceLocation, VertexMeta};
 
+use super::copy::CONTEXT;
 use super::lowering::Lowering;
 use super::state::State;
 use super::step_name::StepNames;
@@ -120,10 +121,19 @@ impl Lowering<'_> {
         Some(self.draft.add(op, Vec::new(), Some(image.query.platform.clone()), meta))
     }
 
-    /// The vertex of a named context that is a folder.
+    /// The vertex of the main context.
+    pub(super) fn main_context(&mut self) -> Node {
+        match &self.options.context {
+            Some(context) => self.remote_context(CONTEXT, context),
+            None => self.draft.local(CONTEXT, &self.options.context_ignore),
+        }
+    }
+
+    /// The vertex of a named context that is no image.
     pub(super) fn local(&mut self, name: &str) -> Node {
         let ignore = match self.options.contexts.get(name) {
             Some(NamedContext::Local { ignore }) => ignore.as_slice(),
+            Some(NamedContext::Remote(context)) => return self.remote_context(name, context),
             _ => &[],
         };
         self.draft.local(name, ignore)

@@ -61,6 +61,8 @@ pub(super) struct Lowering<'a> {
     pub(super) images: &'a ImageSet,
     pub(super) shell: Shell,
     pub(super) draft: Draft,
+    /// The contexts that are fetched, by name, as far as they are used.
+    pub(super) remotes: BTreeMap<String, Node>,
     /// The files of each stage that is done.
     pub(super) roots: Vec<Option<StageRoot>>,
     /// Of the main context, unless it has exceptions: what those mean for a directory only a walk can tell.
@@ -94,6 +96,7 @@ impl<'a> Lowering<'a> {
             images,
             shell: plan.shell,
             draft: Draft::default(),
+            remotes: BTreeMap::new(),
             roots: vec![None; plan.stages.len()],
             ignored: None,
             proxy: args::proxy(&options.build_args),
@@ -134,11 +137,20 @@ impl<'a> Lowering<'a> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
         let given = self.options.build_args.get(NAME).map(String::as_str);
         let value = given.or_else(|| plan.globals.get(NAME)).unwrap_or_default();
-        // A local context has no time of its own.
-        if matches!(value, "" | "context") {
-            return;
-        }
-        let seconds = value.parse().ok();
+        let named = match (value, self.options.contexts.get(value)) {
+            ("", _) => return,
+            // A local context has no time of its own.
+            ("context", _) => self.options.context.as_ref().map(|context| context.time),
+            (_, Some(NamedContext::Remote(context))) => Some(context.time),
+            (_, Some(NamedContext::Local { .. })) => Some(None),
+            (_, _) => None,
+        };
+        let seconds = match named {
+            Some(Some(time)) => Some(time),
+            Some(None) => return,
+            None if value == "context" => return,
+            None => value.parse().ok(),
+        };
         let epoch = seconds.and_then(|seconds: i64| {
             let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
             Some((seconds, time.format(&Rfc3339).ok()?))

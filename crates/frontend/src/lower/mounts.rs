@@ -211,7 +211,7 @@ impl<'a> Lowering<'a> {
         match source {
             Source::Files(node) => *node,
             Source::Context => {
-                let node = self.draft.local(CONTEXT, &self.options.context_ignore);
+                let node = self.main_context();
                 self.draft.follow(CONTEXT, path);
                 Some(node)
             }

@@ -19,7 +19,7 @@ pub(crate) enum Origin {
     Stage(usize),
     /// An image.
     Image(Box<ImageUse>),
-    /// A named context that is a folder.
+    /// A named context that is a folder, or that is fetched.
     Local(String),
 }
 
@@ -64,7 +64,9 @@ impl<'a> Origins<'a> {
             self.contexts.get(&with_platform).or_else(|| self.contexts.get(&key))?;
         let location = match value {
             NamedContext::Scratch => return Some(Origin::Scratch),
-            NamedContext::Local { .. } => return Some(Origin::Local((*context).to_owned())),
+            NamedContext::Local { .. } | NamedContext::Remote(_) => {
+                return Some(Origin::Local((*context).to_owned()));
+            }
             NamedContext::Image(reference) => ImageLocation::Registry(reference.with_default_tag()),
             NamedContext::OciLayout(layout) => {
                 ImageLocation::OciLayout { context: (*context).to_owned(), layout: layout.clone() }

@@ -128,13 +128,15 @@ fn flags(copy: &CopyAction, inputs: &[usize]) -> String {
     if !copy.mode_str.is_empty() {
         write!(text, " mode {}", copy.mode_str).unwrap();
     }
-    // A path of a tree has all of these, a written file none.
+    // A path of a tree has all of these, a written file none, and a repository only the first.
     let of_path = copy.follow_symlink;
-    assert_eq!(
-        [copy.dir_copy_contents, copy.allow_wildcard, copy.allow_empty_wildcard],
-        [of_path; 3]
-    );
-    for (flag, name) in [(!of_path, "plain"), (copy.attempt_unpack, "unpack")] {
+    assert_eq!([copy.allow_wildcard, copy.allow_empty_wildcard], [of_path; 2]);
+    let of_repository = copy.dir_copy_contents && !of_path;
+    for (flag, name) in [
+        (!of_path && !of_repository, "plain"),
+        (of_repository, "contents"),
+        (copy.attempt_unpack, "unpack"),
+    ] {
         if flag {
             write!(text, " {name}").unwrap();
         }

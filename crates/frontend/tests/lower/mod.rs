@@ -14,5 +14,6 @@ mod lints;
 mod mounts;
 mod onbuild;
 mod outline;
+mod remote;
 mod stages;
 mod wordings;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rbuild_cache::{ApplyForm, ApplyOptions, ArchiveLimits, Decoder, apply};
+use rbuild_frontend::RemoteContext;
 use tempfile::TempDir;
 
 use crate::args::BuildArgs;
@@ -15,7 +16,7 @@ use crate::error::{CommandError, Kind};
 /// The largest Dockerfile that is read; the parser has limits of its own.
 const DOCKERFILE_LIMIT: u64 = 64 << 20;
 /// The name that Dockerfiles have when none is given.
-const DOCKERFILE: &str = "Dockerfile";
+pub(super) const DOCKERFILE: &str = "Dockerfile";
 
 /// What a build reads.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Input {
     pub(crate) ignore: Option<IgnoreFile>,
     /// The context folder; a Dockerfile on standard input alone has none.
     pub(crate) context: Option<PathBuf>,
+    /// The context, if it is fetched and no folder.
+    pub(crate) remote: Option<RemoteContext>,
     /// Holds the files of a context that came as an archive.
     _unpacked: Option<TempDir>,
 }
@@ -50,39 +53,47 @@ impl Input {
                 "the context and the Dockerfile cannot both come from standard input",
             )),
             "-" => Self::from_stdin(args, scratch),
-            url if is_remote(url) => Err(CommandError::usage(format!(
-                "the context `{url}` is not a local folder"
-            ))
-            .hint("contexts from git or HTTP are not supported yet: fetch it and give the folder")),
             folder => Self::from_folder(args, Path::new(folder)),
         }
     }
 
-    fn from_folder(args: &BuildArgs, folder: &Path) -> Result<Self, CommandError> {
-        let fail = |error| {
-            CommandError::caused(
-                Kind::Usage,
-                format!("cannot use `{}` as the build context", folder.display()),
-                error,
-            )
-        };
-        let folder = folder.canonicalize().map_err(fail)?;
-        if !folder.is_dir() {
-            return Err(CommandError::usage(format!(
-                "the build context `{}` is not a folder",
-                folder.display()
-            )));
+    /// A Dockerfile that was fetched, and the folder that it builds.
+    pub(super) fn with_dockerfile(folder: &str, dockerfile: Vec<u8>) -> Result<Self, CommandError> {
+        if folder == "-" {
+            return Err(CommandError::usage(
+                "a Dockerfile that is fetched needs a context that is a folder, or is fetched, too",
+            ));
         }
+        let folder = context_folder(Path::new(folder))?;
+        let ignore = ignore_file(None, &folder)?;
+        let context = Some(folder);
+        Ok(Self { ignore, context, ..Self::of_dockerfile(dockerfile) })
+    }
+
+    /// A Dockerfile, and a context that was fetched.
+    pub(super) fn fetched(dockerfile: Vec<u8>, context: RemoteContext) -> Self {
+        Self { remote: Some(context), ..Self::of_dockerfile(dockerfile) }
+    }
+
+    /// A Dockerfile that came without a name, and no context.
+    fn of_dockerfile(dockerfile: Vec<u8>) -> Self {
+        Self {
+            name: DOCKERFILE.to_owned(),
+            dockerfile,
+            ignore: None,
+            context: None,
+            remote: None,
+            _unpacked: None,
+        }
+    }
+
+    fn from_folder(args: &BuildArgs, folder: &Path) -> Result<Self, CommandError> {
+        let folder = context_folder(folder)?;
         if args.file.as_deref() == Some("-") {
             let dockerfile = read_limited(io::stdin().lock(), "standard input")?;
             let ignore = ignore_file(None, &folder)?;
-            return Ok(Self {
-                name: DOCKERFILE.to_owned(),
-                dockerfile,
-                ignore,
-                context: Some(folder),
-                _unpacked: None,
-            });
+            let context = Some(folder);
+            return Ok(Self { ignore, context, ..Self::of_dockerfile(dockerfile) });
         }
         let path = dockerfile_path(args, &folder);
         let file = File::open(&path).map_err(|error| {
@@ -105,7 +116,7 @@ impl Input {
             None => path.display().to_string(),
         };
         let ignore = ignore_file(Some(&path), &folder)?;
-        Ok(Self { name, dockerfile, ignore, context: Some(folder), _unpacked: None })
+        Ok(Self { name, ignore, context: Some(folder), ..Self::of_dockerfile(dockerfile) })
     }
 
     /// Standard input is an archive with the context, or a Dockerfile that needs none.
@@ -131,12 +142,11 @@ impl Input {
                     )
                 },
             )?;
+            let input = Self::of_dockerfile(dockerfile);
             return Ok(Self {
-                name: DOCKERFILE.to_owned(),
-                dockerfile,
-                ignore: None,
                 context: Some(empty.path().to_owned()),
                 _unpacked: Some(empty),
+                ..input
             });
         }
         let unpacked =
@@ -175,6 +185,25 @@ impl Input {
         )?;
         Ok(Self { _unpacked: Some(unpacked), ..input })
     }
+}
+
+/// The folder of a context, as an absolute path.
+fn context_folder(folder: &Path) -> Result<PathBuf, CommandError> {
+    let fail = |error| {
+        CommandError::caused(
+            Kind::Usage,
+            format!("cannot use `{}` as the build context", folder.display()),
+            error,
+        )
+    };
+    let folder = folder.canonicalize().map_err(fail)?;
+    if !folder.is_dir() {
+        return Err(CommandError::usage(format!(
+            "the build context `{}` is not a folder",
+            folder.display()
+        )));
+    }
+    Ok(folder)
 }
 
 /// A path in an archive, wherever it says that it begins.
@@ -221,16 +250,8 @@ pub(crate) fn ignore_file(
     Ok(None)
 }
 
-/// Whether a context is somewhere else: git or HTTP, in any of the forms that docker knows.
-fn is_remote(context: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
-        .iter()
-        .any(|start| context.starts_with(start))
-        && !Path::new(context).exists()
-}
-
 /// Whether bytes begin a tar archive, possibly compressed.
-fn is_archive(head: &[u8]) -> bool {
+pub(super) fn is_archive(head: &[u8]) -> bool {
     const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
     MAGIC.iter().any(|magic| head.starts_with(magic))
         || head.get(257..262) == Some(b"ustar")
@@ -250,7 +271,7 @@ fn is_old_tar(head: &[u8]) -> bool {
     u32::from_str_radix(&digits, 8) == Ok(sum)
 }
 
-fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandError> {
+pub(super) fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandError> {
     let mut bytes = Vec::new();
     reader.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
         CommandError::caused(Kind::Usage, format!("cannot read `{what}`"), error)
@@ -296,16 +317,6 @@ mod tests {
         assert!(error.contains("/Dockerfile`") && error.contains("-f"), "{error}");
         let error = read(&folder.path().join("nowhere"), None).unwrap_err().to_string();
         assert!(error.contains("nowhere` as the build context"), "{error}");
-        let args = BuildArgs {
-            context: Some("https://example.com/x.git".to_owned()),
-            ..BuildArgs::default()
-        };
-        assert!(
-            Input::read(&args, folder.path())
-                .unwrap_err()
-                .to_string()
-                .contains("not supported yet")
-        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod frontend;
 pub(crate) mod input;
 mod metadata;
 mod provided;
+mod remote;
 pub(crate) mod request;
 mod result;
 
@@ -187,9 +188,13 @@ async fn prepare(
     if let Some(llb) = &args.llb {
         return prepare_llb(args, llb);
     }
-    let input = Input::read(args, &session.store.root().join("tmp"))?;
+    let input = match remote::input(session, args, progress).await? {
+        Some(input) => input,
+        None => Input::read(args, &session.store.root().join("tmp"))?,
+    };
     let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
-    let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
+    let mut request = Request::new(args, &input, |name| std::env::var(name).ok())?;
+    remote::named(session, &mut request.options, progress).await?;
     let Lowered { build, source, warnings } =
         frontend::lower(session, &input, &request.options, pull, progress).await?;
     let mut folders = request.folders;

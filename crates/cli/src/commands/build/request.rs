@@ -8,6 +8,7 @@ use rbuild_oci::{Platform, Reference};
 use rbuild_solver::{HostIp, NetworkMode};
 
 use super::input::{IgnoreFile, Input, ignore_file};
+use super::remote::Address;
 use crate::args::BuildArgs;
 use crate::error::CommandError;
 
@@ -42,6 +43,7 @@ impl Request {
         } else {
             NoCache::Stages(args.no_cache_filter.clone())
         };
+        options.context.clone_from(&input.remote);
         options.context_ignore =
             input.ignore.as_ref().map(patterns).transpose()?.unwrap_or_default();
         options.extra_hosts =
@@ -126,10 +128,11 @@ fn named_context(text: &str) -> Result<(String, NamedContext, Option<PathBuf>), 
         let layout = std::path::absolute(layout).map_err(|error| wrong(&error.to_string()))?;
         return Ok((name, NamedContext::OciLayout(layout.display().to_string()), None));
     }
-    if source.contains("://") || source.starts_with("git@") {
-        return Err(wrong(
-            "contexts from git or HTTP, or of another build's target, are not supported yet",
-        ));
+    if let Some(address) = Address::of(source)? {
+        return Ok((name, NamedContext::Remote(address.context()), None));
+    }
+    if source.contains("://") || source.starts_with("target:") {
+        return Err(wrong("it is of no kind that is known"));
     }
     let folder = Path::new(source).canonicalize().map_err(|error| wrong(&error.to_string()))?;
     if !folder.is_dir() {
@@ -192,7 +195,8 @@ mod tests {
         for (text, reason) in [
             ("x", "NAME=SOURCE"),
             ("x=/no/such/folder", "No such file"),
-            ("x=https://example.com/a.git", "not supported yet"),
+            ("x=https://example.com/a.git?y=1", "cannot use the git repository"),
+            ("x=target:other", "of no kind that is known"),
             ("x=docker-image://UPPER/case:", "invalid reference"),
         ] {
             let error = named_context(text).unwrap_err().to_string();

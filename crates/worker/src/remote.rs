@@ -1,0 +1,77 @@
+//! Sources that are fetched: git repositories and files by HTTP.
+
+use rbuild_cache::{Download, Downloads, DownloadsOptions, Lease, PullProgress, Store};
+use rbuild_oci::Digest;
+use rbuild_solver::{Snapshot, SourceOp};
+
+use crate::git::{GitOptions, GitRequest, GitSource};
+use crate::operation_error::OperationError;
+
+/// Fetches sources into the store. Clones share what they know: within a build, a source has one state.
+#[derive(Clone, Debug)]
+pub struct RemoteSources {
+    downloads: Downloads,
+    git: GitSource,
+}
+
+/// A source that can be fetched.
+enum Remote {
+    Git(GitRequest),
+    Http(Download),
+}
+
+impl RemoteSources {
+    /// Fetches into `store`; what is used is pinned in `lease`.
+    pub fn new(store: &Store, lease: Lease, http: DownloadsOptions, git: GitOptions) -> Self {
+        Self {
+            downloads: Downloads::new(store, lease.clone(), http),
+            git: GitSource::new(store, lease, git),
+        }
+    }
+
+    /// The identity of a source: equal identities, equal files.
+    pub async fn key(
+        &self,
+        source: &SourceOp,
+        progress: &PullProgress,
+    ) -> Result<Digest, OperationError> {
+        Ok(match remote(source)? {
+            Remote::Git(request) => self.git.key(&request).await?,
+            Remote::Http(download) => self.downloads.key(&download, progress).await?,
+        })
+    }
+
+    /// The files of a source.
+    pub async fn fetch(
+        &self,
+        source: &SourceOp,
+        progress: &PullProgress,
+    ) -> Result<Snapshot, OperationError> {
+        let layer = match remote(source)? {
+            Remote::Git(request) => self.git.fetch(&request).await?,
+            Remote::Http(download) => self.downloads.fetch(&download, progress).await?.layer,
+        };
+        Ok(Snapshot::new(vec![layer]))
+    }
+
+    /// The time of a source, in seconds since 1970: of a commit when it was made, of a file when it was last changed,
+    /// if the server says so.
+    pub async fn time(
+        &self,
+        source: &SourceOp,
+        progress: &PullProgress,
+    ) -> Result<Option<i64>, OperationError> {
+        Ok(match remote(source)? {
+            Remote::Git(request) => Some(self.git.time(&request).await?),
+            Remote::Http(download) => self.downloads.fetch(&download, progress).await?.modified,
+        })
+    }
+}
+
+fn remote(source: &SourceOp) -> Result<Remote, OperationError> {
+    Ok(match source.split().0 {
+        "git" => Remote::Git(GitRequest::of(source)?),
+        "http" | "https" => Remote::Http(Download::of(source)?),
+        _ => return Err(OperationError::UnsupportedSource(source.identifier.clone())),
+    })
+}
