@@ -62,7 +62,7 @@ pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
 pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
-pub use open_in_root::open_in_root;
+pub use open_in_root::{open_file_in_root, open_in_root};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -158,13 +158,18 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Closes all descriptors from `first` on when this process executes another program.
-pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: the flag only marks the descriptors, so nothing that owns one is surprised before the program is replaced.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
+/// Closes all descriptors from `first` on but one, which is closed when this process executes another program. For a process that does not
+/// return: whatever owned the others must not be used or dropped any more.
+pub(crate) fn close_all_but(first: u32, kept: RawFd) -> Result<(), Errno> {
+    let kept = u32::try_from(kept).map_err(|_| Errno::BADF)?;
+    let close_range = |first: u32, last: u32| {
+        // SAFETY: the only caller is the first process of a step, which next becomes another program or exits without dropping anything.
+        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) }).map(drop)
+    };
+    if kept > first {
+        close_range(first, kept - 1)?;
+    }
+    close_range(first.max(kept.saturating_add(1)), u32::MAX)
 }
 
 /// Replaces the process's program. Returns only when it fails.

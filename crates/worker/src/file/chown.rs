@@ -4,7 +4,6 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 
 use rbuild_solver::{ChownSpec, Owner};
-use rustix::fs::{FileType, OFlags, ResolveFlags};
 
 use super::error::FileError;
 
@@ -65,17 +64,11 @@ fn numbers(file: &[u8], name: &str) -> (u32, u32) {
 /// Reads such a file below a root. A missing one, or one that is no regular file, is empty.
 pub(super) fn read_below(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, FileError> {
     let failed = |error| FileError::io("read", path.as_bytes(), error);
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(file) = rbuild_cache::open_in_root(root, path, flags, resolve) else {
+    let Ok(Some(file)) = rbuild_cache::open_file_in_root(root, path) else {
         return Ok(Vec::new());
     };
-    let stat = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
     let mut contents = Vec::new();
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-        let file = std::fs::File::from(file);
-        file.take(LONGEST_FILE).read_to_end(&mut contents).map_err(failed)?;
-    }
+    file.take(LONGEST_FILE).read_to_end(&mut contents).map_err(failed)?;
     Ok(contents)
 }
 

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
-use rustix::process::{Signal, chdir, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, fchdir, getcwd, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ impl First<'_> {
             }
         }
         umask(Mode::from_raw_mode(0o022));
-        sys::close_on_exec_from(3).context("close", "descriptors")?;
+        self.let_go_of_descriptors()?;
         // Not earlier: a change of user clears it.
         set_parent_process_death_signal(Some(Signal::KILL))
             .context("follow", "the sandbox process")?;
@@ -113,19 +113,40 @@ impl First<'_> {
         poll(&mut pipe, Some(&now)).is_ok() && pipe[0].revents().contains(PollFlags::ERR)
     }
 
+    /// Closes everything but the standard streams and the pipe to init. The program may be named by a path through `/proc/self/fd`, and is
+    /// looked for while descriptors that are closed on execution are still open (CVE-2024-21626).
+    fn let_go_of_descriptors(&self) -> Result<(), Failure> {
+        sys::close_all_but(3, self.notices.as_raw_fd()).context("close", "descriptors")
+    }
+
+    /// Enters the working directory without going through a link of `/proc`: one of a descriptor leads to the directories of the host that
+    /// this process still has open (CVE-2024-21626).
     fn enter_working_directory(&self, user: &User) -> Result<(), Failure> {
         let cwd = &self.request.spec.cwd;
-        let root = self.descriptors.root.as_fd();
-        // Unlike a mount point, this directory is the step's and stays.
-        let mut kept = Vec::new();
-        match chdir(cwd) {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .context("open", "the root of the step")?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = match rbuild_cache::open_in_root(&root, cwd, flags, resolve) {
             Err(Errno::NOENT) => {
+                // Unlike a mount point, this directory is the step's and stays.
+                let mut kept = Vec::new();
+                let root = self.descriptors.root.as_fd();
                 open_or_make(root, cwd, PlaceKind::Directory, (user.uid, user.gid), &mut kept)
                     .context("make the working directory", cwd)?;
-                chdir(cwd).context("enter the working directory", cwd)
+                rbuild_cache::open_in_root(&root, cwd, flags, resolve)
             }
-            result => result.context("enter the working directory", cwd),
-        }
+            place => place,
+        };
+        place
+            .and_then(fchdir)
+            .and_then(|()| getcwd(Vec::new()))
+            // The kernel says of a directory that is not below the root that it is unreachable.
+            .and_then(|path| match path.as_bytes().starts_with(b"/") {
+                true => Ok(()),
+                false => Err(Errno::XDEV),
+            })
+            .context("enter the working directory", cwd)
     }
 
     fn become_user(&self, user: &User) -> Result<(), Failure> {

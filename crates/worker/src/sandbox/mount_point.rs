@@ -118,7 +118,8 @@ impl Walk<'_> {
         let after: Stat = fstat(parent)?;
         let place = openat(parent, name, PLACE, Mode::empty())?;
         let directory: Vec<&[u8]> = self.trail.iter().map(|(name, _)| name.as_slice()).collect();
-        let stub = Stub::new(directory.join(&b'/'), name.to_vec(), kind, &before, &after);
+        let made = fstat(&place)?;
+        let stub = Stub::new(directory.join(&b'/'), name.to_vec(), &made, &before, &after);
         self.made.push(stub);
         Ok(place)
     }

@@ -9,8 +9,6 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::mount_point::PlaceKind;
-
 /// A file or directory that did not exist before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stub {
@@ -18,6 +16,9 @@ pub(super) struct Stub {
     directory: Vec<u8>,
     name: Vec<u8>,
     is_directory: bool,
+    /// Device and inode: what is mounted over the directory when the stub is made is not there any more when it is removed, and what then
+    /// has its name may be another file.
+    identity: (u64, u64),
     /// The directory's times before the stub was made.
     accessed: Time,
     modified: Time,
@@ -32,6 +33,10 @@ fn accessed(stat: &Stat) -> Time {
     (stat.st_atime, stat.st_atime_nsec as i64)
 }
 
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
 fn modified(stat: &Stat) -> Time {
     (stat.st_mtime, stat.st_mtime_nsec as i64)
 }
@@ -41,14 +46,15 @@ impl Stub {
     pub(super) fn new(
         directory: Vec<u8>,
         name: Vec<u8>,
-        kind: PlaceKind,
+        made: &Stat,
         before: &Stat,
         after: &Stat,
     ) -> Self {
         Self {
             directory,
             name,
-            is_directory: kind == PlaceKind::Directory,
+            is_directory: FileType::from_raw_mode(made.st_mode) == FileType::Directory,
+            identity: identity(made),
             accessed: accessed(before),
             modified: modified(before),
             modified_by_stub: modified(after),
@@ -63,13 +69,14 @@ impl Stub {
             ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let directory = rbuild_cache::open_in_root(root, path, flags, resolve)?;
         let before = fstat(&directory)?;
+        let stat = statat(&directory, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if identity(&stat) != self.identity {
+            return Ok(());
+        }
         if self.is_directory {
             unlinkat(&directory, self.name.as_slice(), AtFlags::REMOVEDIR)?;
         } else {
-            let stat = statat(&directory, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
-            let empty =
-                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
-            if !empty {
+            if stat.st_size != 0 {
                 return Ok(());
             }
             unlinkat(&directory, self.name.as_slice(), AtFlags::empty())?;
@@ -111,7 +118,7 @@ pub(super) fn remove_all(root: BorrowedFd<'_>, stubs: &[Stub]) -> Result<(), (St
 
 #[cfg(test)]
 mod tests {
-    use super::super::mount_point::open_or_make;
+    use super::super::mount_point::{PlaceKind, open_or_make};
     use super::*;
     use std::fs::{self, File};
     use std::os::fd::AsFd;

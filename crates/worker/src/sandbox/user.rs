@@ -1,10 +1,8 @@
 //! The user of a step: `USER` resolved against the `/etc/passwd` and `/etc/group` of the root, by BuildKit's rules.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -85,26 +83,14 @@ impl User {
 /// Reads a regular file inside the root; a missing one is empty.
 fn read_in_root(root: BorrowedFd<'_>, path: &str) -> Result<String, UserError> {
     let error = |reason: String| UserError::File { path: format!("/{path}"), reason };
-    let file = match rbuild_cache::open_in_root(
-        root,
-        path,
-        // A fifo would block without a writer.
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    ) {
-        Ok(file) => file,
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
+    let file = match rbuild_cache::open_file_in_root(root, path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(String::new()),
+        Err(Errno::NXIO) => return Err(error("not a regular file".to_owned())),
         Err(errno) => return Err(error(errno.to_string())),
     };
-    let stat = fstat(&file).map_err(|errno| error(errno.to_string()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(error("not a regular file".to_owned()));
-    }
     let mut bytes = Vec::new();
-    File::from(file)
-        .take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| error(source.to_string()))?;
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|source| error(source.to_string()))?;
     if bytes.len() as u64 > MAX_SIZE {
         return Err(error(format!("larger than {MAX_SIZE} bytes")));
     }
@@ -210,6 +196,10 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<User, UserError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use rustix::fs::FileType;
+
     use super::*;
     use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;

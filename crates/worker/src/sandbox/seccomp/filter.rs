@@ -32,8 +32,8 @@ enum Action {
 enum Check {
     /// None of these bits.
     NoneOf(u32),
-    /// Any value but this.
-    Not(u32),
+    /// Any socket family but those.
+    Family,
     /// One of the harmless personalities.
     Personality,
 }
@@ -51,7 +51,9 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 const CLONE_NEWTIME: u32 = 0x80;
 
-const AF_VSOCK: u32 = libc::AF_VSOCK as u32;
+/// The families that no step gets: the kernel's cryptography, through which files that others share were overwritten in the page cache
+/// (CVE-2026-31431), and the way to the hypervisor.
+const REFUSED_FAMILIES: [u32; 2] = [libc::AF_ALG as u32, libc::AF_VSOCK as u32];
 
 /// The default, and with the flags of 32-bit address space and old `uname` versions; and the question for the current one.
 const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -141,7 +143,7 @@ fn action(rule: Rule, capabilities: CapabilitySet) -> Action {
         Rule::NewProcess => Action::Check(Check::NoneOf(NEW_NAMESPACES)),
         Rule::NewNamespace => Action::Check(Check::NoneOf(NEW_NAMESPACES | CLONE_NEWTIME)),
         Rule::Clone3 => Action::Errno(ENOSYS),
-        Rule::Socket => Action::Check(Check::Not(AF_VSOCK)),
+        Rule::Socket => Action::Check(Check::Family),
         Rule::Personality => Action::Check(Check::Personality),
     }
 }
@@ -211,8 +213,11 @@ fn leaf(action: Action) -> Vec<BpfInstruction> {
         Action::Check(Check::NoneOf(bits)) => {
             vec![load(FIRST_ARGUMENT), jump(libc::BPF_JSET, bits, 0, 1), refuse, allow]
         }
-        Action::Check(Check::Not(value)) => {
-            vec![load(FIRST_ARGUMENT), jump(libc::BPF_JEQ, value, 0, 1), refuse, allow]
+        Action::Check(Check::Family) => {
+            let [one, other] = REFUSED_FAMILIES;
+            let (first, second) =
+                (jump(libc::BPF_JEQ, one, 1, 0), jump(libc::BPF_JEQ, other, 0, 1));
+            vec![load(FIRST_ARGUMENT), first, second, refuse, allow]
         }
         Action::Check(Check::Personality) => {
             let mut code = vec![load(FIRST_ARGUMENT)];
@@ -296,7 +301,7 @@ mod tests {
             Some(Rule::NewNamespace) => admin || argument & 0x7e02_0080 == 0,
             Some(Rule::Clone3) if !admin => return ENOSYS_RESULT,
             Some(Rule::Clone3) => true,
-            Some(Rule::Socket) => argument != 40,
+            Some(Rule::Socket) => argument != 38 && argument != 40,
             Some(Rule::Personality) => [0, 8, 0x2_0000, 0x2_0008, u32::MAX].contains(&argument),
         };
         if allowed { libc::SECCOMP_RET_ALLOW } else { EPERM_RESULT }
@@ -312,8 +317,22 @@ mod tests {
             (Family::Arm, ARCH_ARM, Abi::Arm, 0),
         ];
         let numbers = || (0..700).chain(0xf_0000..0xf_0010).chain([0x3fff_ffff]);
-        let arguments =
-            [0, 1, 8, 17, 40, 41, 0x80, 0x2_0000, 0x2_0008, 0x1000_0000, 0x7e02_0000, u32::MAX];
+        let arguments = [
+            0,
+            1,
+            8,
+            17,
+            38,
+            39,
+            40,
+            41,
+            0x80,
+            0x2_0000,
+            0x2_0008,
+            0x1000_0000,
+            0x7e02_0000,
+            u32::MAX,
+        ];
         for capabilities in [caps::DEFAULT, CapabilitySet::empty(), CapabilitySet::all()] {
             for (family, architecture, abi, bit) in abis {
                 let program = program(family, capabilities);
@@ -334,7 +353,9 @@ mod tests {
     fn upper_half_of_an_argument_hides_nothing() {
         let program = program(Family::X86, caps::DEFAULT);
         let socket = 41;
-        assert_eq!(run(&program, ARCH_X86_64, socket, (1 << 32) | 40), EPERM_RESULT);
+        for family in [38, 40] {
+            assert_eq!(run(&program, ARCH_X86_64, socket, (1 << 32) | family), EPERM_RESULT);
+        }
         let clone = 56;
         assert_eq!(run(&program, ARCH_X86_64, clone, (1 << 32) | 0x1000_0000), EPERM_RESULT);
     }
@@ -370,7 +391,7 @@ mod tests {
         let actions = BTreeMap::from([
             (1, Action::Allow),
             (2, Action::Allow),
-            (3, Action::Check(Check::Not(40))),
+            (3, Action::Check(Check::Family)),
             (5, Action::Errno(ENOSYS)),
         ]);
         let segments = segments(&actions, 0);
@@ -385,8 +406,8 @@ mod tests {
                 format!("{code:02x} {jt} {jf} {k:x}")
             })
             .collect();
-        let expected = "35 8 0 4|35 1 0 1|06 0 0 50001|35 1 0 3|06 0 0 7fff0000|20 0 0 10|15 0 1 28|06 0 0 50001|\
-                        06 0 0 7fff0000|35 1 0 5|06 0 0 50001|35 1 0 6|06 0 0 50026|06 0 0 50001";
+        let expected = "35 9 0 4|35 1 0 1|06 0 0 50001|35 1 0 3|06 0 0 7fff0000|20 0 0 10|15 1 0 26|15 0 1 28|\
+                        06 0 0 50001|06 0 0 7fff0000|35 1 0 5|06 0 0 50001|35 1 0 6|06 0 0 50026|06 0 0 50001";
         assert_eq!(listing.join("|"), expected);
     }
 }

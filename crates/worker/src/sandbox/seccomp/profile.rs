@@ -21,7 +21,8 @@ pub(super) enum Rule {
     /// `clone3`: with `CAP_SYS_ADMIN`. Its flags are behind a pointer, out of a filter's reach, so it does not exist otherwise, and the C
     /// libraries fall back to `clone`.
     Clone3,
-    /// `socket`: any family but the one that reaches the hypervisor.
+    /// `socket`: any family but the kernel's cryptography and the one that reaches the hypervisor. The 32-bit `socketcall` has its arguments
+    /// behind a pointer and old C libraries have nothing else, so that one is let through whole.
     Socket,
     /// `personality`: the harmless ones.
     Personality,
