@@ -5,8 +5,8 @@
 //! caches/<key>.<n>.lock    flock while a step uses it; its text is the id that the Dockerfile gave
 //! ```
 //!
-//! The key is the SHA-256 of the id and of the content that the directory began with. `n` is 0, and higher where steps with a private
-//! one ran at the same time. A user holds the lock, shared or not; it ends with the user's process, however that ends, so there are
+//! The key is the SHA-256 of the id and of the content that the directory began with. `n` is 0, and higher where steps that did not want to
+//! wait ran at the same time. A user holds the lock, shared or not; it ends with the user's process, however that ends, so there are
 //! no stale ones. The time of the lock file is that of the last use.
 
 use std::ffi::CStr;
@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::lock::open_lock_file;
 use crate::staging::{Staged, Staging};
 
-/// How many private directories one key may have.
+/// How many directories one key may have.
 const MOST: u32 = 1000;
 
 /// The cache mounts of a store. Clones are the same ones.
@@ -63,11 +63,11 @@ impl CacheMountKey {
 /// Who else may use a directory at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheMountUse {
-    /// All who also share it.
+    /// All who also share it. Where somebody has it to himself, another directory is taken.
     Shared,
-    /// Nobody; who comes meanwhile gets another directory.
+    /// Nobody. Where somebody uses it, another directory is taken.
     Private,
-    /// Nobody; who comes meanwhile waits.
+    /// Nobody. Where somebody uses it, that has to be waited for.
     Locked,
 }
 
@@ -181,10 +181,17 @@ impl CacheMounts {
     ) -> Result<TakenCacheMount, CacheMountError> {
         let _passing = self.gate.pass().map_err(CacheMountError)?;
         let name = key.name();
-        let most = if sharing == CacheMountUse::Private { MOST } else { 1 };
+        let most = if sharing == CacheMountUse::Locked { 1 } else { MOST };
         for number in 0..most {
             let path = self.root.join(format!("{name}.{number}"));
             match self.take(&path, key, sharing, empty).map_err(CacheMountError)? {
+                // Who fills a new one that is to be shared, or empties it, is soon done.
+                TakenCacheMount::Busy
+                    if sharing == CacheMountUse::Shared
+                        && (empty || path.symlink_metadata().is_err()) =>
+                {
+                    return Ok(TakenCacheMount::Busy);
+                }
                 TakenCacheMount::Busy => {}
                 taken => return Ok(taken),
             }
@@ -377,9 +384,13 @@ mod tests {
         assert_ne!(inode(&other), inode(&one));
         drop((one, two));
         let locked = world.take("a", Locked, false).unwrap();
-        assert!(world.take("a", Shared, false).is_none());
         assert!(world.take("a", Locked, false).is_none());
-        drop(locked);
+        // Sharing does not wait for who has one to himself, and those who share get the same other one.
+        drop((private, another));
+        let shared = world.take("a", Shared, false).unwrap();
+        assert_ne!(inode(&shared), inode(&locked));
+        assert_eq!(inode(&shared), inode(&world.take("a", Shared, false).unwrap()));
+        drop((locked, shared));
         assert!(world.take("a", Private, false).is_some());
         assert_eq!(world.mounts.list().unwrap().len(), 4);
     }

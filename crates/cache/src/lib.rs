@@ -41,7 +41,8 @@ pub use download::{
     Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions,
 };
 pub use gc::{
-    CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneOptions, Pruned, Usage, prune,
+    CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneKinds, PruneOptions, Pruned, Usage,
+    prune,
 };
 pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_source::{

@@ -8,8 +8,13 @@ use rbuild_solver::{CacheStore, LayerId};
 
 use crate::fixture::{Fixture, key, layer_id, make_layer, new_record, parts, snapshot};
 
-const ALL: PruneOptions =
-    PruneOptions { all: true, keep_duration: None, keep_storage: None, dangling_images: false };
+const ALL: PruneOptions = PruneOptions {
+    all: true,
+    keep_duration: None,
+    keep_storage: None,
+    dangling_images: false,
+    only: None,
+};
 
 fn store_record(fixture: &Fixture, name: &str, layers: &[&str]) {
     // A lease of its own, which ends here.

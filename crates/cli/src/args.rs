@@ -427,6 +427,9 @@ pub(crate) struct DuArgs {
     /// List every layer, blob and image.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Only what is of this kind, such as type=exec.cachemount; also regular, source.local and source.git.checkout.
+    #[arg(long, value_name = "type=KIND")]
+    pub(crate) filter: Vec<String>,
 }
 
 /// `rbuild prune`.
@@ -441,6 +444,10 @@ pub(crate) struct PruneArgs {
     /// Give up cache, least recently used first, until the store takes no more than this, such as 10GB.
     #[arg(long, value_name = "SIZE")]
     pub(crate) keep_storage: Option<String>,
+    /// Give up only what is of this kind (type=exec.cachemount, regular, source.local or source.git.checkout), or was not used
+    /// within this time (until=24h).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
 }
 
 /// `rbuild debug`.

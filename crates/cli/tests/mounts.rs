@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::fixture::{Fixture, ran, read};
+use crate::fixture::{Fixture, have, ran, read};
 
 const NOTHING: [&str; 2] = ["-o", "type=cacheonly"];
 
@@ -131,12 +131,100 @@ fn privileged_caches_outlive_builds_and_have_identities() {
         usage.lines().any(|line| line.starts_with("Cache mounts") && line.contains(" 5 ")),
         "{usage}"
     );
+    let only = fixture.run(["du", "-v", "--filter", "type=exec.cachemount"]).ok().text();
+    assert!(
+        only.contains("other/a") && !only.contains("LAYER") && !only.contains("Index"),
+        "{only}"
+    );
     fixture.run(["prune"]).ok();
     assert_eq!(count(&fixture, "id=a", &[]), "755 0:0\n2\n");
+    let regular = fixture.run(["prune", "--filter", "type=regular"]).ok().text();
+    assert!(
+        regular.contains(" 0 cache mounts") && !regular.contains(" 0 cache records"),
+        "{regular}"
+    );
+    assert_eq!(count(&fixture, "id=a", &[]), "755 0:0\n3\n");
+    let young = ["prune", "--filter", "type=exec.cachemount", "--filter", "until=1h"];
+    assert!(fixture.run(young).ok().text().contains(" 0 cache mounts"));
+    let refused = fixture.run(["prune", "--filter", "type=frontend"]).fails(2);
+    assert!(refused.contains("nothing of the type `frontend`"), "{refused}");
     let pruned = fixture.run(["prune", "--all"]).ok().text();
     assert!(pruned.contains("5 cache mounts"), "{pruned}");
     assert_eq!(fs::read_dir(fixture.path("store/caches")).unwrap().count(), 0);
     assert_eq!(count(&fixture, "id=a", &[]), "755 0:0\n1\n");
+}
+
+#[test]
+fn privileged_caches_are_pruned_alone_and_count_for_the_size() {
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN --mount=type=cache,target=/c dd if=/dev/urandom of=/c/large bs=1M count=8 2>/dev/null; echo made > /made\n",
+    );
+    fixture.build(&NOTHING).ok();
+    let caches = || fs::read_dir(fixture.path("store/caches")).unwrap().count();
+    // The cache was used last, so the step's layer goes before it.
+    let kept = fixture.run(["prune", "--keep-storage", "100MB"]).ok().text();
+    assert!(kept.contains(" 0 cache mounts, 0 cache records"), "{kept}");
+    let pruned = fixture.run(["prune", "--keep-storage", "1MB"]).ok().text();
+    assert!(pruned.contains(" 1 cache mounts"), "{pruned}");
+    assert_eq!(caches(), 0);
+    fixture.build(&["--no-cache", "-o", "type=cacheonly"]).ok();
+    let pruned = fixture.run(["prune", "--filter", "type=exec.cachemount"]).ok().text();
+    assert!(pruned.contains(" 0 layers, 0 blobs, 1 cache mounts, 0 cache records"), "{pruned}");
+    assert_eq!(fixture.build(&NOTHING).ok().steps_run().len(), 0);
+}
+
+#[test]
+fn privileged_shared_caches_do_not_wait_for_private_ones() {
+    // Each of the two waits for the other, which would never end if one had to wait for the cache.
+    let fixture = Fixture::with(
+        "FROM busybox AS private\n\
+         RUN --mount=type=cache,id=x,target=/c,sharing=private --mount=type=cache,id=meet,target=/m \
+             touch /m/has-it; until test -e /m/has-another; do usleep 10000; done; touch /c/of-private /private\n\
+         FROM busybox AS shared\n\
+         RUN --mount=type=cache,id=meet,target=/m until test -e /m/has-it; do usleep 10000; done; touch /go\n\
+         RUN --mount=type=cache,id=x,target=/c --mount=type=cache,id=meet,target=/m test ! -e /c/of-private; touch /m/has-another /shared\n\
+         FROM scratch\nCOPY --from=private /private /\nCOPY --from=shared /shared /\n",
+    );
+    fixture.build_files(&[]);
+    let usage = fixture.run(["du"]).ok().text();
+    assert!(
+        usage.lines().any(|line| line.starts_with("Cache mounts") && line.contains(" 3 ")),
+        "{usage}"
+    );
+}
+
+#[test]
+fn privileged_a_large_cache_is_mounted_like_a_small_one() {
+    if !have("privileged_a_large_cache_is_mounted_like_a_small_one", "strace") {
+        return;
+    }
+    let fixture = Fixture::with(
+        "FROM busybox\nARG N\nRUN --mount=type=cache,target=/c test -d /c && echo $N > /n\n",
+    );
+    let calls = |n: &str| {
+        let arg = format!("N={n}");
+        let build = fixture.build_command("store", &["--build-arg", &arg, "-o", "type=cacheonly"]);
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-qq", "-c", "-o"]).arg(fixture.path("calls"));
+        command.arg(build.get_program()).args(build.get_args()).env_clear();
+        command.envs(build.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        ran(command.current_dir(fixture.path("")).output().unwrap()).ok();
+        let table = read(&fixture.path(""), "calls");
+        let total = table.lines().last().expect("a line of totals");
+        total.split_whitespace().nth(3).expect("a count").parse::<u64>().expect("a number")
+    };
+    calls("first");
+    let small = calls("small");
+    let cache = fs::read_dir(fixture.path("store/caches")).unwrap();
+    let cache = cache.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    for folder in 0..20 {
+        let folder = cache.join(folder.to_string());
+        fs::create_dir(&folder).unwrap();
+        (0..1000).for_each(|file| drop(fs::File::create(folder.join(file.to_string())).unwrap()));
+    }
+    let large = calls("large");
+    // Threads and polls differ a little each time.
+    assert!(large < small + 5000, "{small} calls, and {large} with 20,000 files");
 }
 
 #[test]

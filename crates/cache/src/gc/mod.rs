@@ -13,6 +13,6 @@ mod references;
 mod survey;
 mod usage;
 
-pub use prune::{PruneOptions, Pruned, prune};
+pub use prune::{PruneKinds, PruneOptions, Pruned, prune};
 pub use survey::CollectError;
 pub use usage::{CacheMountUsage, KindUsage, LayerUsage, Usage};

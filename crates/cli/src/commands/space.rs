@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rbuild_cache::{PruneOptions, Store, Usage, prune as collect};
+use rbuild_cache::{PruneKinds, PruneOptions, Store, Usage, prune as collect};
 
 use super::images::{print, table};
 use crate::args::{DuArgs, PruneArgs};
@@ -14,8 +14,13 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
     let usage = Usage::measure(store).map_err(|error| {
         CommandError::caused(Kind::Environment, "cannot measure the store", error)
     })?;
+    let Filters { only, until } = Filters::parse(&args.filter)?;
+    if until.is_some() {
+        return Err(CommandError::usage("`rbuild du` can be filtered by `type` only"));
+    }
+    let shown = only.unwrap_or(ALL_KINDS);
     let mut out = String::new();
-    if args.verbose {
+    if args.verbose && shown.regular {
         let rows: Vec<[String; 4]> = usage
             .each_layer
             .iter()
@@ -31,6 +36,8 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
             .collect();
         out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
         out.push('\n');
+    }
+    if args.verbose && shown.cache_mounts {
         if !usage.each_cache_mount.is_empty() {
             let mounts = usage.each_cache_mount.iter();
             let rows: Vec<[String; 3]> = mounts
@@ -56,7 +63,13 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         row("Being made", 0, usage.pending, 0),
         row("Total", usage.images, usage.total(), usage.reclaimable()),
     ];
-    let rows = rows.map(|mut row| {
+    let is_shown = |row: &[String; 4]| match row[0].as_str() {
+        "Layers" | "Blobs" => shown.regular,
+        "Cache mounts" => shown.cache_mounts,
+        "Contexts" => shown.contexts,
+        _ => only.is_none(),
+    };
+    let rows = rows.into_iter().filter(is_shown).map(|mut row| {
         // Only layers, blobs, cache mounts and records are counted; the others are amounts.
         row[1] = match row[0].as_str() {
             "Contexts" | "Being made" => String::new(),
@@ -66,16 +79,27 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         };
         row
     });
+    let rows: Vec<_> = rows.collect();
     out.push_str(&table(["KIND", "COUNT", "SIZE", "RECLAIMABLE"], &rows));
     print(out.as_bytes())
 }
 
 /// `rbuild prune`.
 pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError> {
+    let Filters { only, until } = Filters::parse(&args.filter)?;
     let keep_duration = args.keep_duration.as_deref().map(duration).transpose()?;
-    let keep_storage = args.keep_storage.as_deref().map(size).transpose()?;
-    let options =
-        PruneOptions { all: args.all, keep_duration, keep_storage, dangling_images: true };
+    if until.is_some() && keep_duration.is_some() {
+        return Err(CommandError::usage(
+            "`--filter until=` and `--keep-duration` say the same: give one",
+        ));
+    }
+    let options = PruneOptions {
+        all: args.all,
+        keep_duration: keep_duration.or(until),
+        keep_storage: args.keep_storage.as_deref().map(size).transpose()?,
+        dangling_images: true,
+        only,
+    };
     let pruned = collect(store, &options).map_err(|error| {
         CommandError::caused(Kind::Environment, "cannot prune the store", error)
     })?;
@@ -89,6 +113,55 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
         bytes(pruned.freed)
     );
     print(text.as_bytes())
+}
+
+const ALL_KINDS: PruneKinds =
+    PruneKinds { regular: true, cache_mounts: true, contexts: true, repositories: true };
+
+/// What `--filter` asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Filters {
+    /// `type=KIND`; of several, all of them.
+    only: Option<PruneKinds>,
+    /// `until=DURATION`.
+    until: Option<Duration>,
+}
+
+impl Filters {
+    /// The kinds have BuildKit's names.
+    fn parse(filters: &[String]) -> Result<Self, CommandError> {
+        let mut parsed = Self::default();
+        for filter in filters {
+            let (key, value) = filter.split_once('=').ok_or_else(|| {
+                CommandError::usage(format!("`{filter}` is no filter: write it as KEY=VALUE"))
+            })?;
+            // Doubled where it is written for BuildKit's own client.
+            let value = value.strip_prefix('=').unwrap_or(value);
+            match key {
+                "until" => parsed.until = Some(duration(value)?),
+                "type" => {
+                    let only = parsed.only.get_or_insert_default();
+                    match value {
+                        "regular" => only.regular = true,
+                        "exec.cachemount" => only.cache_mounts = true,
+                        "source.local" => only.contexts = true,
+                        "source.git.checkout" => only.repositories = true,
+                        _ => {
+                            return Err(CommandError::usage(format!(
+                                "the store has nothing of the type `{value}`: it is one of regular, exec.cachemount, source.local and source.git.checkout"
+                            )));
+                        }
+                    }
+                }
+                _ => {
+                    return Err(CommandError::usage(format!(
+                        "cannot filter by `{key}`: only by `type` and `until`"
+                    )));
+                }
+            }
+        }
+        Ok(parsed)
+    }
 }
 
 /// `1h30m`, `45s`, `2d`: numbers with a unit each.
@@ -141,6 +214,21 @@ fn size(text: &str) -> Result<u64, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters() {
+        let parse = |filters: &[&str]| {
+            Filters::parse(&filters.iter().map(|filter| (*filter).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(parse(&[]).unwrap(), Filters::default());
+        let some = parse(&["type=exec.cachemount", "type==regular", "until=24h"]).unwrap();
+        let only = PruneKinds { regular: true, cache_mounts: true, ..PruneKinds::default() };
+        assert_eq!(some.only, Some(only));
+        assert_eq!(some.until, Some(Duration::from_secs(86_400)));
+        for bad in ["type", "type=frontend", "id=x", "until=soon"] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn amounts() {
