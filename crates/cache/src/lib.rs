@@ -72,7 +72,7 @@ pub use registry::{
 };
 pub use store::{Store, StoreError};
 pub use tree::{
-    Entry, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,
+    Entry, InPlace, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,
     hash_content, is_kept_xattr, read_xattrs,
 };
 pub use view::{ActiveLayer, View, ViewError};

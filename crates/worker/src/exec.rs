@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::agent::Agent;
 use crate::cache_mounts::TakenCaches;
+use crate::file::FileError;
+use crate::local_mounts::LocalMount;
 use crate::mounts::{Changed, Mounts, StepInput};
 use crate::sandbox::{self, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec};
 use crate::secrets::{Provided, Secrets};
@@ -41,6 +43,9 @@ pub enum ExecError {
     /// Its files could not be had.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A folder of the user's could not be copied.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// What a mount shows is not there.
     #[error("cannot mount {selector:?} of the source of the mount at `{dest}`")]
     Selector {
@@ -119,7 +124,7 @@ pub(crate) struct Step {
     /// Keeps read-only mounts there.
     _views: Vec<View>,
     /// Keep what they are of there.
-    _inputs: Vec<StepInput>,
+    locals: Vec<LocalMount>,
     _caches: TakenCaches,
     command: String,
 }
@@ -135,12 +140,14 @@ pub(crate) struct StepParts {
     pub(crate) caches: TakenCaches,
     /// Which of the caches each mount of the operation shows.
     pub(crate) cache_keys: Vec<Option<CacheMountKey>>,
+    /// Whether folders of the user's may be used in place.
+    pub(crate) in_place: bool,
 }
 
 impl Step {
     /// Opens the mounts of an operation. Makes mounts and directories, so not for an async thread.
     pub(crate) fn prepare(parts: StepParts, snapshots: &Snapshots) -> Result<Self, ExecError> {
-        let StepParts { op, inputs, resolv_conf, provided, caches, cache_keys } = parts;
+        let StepParts { op, inputs, resolv_conf, provided, caches, cache_keys, in_place } = parts;
         let mut mounts = Mounts {
             inputs: &inputs,
             snapshots,
@@ -150,6 +157,8 @@ impl Step {
             layers: vec![],
             views: vec![],
             agents: vec![],
+            locals: vec![],
+            in_place,
         };
         let mut spec = spec(&op, resolv_conf, &provided.secrets)?;
         let mut root = None;
@@ -169,7 +178,7 @@ impl Step {
             agents: mounts.agents,
             layers: mounts.layers,
             _views: mounts.views,
-            _inputs: inputs.clone(),
+            locals: mounts.locals,
             _caches: caches.clone(),
             command: op.meta.args.join(" "),
         })
@@ -205,6 +214,11 @@ impl Step {
             return Ok(());
         }
         Err(ExecError::Exit { command: self.command.clone(), code: exit.status.code() })
+    }
+
+    /// Whether the user's folders still are what the step's key was made of, as far as the step has seen them.
+    pub(crate) fn saw_its_inputs(&self) -> bool {
+        self.locals.iter().all(LocalMount::is_unchanged)
     }
 
     /// Makes layers of what the step has written; returns the outputs in order.

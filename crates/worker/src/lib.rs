@@ -13,6 +13,7 @@ mod entitlements;
 mod exec;
 mod file;
 mod git;
+mod local_mounts;
 mod merge;
 mod mounts;
 mod open_files;

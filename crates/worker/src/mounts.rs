@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rbuild_cache::{ActiveLayer, CacheMountKey, View};
+use rbuild_cache::{ActiveLayer, CacheMountKey, Tree, View};
 use rbuild_solver::{Mount, MountKind, Snapshot};
 use rustix::fs::{OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
@@ -11,6 +11,7 @@ use rustix::mount::OpenTreeFlags;
 use crate::agent::{Agent, SocketOwner};
 use crate::cache_mounts::TakenCaches;
 use crate::exec::ExecError;
+use crate::local_mounts::LocalMount;
 use crate::sandbox;
 use crate::secrets::Provided;
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -20,8 +21,8 @@ use crate::snapshots::{SnapshotError, Snapshots};
 pub(crate) enum StepInput {
     /// A state in the store, all of whose layers are there.
     Snapshot(Snapshot),
-    /// A copy of a folder, which only this step sees.
-    Copy(Arc<ActiveLayer>),
+    /// A folder of the user's.
+    Local(Arc<Tree>),
 }
 
 /// A mount that is written to.
@@ -42,6 +43,10 @@ pub(crate) struct Mounts<'a> {
     pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) layers: Vec<Changed>,
     pub(crate) views: Vec<View>,
+    /// Folders of the user's that are used in place, and copies of such.
+    pub(crate) locals: Vec<LocalMount>,
+    /// Whether folders may be used in place.
+    pub(crate) in_place: bool,
 }
 
 impl Mounts<'_> {
@@ -56,7 +61,7 @@ impl Mounts<'_> {
         match self.input(mount)? {
             StepInput::Snapshot(snapshot) => Ok(snapshot),
             // The worker copies for what stays in another way.
-            StepInput::Copy(_) => Err(ExecError::NoSuchInput {
+            StepInput::Local(_) => Err(ExecError::NoSuchInput {
                 dest: mount.dest.clone(),
                 input: mount.input.unwrap_or_default(),
             }),
@@ -137,29 +142,23 @@ impl Mounts<'_> {
     }
 
     fn open_bind(&mut self, mount: &Mount) -> Result<sandbox::MountKind, ExecError> {
-        let input = self.input(mount)?;
-        let is_empty = matches!(&input, StepInput::Snapshot(snapshot) if snapshot.is_empty());
+        let snapshot = match self.input(mount)? {
+            StepInput::Snapshot(snapshot) => snapshot,
+            StepInput::Local(tree) if mount.output.is_none() => {
+                return self.open_local(mount, &tree);
+            }
+            StepInput::Local(_) => self.base(mount)?,
+        };
+        let is_empty = snapshot.is_empty();
         let root = if mount.readonly && mount.output.is_none() {
-            let view = match &input {
-                StepInput::Snapshot(snapshot) => self.snapshots.view(snapshot)?,
-                StepInput::Copy(copy) => self.snapshots.view_of(copy)?,
-            };
+            let view = self.snapshots.view(&snapshot)?;
             let root = duplicate(view.root())?;
             self.views.push(view);
             root
         } else {
-            let (layer, base) = match input {
-                StepInput::Snapshot(base) => (self.snapshots.begin(&base)?, base),
-                StepInput::Copy(copy) if mount.output.is_none() => {
-                    (self.snapshots.begin_on(&copy)?, Snapshot::default())
-                }
-                StepInput::Copy(_) => {
-                    let base = self.base(mount)?;
-                    (self.snapshots.begin(&base)?, base)
-                }
-            };
+            let layer = self.snapshots.begin(&snapshot)?;
             let root = duplicate(layer.root())?;
-            self.layers.push(Changed { layer, base, output: mount.output });
+            self.layers.push(Changed { layer, base: snapshot, output: mount.output });
             root
         };
         let selector = mount.selector.trim_matches('/');
@@ -189,6 +188,6 @@ impl Mounts<'_> {
     }
 }
 
-fn duplicate(root: BorrowedFd<'_>) -> Result<OwnedFd, ExecError> {
+pub(crate) fn duplicate(root: BorrowedFd<'_>) -> Result<OwnedFd, ExecError> {
     root.try_clone_to_owned().map_err(|source| ExecError::Snapshot(SnapshotError::Root { source }))
 }

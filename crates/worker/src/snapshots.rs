@@ -1,6 +1,7 @@
 //! Snapshots as directories: to look into, and to change.
 
 use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_cache::{
@@ -74,16 +75,22 @@ impl Snapshots {
         Ok(ActiveLayer::begin(&self.overlay, &self.layers, base)?)
     }
 
-    /// A mount with the files of a layer that is finished but not in the store, read only.
-    pub(crate) fn view_of(&self, layer: &ActiveLayer) -> Result<View, SnapshotError> {
-        Ok(View::of_directories(&self.overlay, &[layer.root()]).map_err(ViewError::Overlay)?)
+    /// A mount with the files of directories that are not in the store, bottom first, read only.
+    pub(crate) fn view_of(&self, directories: &[BorrowedFd<'_>]) -> Result<View, SnapshotError> {
+        Ok(View::of_directories(&self.overlay, directories).map_err(ViewError::Overlay)?)
     }
 
-    /// Begins a layer on top of a layer that is finished but not in the store.
-    pub(crate) fn begin_on(&self, layer: &ActiveLayer) -> Result<ActiveLayer, SnapshotError> {
-        let root = layer.root().try_clone_to_owned();
-        let root = root.map_err(|source| SnapshotError::Root { source })?;
-        Ok(ActiveLayer::begin_on(&self.overlay, &self.layers, &[root])?)
+    /// Begins a layer on top of directories that are not in the store, bottom first.
+    pub(crate) fn begin_on(
+        &self,
+        directories: &[BorrowedFd<'_>],
+    ) -> Result<ActiveLayer, SnapshotError> {
+        let below: Vec<OwnedFd> = directories
+            .iter()
+            .map(BorrowedFd::try_clone_to_owned)
+            .collect::<Result<_, _>>()
+            .map_err(|source| SnapshotError::Root { source })?;
+        Ok(ActiveLayer::begin_on(&self.overlay, &self.layers, &below)?)
     }
 
     /// A directory of the build's own, gone when dropped.

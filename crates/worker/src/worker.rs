@@ -10,8 +10,8 @@ use rbuild_cache::{
 };
 use rbuild_oci::Digest;
 use rbuild_solver::{
-    ExecOp, ExecuteCall, Executor, FileOp, LayerId, MountKind, Op, Output, Progress, Selector,
-    Snapshot, Vertex,
+    ExecOp, ExecuteCall, Executor, FileOp, LayerId, LogStream, MountKind, Op, Output, Progress,
+    SecurityMode, Selector, Snapshot, Vertex,
 };
 use tokio::sync::Semaphore;
 
@@ -28,6 +28,10 @@ use crate::secrets::Provided;
 use crate::snapshots::Snapshots;
 use crate::source::Sources;
 use crate::{diff, exec, merge};
+
+/// What a step says that has to run again; see `local_mounts`.
+const CHANGED_MEANWHILE: &str =
+    "a folder that this step has mounted was changed meanwhile: it runs again, on a copy\n";
 
 /// What a [`Worker`] works with.
 #[derive(Debug)]
@@ -137,23 +141,48 @@ impl Worker {
             Some(steps) => steps.acquire().await.ok(),
             None => None,
         };
-        let (op, snapshots) = (op.clone(), Arc::clone(&self.snapshots));
-        let provided = Arc::clone(&self.provided);
-        let step = self
-            .blocking(move || {
-                let resolv_conf =
-                    host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
-                let parts = StepParts { op, inputs, resolv_conf, provided, caches, cache_keys };
-                Step::prepare(parts, &snapshots)
-            })
-            .await?;
-        step.run(&self.sandbox, call.vertex.digest, call.progress).await?;
+        // What is not confined could make the mount of a folder writable.
+        let mut in_place = op.security == SecurityMode::Sandbox;
+        let step = loop {
+            let (op, inputs, snapshots) = (op.clone(), inputs.clone(), Arc::clone(&self.snapshots));
+            let (cache_keys, caches) = (cache_keys.clone(), caches.clone());
+            let provided = Arc::clone(&self.provided);
+            let step = self
+                .blocking(move || {
+                    let resolv_conf =
+                        host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
+                    let parts = StepParts {
+                        op,
+                        inputs,
+                        resolv_conf,
+                        provided,
+                        caches,
+                        cache_keys,
+                        in_place,
+                    };
+                    Step::prepare(parts, &snapshots)
+                })
+                .await?;
+            step.run(&self.sandbox, call.vertex.digest, call.progress).await?;
+            let (step, saw_its_inputs) = self
+                .blocking(move || {
+                    let saw_its_inputs = step.saw_its_inputs();
+                    Ok::<_, ExecError>((step, saw_its_inputs))
+                })
+                .await?;
+            if saw_its_inputs {
+                break step;
+            }
+            in_place = false;
+            let why = CHANGED_MEANWHILE.as_bytes().to_vec();
+            call.progress.log(call.vertex.digest, LogStream::Stderr, why).await;
+        };
         let (snapshots, seed) = (Arc::clone(&self.snapshots), call.layer_seed);
         let made = self.blocking(move || step.commit(&snapshots, &seed)).await?;
         Ok(made.into_iter().map(Output::Snapshot).collect())
     }
 
-    /// An input of a step. Of a folder all files are copied; into the store only if something of it stays.
+    /// An input of a step. Of a folder of which something stays all files are copied into the store.
     async fn step_input(
         &self,
         op: &ExecOp,
@@ -165,10 +194,7 @@ impl Worker {
         if let Output::Local(source) = &call.inputs[position]
             && !stays
         {
-            let context = self.contexts.tree(source)?;
-            let snapshots = Arc::clone(&self.snapshots);
-            let copy = self.blocking(move || file::copy_context_aside(&context, &snapshots));
-            return Ok(StepInput::Copy(Arc::new(copy.await?)));
+            return Ok(StepInput::Local(self.contexts.tree(source)?));
         }
         let snapshot = self.snapshot_of(call, position).await?;
         self.unpack(&snapshot, call.vertex.digest, call.progress).await?;

@@ -10,6 +10,7 @@
 mod content;
 mod digest;
 mod error;
+mod in_place;
 mod lookup;
 mod meta;
 mod node;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use content::hash_content;
 pub use error::TreeError;
+pub use in_place::InPlace;
 pub use lookup::Tree;
 pub use meta::Meta;
 pub use node::Node;

@@ -24,4 +24,4 @@ mod tests;
 
 pub use chmod::ModeError;
 pub use error::FileError;
-pub(crate) use states::{Input, copy_context, copy_context_aside, copy_directory, run};
+pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, run};

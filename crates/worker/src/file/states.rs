@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use rbuild_cache::{ActiveLayer, Tree};
+use rbuild_cache::{ActiveLayer, Selected, Tree};
 use rbuild_oci::Digest;
 use rbuild_solver::{
     ChownSpec, FileAction, FileActionKind, FileOp, LayerId, Owner, Selector, Snapshot,
@@ -80,14 +80,21 @@ pub(crate) fn copy_context(
     Ok(snapshots.commit(layer, &base, id)?)
 }
 
-/// As [`copy_context`], for those who only look at it: it does not go into the store.
-pub(crate) fn copy_context_aside(
+/// Copies what was selected of a context to `name` in the directory `around`, for those who only look at it. The empty name is that directory
+/// itself, which keeps its mode.
+pub(crate) fn copy_selected(
     context: &Tree,
-    snapshots: &Snapshots,
-) -> Result<ActiveLayer, FileError> {
-    let layer = snapshots.begin(&Snapshot::default())?;
-    copy_everything(context, &layer)?;
-    Ok(layer)
+    selected: &Selected,
+    around: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<(), FileError> {
+    let changes = Changes { owner: None, mode: &ModeChange::Keep, mtime: None };
+    let copier = Copier::new(context, Target::new(around), changes, false);
+    if !selected.node.meta().is_dir() {
+        return copier.copy_file(&selected.path, &selected.node, name);
+    }
+    let root = if name.is_empty() { Root::Existing } else { Root::New };
+    copier.copy_tree(selected, name, root)
 }
 
 /// Copies a directory that `selector` picks to `name` in the directory `around`, with its owner and mode.
