@@ -15,4 +15,5 @@ mod mounts;
 mod outputs;
 mod remote;
 mod rules;
+mod special_arguments;
 mod steps;

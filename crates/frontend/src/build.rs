@@ -34,6 +34,10 @@ pub struct BuildOptions {
     pub context: Option<RemoteContext>,
     /// The patterns of the main context's `.dockerignore`: see [`parse_dockerignore`](crate::parse_dockerignore).
     pub context_ignore: Vec<String>,
+    /// The time, in seconds since 1970, of what [`epoch_source`](crate::epoch_source()) names, if it has one.
+    pub epoch_time: Option<i64>,
+    /// How many layers an image may have: where it is built there is a limit.
+    pub max_layers: usize,
     /// `--add-host`
     pub extra_hosts: Vec<HostIp>,
     /// `--network`: the network of steps that ask for none.
@@ -57,6 +61,8 @@ impl BuildOptions {
             contexts: BTreeMap::new(),
             context: None,
             context_ignore: Vec::new(),
+            epoch_time: None,
+            max_layers: usize::MAX,
             extra_hosts: Vec::new(),
             network: NetworkMode::Default,
             hostname: String::new(),
@@ -112,8 +118,6 @@ pub struct RemoteContext {
     pub source: SourceOp,
     /// Whether it is an archive, whose content is meant.
     pub unpack: bool,
-    /// Its time, in seconds since 1970, for a `SOURCE_DATE_EPOCH` that names it; if it is known to have one.
-    pub time: Option<i64>,
 }
 
 /// What [`lower`](crate::lower()) comes to.

@@ -69,6 +69,11 @@ impl Draft {
         node
     }
 
+    /// Whether a vertex is a local folder.
+    pub(crate) fn is_local(&self, node: Node) -> bool {
+        self.locals.values().any(|local| local.node == node)
+    }
+
     /// Says that a step looks at `path` (clean and absolute) of a local folder.
     pub(crate) fn follow(&mut self, name: &str, path: &str) {
         if let Some(local) = self.locals.get_mut(name) {

@@ -21,6 +21,7 @@ mod build;
 mod dockerignore;
 mod draft;
 mod environment;
+mod epoch;
 mod git_url;
 mod history;
 mod images;
@@ -28,6 +29,7 @@ mod lower;
 mod outline;
 mod shell;
 mod stage;
+mod syntax;
 
 pub use build::{
     Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, StageSummary,
@@ -43,6 +45,7 @@ pub use dockerfile::mapped::Mapped;
 pub use dockerfile::mount::{Attributes, Mount, MountSpec, Sharing};
 pub use dockerfile::parser::{parse, parse_trigger};
 pub use dockerignore::{IgnoreLine, parse_dockerignore, parse_dockerignore_lines};
+pub use epoch::{EpochSource, epoch_source};
 pub use fix::{Fixed, apply_fixes};
 pub use git_url::{GitUrl, GitUrlError};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
@@ -50,3 +53,4 @@ pub use lower::{Evaluation, evaluate, lower};
 pub use outline::{Outline, OutlineArgument, OutlineMount, Target, similar_stage, targets};
 pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};
+pub use syntax::foreign_frontend;

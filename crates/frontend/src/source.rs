@@ -80,49 +80,56 @@ pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
     line_starts: Arc<[u32]>,
-    not_utf8: Arc<[Span]>,
+    replaced: Arc<Replaced>,
+}
+
+/// What was not UTF-8.
+#[derive(Debug, Default)]
+struct Replaced {
+    /// The places, in order; each is some characters U+FFFD.
+    spans: Vec<Span>,
+    /// The byte of each of these characters.
+    bytes: Vec<u8>,
 }
 
 impl Source {
     /// Takes text that is known to be UTF-8.
     pub fn new(name: &str, text: &str) -> Result<Self, SourceError> {
-        Self::build(name, text.into(), Vec::new())
+        Self::build(name, text.into(), Replaced::default())
     }
 
     /// Takes a file's bytes.
     ///
-    /// What is not UTF-8 is replaced by U+FFFD and remembered in [`Self::not_utf8`], so that the parser can point at
-    /// it: Latin-1 in a comment harms nobody, in an instruction it would silently change what is built.
+    /// Each byte that is not UTF-8 is replaced by U+FFFD, as Go does, and remembered in [`Self::not_utf8`], so that the
+    /// parser can point at it: Latin-1 in a comment harms nobody, in a command it would silently change what is built.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, SourceError> {
         if let Ok(text) = std::str::from_utf8(bytes) {
-            return Self::build(name, text.into(), Vec::new());
+            return Self::build(name, text.into(), Replaced::default());
         }
         let mut text = String::with_capacity(bytes.len());
-        let mut replaced: Vec<(usize, usize)> = Vec::new();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        let mut replaced = Vec::new();
         for chunk in bytes.utf8_chunks() {
             text.push_str(chunk.valid());
             if chunk.invalid().is_empty() {
                 continue;
             }
             let start = text.len();
-            text.push(char::REPLACEMENT_CHARACTER);
-            match replaced.last_mut() {
+            chunk.invalid().iter().for_each(|_| text.push(char::REPLACEMENT_CHARACTER));
+            replaced.extend(chunk.invalid());
+            match places.last_mut() {
                 Some(last) if last.1 == start => last.1 = text.len(),
-                _ => replaced.push((start, text.len())),
+                _ => places.push((start, text.len())),
             }
         }
-        let size = u32::try_from(text.len());
-        let replaced = match size {
-            Ok(_) => replaced
-                .into_iter()
-                .map(|(start, end)| Span::new(start as u32, end as u32))
-                .collect(),
+        let spans = match u32::try_from(text.len()) {
+            Ok(_) => places.iter().map(|at| Span::new(at.0 as u32, at.1 as u32)).collect(),
             Err(_) => Vec::new(),
         };
-        Self::build(name, text.into(), replaced)
+        Self::build(name, text.into(), Replaced { spans, bytes: replaced })
     }
 
-    fn build(name: &str, text: Arc<str>, not_utf8: Vec<Span>) -> Result<Self, SourceError> {
+    fn build(name: &str, text: Arc<str>, replaced: Replaced) -> Result<Self, SourceError> {
         // One less than the maximum, so that "the byte after the last" has a number too.
         if text.len() >= u32::MAX as usize {
             return Err(SourceError::TooLarge { name: name.to_owned(), size: text.len() });
@@ -139,7 +146,7 @@ impl Source {
             name: name.into(),
             text,
             line_starts: line_starts.into(),
-            not_utf8: not_utf8.into(),
+            replaced: Arc::new(replaced),
         })
     }
 
@@ -173,7 +180,32 @@ impl Source {
 
     /// The replaced places that were not UTF-8, in order.
     pub fn not_utf8(&self) -> &[Span] {
-        &self.not_utf8
+        &self.replaced.spans
+    }
+
+    /// The bytes that a span was read from, if some of them were replaced.
+    pub(crate) fn replaced_bytes(&self, span: Span) -> Option<Vec<u8>> {
+        const LENGTH: u32 = char::REPLACEMENT_CHARACTER.len_utf8() as u32;
+        let Replaced { spans, bytes } = &*self.replaced;
+        let first = spans.partition_point(|place| place.end <= span.start);
+        let count = |spans: &[Span]| {
+            spans.iter().map(|place| (place.end - place.start) / LENGTH).sum::<u32>() as usize
+        };
+        let mut byte = count(&spans[..first]);
+        let mut raw = Vec::new();
+        let mut at = span.start;
+        for place in spans[first..].iter().take_while(|place| place.start < span.end) {
+            raw.extend_from_slice(self.slice(Span::new(at, place.start)).as_bytes());
+            let length = count(&[*place]);
+            raw.extend_from_slice(&bytes[byte..byte + length]);
+            byte += length;
+            at = place.end;
+        }
+        if at == span.start {
+            return None;
+        }
+        raw.extend_from_slice(self.slice(Span::new(at, span.end)).as_bytes());
+        Some(raw)
     }
 
     /// The number, from one, of the line that byte `offset` is on.
@@ -240,6 +272,15 @@ mod tests {
         assert_eq!(source.text(), "# caf\u{fffd}\nRUN \u{fffd}\u{fffd} x");
         let replaced: Vec<_> = source.not_utf8().iter().map(|span| source.slice(*span)).collect();
         assert_eq!(replaced, ["\u{fffd}", "\u{fffd}\u{fffd}"]);
+        // A character that is cut short is as many as it has bytes.
+        let source = Source::from_bytes("Dockerfile", b"a\xe2\x82b\n\xff\n").unwrap();
+        assert_eq!(source.text(), "a\u{fffd}\u{fffd}b\n\u{fffd}\n");
+        let bytes = |line| source.replaced_bytes(source.line_span(line).unwrap());
+        assert_eq!(bytes(1).unwrap(), b"a\xe2\x82b");
+        assert_eq!(bytes(2).unwrap(), b"\xff");
+        assert_eq!(bytes(3), None);
+        let all = Span::new(0, source.len());
+        assert_eq!(source.replaced_bytes(all).unwrap(), b"a\xe2\x82b\n\xff\n");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Rules 22, 23 and 43: RUN. Rules 24 to 26 are about its mounts and are tested with them.
+//! Rules 22, 23 and 43: RUN.
 
 use super::world::{
     build, history, listing, new_layers, refusal, run, text, with_base, with_image,

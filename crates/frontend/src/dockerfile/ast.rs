@@ -56,10 +56,13 @@ impl Dockerfile {
 
     /// Whether the parser found it while it read an instruction, rather than in the file as a whole.
     fn is_of_instruction(&self, diagnostic: &Diagnostic) -> bool {
-        const OF_FILE: [&str; 8] = [
+        const OF_FILE: [&str; 10] = [
             "duplicate-directive",
             "empty-file",
             "invalid-escape",
+            // BuildKit finds these two while it cuts lines into words, before it reads instructions.
+            "invalid-pair",
+            "json-form",
             "line-too-long",
             "no-stage",
             "not-utf8",
@@ -350,9 +353,22 @@ pub struct Heredoc {
     pub chomp: bool,
     /// The lines between, with their line breaks, as written.
     pub body: Mapped,
+    /// The bytes of the body, if some are not UTF-8.
+    pub(crate) bytes: Option<Vec<u8>>,
 }
 
 impl Heredoc {
+    /// The body to the byte, without the leading tabs of its lines if it was opened by `<<-`.
+    pub(crate) fn content_bytes(&self) -> Vec<u8> {
+        let bytes = self.bytes.as_deref().unwrap_or(self.body.text().as_bytes());
+        if !self.chomp {
+            return bytes.to_owned();
+        }
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        let chomped = lines.flat_map(|line| line.iter().skip_while(|byte| **byte == b'\t'));
+        chomped.copied().collect()
+    }
+
     /// The body, without the leading tabs of its lines if it was opened by `<<-`.
     pub fn content(&self) -> Mapped {
         if !self.chomp {

@@ -10,6 +10,7 @@ use super::mount::MountSpec;
 use super::parts::Parts;
 use super::sink::Sink;
 use super::units::parse_duration;
+use crate::diagnostic::Diagnostic;
 use crate::source::Spanned;
 use crate::suggest::suggest;
 
@@ -131,9 +132,16 @@ impl Parts<'_> {
             Ok(retries) => {
                 self.error(&written, format!("--retries cannot be negative ({retries})"), sink);
             }
-            Err(_) => {
-                let message = format!("--retries must be a number, not {:?}", clip(written.text()));
-                self.error(&written, message, sink);
+            Err(error) => {
+                use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+                let reason = match error.kind() {
+                    PosOverflow | NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                let text = clip(written.text());
+                let message = format!("strconv.ParseInt: parsing {text:?}: {reason}");
+                let error = Diagnostic::error("invalid-arguments", written.span(), message);
+                sink.push(error.with_help("--retries is a number"));
             }
         }
         None

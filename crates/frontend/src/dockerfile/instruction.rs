@@ -30,7 +30,13 @@ pub(crate) fn build(written: &Written<'_>, sink: &mut Sink) -> Instruction {
         return Instruction::Unknown(rest);
     };
     let (flag_words, arguments) = words::split_flags(&rest);
-    let flags = Flags::parse(flag_words, known_flags(keyword), sink);
+    let flags = match looks_at_flags(keyword, &arguments) {
+        true => Flags::parse(flag_words, known_flags(keyword), sink),
+        false => {
+            sink.extend(flag_words.iter().map(without_effect));
+            Flags::default()
+        }
+    };
     let name = keyword.name();
     let parts = Parts {
         name,
@@ -73,6 +79,22 @@ fn unknown_instruction(keyword: &Mapped) -> Diagnostic {
         Some(name) => error.with_fix(keyword.span(), name),
         None => error,
     }
+}
+
+/// Whether BuildKit reads the flags of an instruction; where it does not, any is let through and has no effect.
+fn looks_at_flags(keyword: Keyword, arguments: &Mapped) -> bool {
+    match keyword {
+        Keyword::Arg | Keyword::Stopsignal => false,
+        Keyword::Healthcheck => {
+            !words::split_first(arguments).0.text().eq_ignore_ascii_case("NONE")
+        }
+        _ => true,
+    }
+}
+
+fn without_effect(flag: &Mapped) -> Diagnostic {
+    let message = format!("flag {} has no effect here", clip(flag.text()));
+    Diagnostic::warning("flag-without-effect", flag.span(), message)
 }
 
 fn known_flags(keyword: Keyword) -> &'static [(&'static str, Kind)] {
@@ -177,7 +199,7 @@ impl Parts<'_> {
         let mut found = Sink::default();
         let trigger = Box::new(build(&Written { text: &self.arguments, ..*written }, &mut found));
         // BuildKit reads a trigger only when an image is built on this one; this image can be built.
-        sink.absorb(found, |error| error.code != "json-form");
+        sink.absorb(found, |error| !matches!(error.code, "json-form" | "invalid-pair"));
         Some(Onbuild { expression, trigger })
     }
 }

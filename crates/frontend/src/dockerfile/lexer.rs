@@ -152,13 +152,16 @@ impl<'a> Lexer<'a> {
             }
         };
         let body = Mapped::verbatim(self.source, Span::new(start, end));
+        let bytes = self.source.replaced_bytes(body.span());
         let Opener { name, word, file_descriptor, expand, chomp } = opener;
-        Heredoc { name, word, file_descriptor, expand, chomp, body }
+        Heredoc { name, word, file_descriptor, expand, chomp, body, bytes }
     }
 
     fn read_directives(&mut self, sink: &mut Sink) {
         let mut seen: Vec<(&str, Span)> = Vec::new();
         let mut after_shebang = false;
+        // An indented line ends what is looked for before the file is parsed.
+        let mut is_indented = false;
         loop {
             let before = (self.at, self.line);
             let Some(line) = self.next_line(sink) else { return };
@@ -179,7 +182,9 @@ impl<'a> Lexer<'a> {
                 continue;
             }
             seen.push((name, line.span));
+            is_indented |= !line.text.starts_with('#');
             match name {
+                "syntax" | "check" if is_indented => {}
                 "syntax" => self.directives.syntax = Some(value),
                 "check" => self.directives.check = Some(value),
                 // A shebang line is skipped only when looking for a syntax or for checks.

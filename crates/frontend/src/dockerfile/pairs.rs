@@ -5,6 +5,7 @@ use super::lexer::clip;
 use super::parts::Parts;
 use super::sink::Sink;
 use super::words;
+use crate::diagnostic::Diagnostic;
 
 impl Parts<'_> {
     pub(super) fn pairs(&self, sink: &mut Sink) -> Option<Pairs> {
@@ -14,7 +15,8 @@ impl Parts<'_> {
         if legacy {
             let (key, value) = words::split_first(&self.arguments);
             if value.is_empty() {
-                self.error(&key, format!("{} must have two arguments", self.name), sink);
+                let message = format!("{} must have two arguments", self.name);
+                sink.push(Diagnostic::error("invalid-pair", key.span(), message));
                 return None;
             }
             return Some(Pairs { pairs: vec![Pair { key, value }], legacy });
@@ -27,7 +29,7 @@ impl Parts<'_> {
                     "Syntax error - can't find = in {:?}. Must be of the form: name=value",
                     clip(text)
                 );
-                self.error(&word, message, sink);
+                sink.push(Diagnostic::error("invalid-pair", word.span(), message));
                 return None;
             };
             if equals == 0 {

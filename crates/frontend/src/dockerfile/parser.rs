@@ -1,12 +1,11 @@
 //! A file's logical lines to typed instructions, whatever is in them.
 //!
 //! Accepts what BuildKit accepts, and words errors as it does. It differs where that would be of no use:
-//! all errors are reported and not only the first; text that is not UTF-8 is an error outside comments; a trigger that
-//! no image could use is a warning where it is written; flags of instructions that have none (ARG, STOPSIGNAL,
-//! HEALTHCHECK NONE) are errors rather than ignored; a heredoc is seen though `${..}` before it has a modifier that only
-//! a shell knows.
+//! all errors are reported and not only the first; a trigger that no image could use is a warning where it is written;
+//! flags of instructions that have none (ARG, STOPSIGNAL, HEALTHCHECK NONE) are warnings rather than ignored; a heredoc
+//! is seen though `${..}` before it has a modifier that only a shell knows.
 
-use super::ast::{Dockerfile, Statement};
+use super::ast::{Dockerfile, Heredoc, Instruction, Statement};
 use super::heredoc::{self, Opener};
 use super::instruction::{self, Written};
 use super::json_form::{self, JsonForm};
@@ -139,30 +138,55 @@ fn check_stages(source: &Source, statements: &[Statement], sink: &mut Sink) {
     }
 }
 
-/// Reports what is not UTF-8, once each: an error where it would be built, a warning in a comment.
+/// Reports what is not UTF-8, once each: an error where it would be run or looked for, a warning in a comment and where
+/// it is replaced. What a quoted heredoc holds is copied as it is.
 fn check_encoding(source: &Source, statements: &[Statement], sink: &mut Sink) {
-    let (mut in_comment, mut elsewhere) = (None, None);
+    let (mut in_comment, mut is_replaced, mut elsewhere) = (None, None, None);
     let mut current = (0, false);
     for span in source.not_utf8() {
         let line = source.line(span.start);
         if current.0 != line {
             current = (line, is_comment_line(source, line));
         }
-        let first = match current.1 && !is_in_body(statements, *span) {
-            true => &mut in_comment,
-            false => &mut elsewhere,
+        let statement = statement_at(statements, *span);
+        let body = statement.and_then(|statement| body_at(statement, *span));
+        let first = match (statement.map(|statement| &statement.instruction), body) {
+            (_, None) if current.1 => &mut in_comment,
+            (Some(Instruction::Copy(_) | Instruction::Add(_)), Some(body)) if !body.expand => {
+                continue;
+            }
+            (Some(Instruction::Copy(_) | Instruction::Add(_)), Some(_)) => &mut is_replaced,
+            (Some(instruction), None) if !is_verbatim(instruction) => &mut is_replaced,
+            (Some(Instruction::Onbuild(_)), _) => &mut is_replaced,
+            _ => &mut elsewhere,
         };
         first.get_or_insert(*span);
-        if in_comment.is_some() && elsewhere.is_some() {
+        if in_comment.is_some() && is_replaced.is_some() && elsewhere.is_some() {
             break;
         }
     }
     if let Some(span) = in_comment {
         sink.push(Diagnostic::warning("not-utf8", span, "comment is not valid UTF-8"));
     }
+    if let Some(span) = is_replaced {
+        let message = "text is not valid UTF-8 and becomes U+FFFD";
+        sink.push(Diagnostic::warning("not-utf8", span, message));
+    }
     if let Some(span) = elsewhere {
         sink.push(Diagnostic::error("not-utf8", span, "Dockerfile is not valid UTF-8"));
     }
+}
+
+/// Whether an instruction's text is run or looked for, rather than written into the image's config.
+fn is_verbatim(instruction: &Instruction) -> bool {
+    matches!(
+        instruction,
+        Instruction::Run(_)
+            | Instruction::Copy(_)
+            | Instruction::Add(_)
+            | Instruction::From(_)
+            | Instruction::Unknown(_)
+    )
 }
 
 fn is_comment_line(source: &Source, line: u32) -> bool {
@@ -170,12 +194,15 @@ fn is_comment_line(source: &Source, line: u32) -> bool {
     text.trim_start_matches('\u{feff}').trim_start().starts_with('#')
 }
 
-fn is_in_body(statements: &[Statement], span: Span) -> bool {
+fn statement_at(statements: &[Statement], span: Span) -> Option<&Statement> {
     let after = statements.partition_point(|statement| statement.span.start <= span.start);
-    let Some(statement) = after.checked_sub(1).map(|index| &statements[index]) else {
-        return false;
-    };
-    let after =
-        statement.heredocs.partition_point(|heredoc| heredoc.body.span().start <= span.start);
-    after.checked_sub(1).is_some_and(|index| span.end <= statement.heredocs[index].body.span().end)
+    let statement = &statements[after.checked_sub(1)?];
+    (span.start < statement.span.end).then_some(statement)
+}
+
+fn body_at(statement: &Statement, span: Span) -> Option<&Heredoc> {
+    let heredocs = &statement.heredocs;
+    let after = heredocs.partition_point(|heredoc| heredoc.body.span().start <= span.start);
+    let heredoc = &heredocs[after.checked_sub(1)?];
+    (span.end <= heredoc.body.span().end).then_some(heredoc)
 }

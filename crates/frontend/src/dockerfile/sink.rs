@@ -19,6 +19,10 @@ impl Sink {
         self.diagnostics.push(diagnostic);
     }
 
+    pub(crate) fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
+    }
+
     /// Whether to give up.
     pub(crate) fn is_full(&self) -> bool {
         self.errors >= MAX_ERRORS

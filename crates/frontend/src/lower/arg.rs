@@ -19,7 +19,7 @@ impl<'a> Lowering<'a> {
         for argument in arguments {
             let name = argument.name.text();
             self.lint_secret("ARG", place, &argument.name, name);
-            let given = self.options.build_args.get(name).cloned();
+            let given = place.plan.given(name);
             let value = match (given, &argument.default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.expand(place, &scope.state, default)?),

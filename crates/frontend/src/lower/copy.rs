@@ -297,20 +297,23 @@ impl<'a> Lowering<'a> {
         scope: &Scope,
         heredoc: &Heredoc,
     ) -> Fallible<Node> {
-        let content = heredoc.content();
         let data = match heredoc.expand {
-            true => self.expand_with(Shell::for_heredoc(), place, &scope.state, &content)?.value,
-            false => content.text().to_owned(),
+            true => {
+                let content = heredoc.content();
+                let shell = Shell::for_heredoc();
+                self.expand_with(shell, place, &scope.state, &content)?.value.into_bytes()
+            }
+            false => heredoc.content_bytes(),
         };
         Ok(self.inline_file(&heredoc.name, 0o644, data))
     }
 
     /// A directory with nothing but this file in it.
-    pub(super) fn inline_file(&mut self, name: &str, mode: u32, data: String) -> Node {
+    pub(super) fn inline_file(&mut self, name: &str, mode: u32, data: Vec<u8>) -> Node {
         let mkfile = MkfileAction {
             path: join("/", name),
             mode,
-            data: data.into_bytes(),
+            data,
             owner: None,
             // Not even with an epoch: the copy from here sets it.
             timestamp: None,

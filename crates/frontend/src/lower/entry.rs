@@ -1,12 +1,14 @@
 //! The entry: rounds, errors, and what a finished build is told with.
 
 use rbuild_oci::{ImageConfig, Platform};
+use rbuild_solver::{CopyAction, FileAction, FileActionKind, FileOp, Op, VertexMeta};
 
 use super::lowering::{Lowering, step_count};
 use super::state::State;
 use crate::build::{Build, BuildOptions, Outcome, StageSummary, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::Dockerfile;
+use crate::draft::{Draft, Node};
 use crate::images::ImageSet;
 use crate::source::Span;
 use crate::stage::Plan;
@@ -32,7 +34,7 @@ pub fn lower(
     let needed = plan.needed(Stages::Target, images, &mut diagnostics);
     let mut lowering = Lowering::new(options, images, &plan, diagnostics);
     let states = lowering.stages(&plan, &needed);
-    let Lowering { mut diagnostics, draft, epoch, .. } = lowering;
+    let Lowering { mut diagnostics, mut draft, epoch, .. } = lowering;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -45,7 +47,11 @@ pub fn lower(
         let message = "dockerfile contains no stages to build";
         return Err(vec![Diagnostic::error("no-stage", Span::at(0), message)]);
     };
-    let (graph, edge, locals) = draft.finish(state.root);
+    let root = state.root.map(|root| match draft.is_local(root) {
+        true => own_files(&mut draft, root),
+        false => root,
+    });
+    let (graph, edge, locals) = draft.finish(root);
     let summary = |index: &usize| {
         let stage = &plan.stages[*index];
         StageSummary { name: stage.label().into_owned(), steps: step_count(stage) }
@@ -62,6 +68,26 @@ pub fn lower(
         source_date_epoch: epoch.map(|(seconds, _)| seconds),
         warnings: diagnostics,
     })))
+}
+
+/// The files of a folder as those of an image: the folder itself is the user's, and cannot be exported.
+fn own_files(draft: &mut Draft, folder: Node) -> Node {
+    let copy = CopyAction {
+        src: "/".to_owned(),
+        dest: "/".to_owned(),
+        dir_copy_contents: true,
+        create_dest_path: true,
+        ..CopyAction::default()
+    };
+    let action = FileAction {
+        input: None,
+        secondary_input: Some(0),
+        output: Some(0),
+        kind: FileActionKind::Copy(copy),
+    };
+    let name = "[internal] copy the context".to_owned();
+    let meta = VertexMeta { name, ..VertexMeta::default() };
+    draft.add(Op::File(FileOp { actions: vec![action] }), vec![folder], None, meta)
 }
 
 fn finish_config(state: State, options: &BuildOptions) -> ImageConfig {

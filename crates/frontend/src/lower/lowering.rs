@@ -107,7 +107,7 @@ impl<'a> Lowering<'a> {
             text: 0,
         };
         lowering.read_ignored();
-        lowering.read_epoch(plan);
+        lowering.read_epoch(plan.epoch);
         lowering
     }
 
@@ -133,35 +133,18 @@ impl<'a> Lowering<'a> {
         matcher.ok()
     }
 
-    fn read_epoch(&mut self, plan: &Plan<'_>) {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
-        let given = self.options.build_args.get(NAME).map(String::as_str);
-        let value = given.or_else(|| plan.globals.get(NAME)).unwrap_or_default();
-        let named = match (value, self.options.contexts.get(value)) {
-            ("", _) => return,
-            // A local context has no time of its own.
-            ("context", _) => self.options.context.as_ref().map(|context| context.time),
-            (_, Some(NamedContext::Remote(context))) => Some(context.time),
-            (_, Some(NamedContext::Local { .. })) => Some(None),
-            (_, _) => None,
-        };
-        let seconds = match named {
-            Some(Some(time)) => Some(time),
-            Some(None) => return,
-            None if value == "context" => return,
-            None => value.parse().ok(),
-        };
-        let epoch = seconds.and_then(|seconds: i64| {
-            let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
-            Some((seconds, time.format(&Rfc3339).ok()?))
-        });
-        if epoch.is_none() {
-            let message = format!("invalid SOURCE_DATE_EPOCH: {value}");
-            let error = Diagnostic::error("source-date-epoch", Span::at(0), message)
-                .with_help("it is a number of seconds since 1970");
-            self.diagnostics.push(error);
+    fn read_epoch(&mut self, epoch: Option<i64>) {
+        let Some(seconds) = epoch else { return };
+        let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+        match time.and_then(|time| time.format(&Rfc3339).ok()) {
+            Some(text) => self.epoch = Some((seconds, text)),
+            None => {
+                let message = format!("invalid SOURCE_DATE_EPOCH: {seconds}");
+                let error = Diagnostic::error("source-date-epoch", Span::at(0), message)
+                    .with_help("it is out of the range of dates");
+                self.diagnostics.push(error);
+            }
         }
-        self.epoch = epoch;
     }
 
     /// Lowers the stages that the target needs; gives the state of the target, which is the last of them.
@@ -394,6 +377,19 @@ impl<'a> Lowering<'a> {
         has_layer: bool,
     ) -> Fallible<()> {
         self.spend(created_by.len(), place)?;
+        state.layers += usize::from(has_layer);
+        // Said once, though all that follows are too many as well.
+        if has_layer && state.layers.checked_sub(1) == Some(self.options.max_layers) {
+            let message = format!(
+                "too many layers: at most {} can lie on each other",
+                self.options.max_layers
+            );
+            let error =
+                place.error("too-many-layers", place.step.statement.original.span(), message);
+            return Err(Box::new(
+                error.with_help("do more in one RUN, or copy several things with one COPY"),
+            ));
+        }
         let created = self.epoch.as_ref().map(|(_, text)| text.as_str());
         state.config.history.push(history::entry(created_by, has_layer, created));
         Ok(())

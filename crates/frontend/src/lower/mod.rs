@@ -23,3 +23,4 @@ mod workdir;
 
 pub use entry::lower;
 pub use evaluate::{Evaluation, evaluate};
+pub(crate) use remote::{Remote, remote};

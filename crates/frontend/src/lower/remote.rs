@@ -17,7 +17,7 @@ const ARCHIVE: &str = "context";
 
 /// A source that is no path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Remote {
+pub(crate) enum Remote {
     /// A git repository.
     Git(Box<GitUrl>),
     /// A file behind a URL, by the name that it has when it is copied into a directory.
@@ -25,7 +25,7 @@ pub(super) enum Remote {
 }
 
 /// What kind of address a source is; `None` for a path. `github.com/a/b` cannot be told from one, and is one.
-pub(super) fn remote(source: &str) -> Result<Option<Remote>, GitUrlError> {
+pub(crate) fn remote(source: &str) -> Result<Option<Remote>, GitUrlError> {
     if let Some(git) = GitUrl::parse(source)?.filter(|git| !git.is_ambiguous) {
         return Ok(Some(Remote::Git(Box::new(git))));
     }
@@ -65,14 +65,14 @@ impl Lowering<'_> {
 impl RemoteContext {
     /// A repository.
     pub fn git(url: &GitUrl) -> Self {
-        Self { source: url.source(), unpack: false, time: None }
+        Self { source: url.source(), unpack: false }
     }
 
     /// A file by HTTP. If it is an archive, its content is meant.
     pub fn http(url: &str, is_archive: bool) -> Self {
         let mut source = SourceOp::new(url);
         source.attrs.insert("http.filename".to_owned(), ARCHIVE.to_owned());
-        Self { source, unpack: is_archive, time: None }
+        Self { source, unpack: is_archive }
     }
 
     /// The graph of the context alone, which a build that uses it has, too.

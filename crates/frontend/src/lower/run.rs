@@ -51,7 +51,7 @@ impl<'a> Lowering<'a> {
 
         mounts.push(Mount { input: state.root.map(|_| 0), ..Mount::root() });
         if let Some((name, text)) = line.script {
-            let node = self.inline_file(&name, 0o755, text);
+            let node = self.inline_file(&name, 0o755, text.into_bytes());
             mounts.push(Mount {
                 input: Some(inputs.len() as u32),
                 selector: String::new(),

@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) image_environment: Environment,
     /// How much of the history is the base image's.
     pub(super) base_history: usize,
+    /// How many layers its files are made of.
+    pub(super) layers: usize,
     pub(super) platform: Platform,
     /// Every ARG so far, in order, with its value.
     pub(super) arguments: Vec<(String, Option<String>)>,
@@ -38,12 +40,14 @@ impl State {
     /// A stage that stands on an image with this config.
     pub(super) fn new(root: Option<Node>, mut config: ImageConfig, platform: Platform) -> Self {
         config.created = None;
+        let layers = config.rootfs.diff_ids.len();
         config.rootfs.diff_ids.clear();
         let image_environment = Environment::from_entries(&std::mem::take(&mut config.config.env));
         Self {
             root,
             environment: Environment::default(),
             base_history: config.history.len(),
+            layers,
             config,
             image_environment,
             platform,

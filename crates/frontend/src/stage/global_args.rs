@@ -23,7 +23,7 @@ pub(super) fn declared(statements: &[Statement]) -> impl Iterator<Item = &Argume
 }
 
 /// Adds the global arguments to the predefined ones. Each sees those before it, also in one line.
-pub(super) fn evaluate(
+pub(crate) fn evaluate(
     statements: &[Statement],
     predefined: &Environment,
     build_args: &BTreeMap<String, String>,

@@ -9,5 +9,6 @@ mod global_args;
 mod origin;
 mod plan;
 
+pub(crate) use global_args::evaluate as global_arguments;
 pub(crate) use origin::{ImageUse, Origin};
-pub(crate) use plan::{Plan, Stage, Step};
+pub(crate) use plan::{Plan, Stage, Step, last_stage_name};

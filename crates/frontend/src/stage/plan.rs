@@ -16,6 +16,7 @@ use crate::dockerfile::ast::{Dockerfile, From, Instruction, Statement};
 use crate::dockerfile::mapped::Mapped;
 use crate::dockerfile::parser::parse_trigger;
 use crate::environment::Environment;
+use crate::epoch::{self, Epoch};
 use crate::images::{ImageQuery, ImageSet};
 use crate::shell::Shell;
 use crate::source::{Source, Span};
@@ -35,6 +36,8 @@ pub(crate) struct Plan<'a> {
     /// What FROM lines see, and ARGs without a default.
     pub(crate) globals: Environment,
     pub(crate) shell: Shell,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub(crate) epoch: Option<i64>,
     origins: Origins<'a>,
     by_name: BTreeMap<&'a str, usize>,
     options: &'a BuildOptions,
@@ -124,8 +127,7 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let shell = Shell::new(dockerfile.directives.escape);
         let statements = &dockerfile.statements;
-        let last_name = last_from(statements).and_then(|from| from.alias.as_ref());
-        let target_name = options.target.as_deref().or(last_name.map(|alias| alias.name.as_str()));
+        let target_name = options.target.as_deref().or_else(|| last_stage_name(statements));
         let predefined = args::predefined(options, target_name);
         // An error of a default comes once, from the second evaluation.
         let defaults = global_args::evaluate(
@@ -135,13 +137,31 @@ impl<'a> Plan<'a> {
             shell,
             &mut Vec::new(),
         );
-        let globals =
+        let mut globals =
             global_args::evaluate(statements, &predefined, &options.build_args, shell, diagnostics);
+        let epoch = match epoch::read(statements, options, &globals, shell) {
+            Ok(Epoch::Seconds(seconds)) => Some(seconds),
+            Ok(Epoch::Of(_)) => options.epoch_time,
+            Ok(Epoch::None) => None,
+            Err(error) => {
+                diagnostics.push(*error);
+                None
+            }
+        };
+        // Whatever it said, from here on it is a number.
+        match epoch {
+            Some(seconds) if globals.contains(epoch::NAME) => {
+                globals.set(epoch::NAME, &seconds.to_string());
+            }
+            Some(_) => {}
+            None => globals.remove(epoch::NAME),
+        }
         let mut plan = Self {
             stages: Vec::new(),
             target: None,
             globals,
             shell,
+            epoch,
             origins: Origins::new(options),
             by_name: BTreeMap::new(),
             options,
@@ -467,6 +487,15 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
+    /// The value of a build argument; a `SOURCE_DATE_EPOCH` is a number by now.
+    pub(crate) fn given(&self, name: &str) -> Option<String> {
+        let given = self.options.build_args.get(name)?;
+        match name {
+            epoch::NAME => self.epoch.map(|seconds| seconds.to_string()),
+            _ => Some(given.clone()),
+        }
+    }
+
     /// What the names of a stage's steps begin with: nothing if there is no other stage.
     pub(crate) fn step_label(&self, index: usize) -> String {
         match self.is_alone {
@@ -481,9 +510,11 @@ fn is_in(origin: &Origin, stages: &[usize]) -> bool {
     matches!(origin, Origin::Stage(stage) if stages.binary_search(stage).is_ok())
 }
 
-fn last_from(statements: &[Statement]) -> Option<&From> {
-    statements.iter().rev().find_map(|statement| match &statement.instruction {
+/// The name of the last stage, if it has one.
+pub(crate) fn last_stage_name(statements: &[Statement]) -> Option<&str> {
+    let last = statements.iter().rev().find_map(|statement| match &statement.instruction {
         Instruction::From(from) => Some(from),
         _ => None,
-    })
+    });
+    last?.alias.as_ref().map(|alias| alias.name.as_str())
 }

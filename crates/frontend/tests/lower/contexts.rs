@@ -99,3 +99,19 @@ fn layouts() {
     let built = build_with("FROM scratch\nCOPY --from=img /a /\n", &given, &images);
     assert_eq!(built.graph.vertices()[0].meta.name, "[context img] OCI load from client");
 }
+
+#[test]
+fn a_folder_alone_is_copied() {
+    let given = with(&[("lib", NamedContext::Local { ignore: Vec::new() })]);
+    check_with(
+        "FROM lib\nLABEL a=b\n",
+        &given,
+        r#"
+        0 [context lib] load from client
+            local://lib
+        1 [internal] copy the context
+            on - copy 0:/ -> / contents
+        = 1
+        "#,
+    );
+}

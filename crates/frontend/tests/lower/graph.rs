@@ -3,7 +3,9 @@
 use rbuild_frontend::{BuildOptions, NoCache};
 use rbuild_solver::{HostIp, NetworkMode, Op};
 
-use super::build::{Images, build, build_with, check, check_with, history, options, with_args};
+use super::build::{
+    Images, build, build_with, check, check_errors_with, check_with, history, options, with_args,
+};
 
 #[test]
 fn steps_of_one_stage() {
@@ -211,4 +213,21 @@ fn equal_steps_are_one_vertex() {
         = 3
         "#,
     );
+}
+
+#[test]
+fn layers_have_a_limit() {
+    let given = BuildOptions { max_layers: 3, ..options() };
+    let error = "too many layers: at most 3 can lie on each other";
+    // The base has one, and what makes none does not count.
+    let fits = "FROM base\nRUN a\nENV a=b\nWORKDIR /\nWORKDIR /w\n";
+    build_with(fits, &given, &Images::new());
+    let message = format!("line 6: {error} <COPY a .>");
+    let too_many = format!("{fits}COPY a .\nRUN b\n");
+    check_errors_with(&too_many, &given, &Images::new(), &[&message]);
+    // Those of another stage do not count.
+    build_with(&format!("{fits}FROM base\nCOPY --from=0 / /\nRUN b\n"), &given, &Images::new());
+    let triggers = "FROM base AS x\nONBUILD RUN a\nONBUILD RUN b\nONBUILD RUN c\nFROM x\n";
+    let message = format!("line 5: {error} <x>");
+    check_errors_with(triggers, &given, &Images::new(), &[&message]);
 }

@@ -7,6 +7,7 @@ mod args;
 mod config;
 mod contexts;
 mod copy;
+mod epoch;
 mod errors;
 mod graph;
 mod hostile;

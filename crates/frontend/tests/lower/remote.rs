@@ -124,21 +124,3 @@ fn contexts_that_are_fetched() {
         "#,
     );
 }
-
-#[test]
-fn the_time_of_a_context_is_an_epoch() {
-    let epoch = |value: &str, time| {
-        let context = RemoteContext { time, ..git("git@h:r") };
-        let given = BuildOptions {
-            context: Some(context.clone()),
-            contexts: [("lib".to_owned(), NamedContext::Remote(context))].into(),
-            ..with_args(&[("SOURCE_DATE_EPOCH", value)])
-        };
-        build_with("FROM scratch\n", &given, &Images::new()).source_date_epoch
-    };
-    assert_eq!(epoch("context", Some(7)), Some(7));
-    assert_eq!(epoch("lib", Some(7)), Some(7));
-    assert_eq!(epoch("context", None), None);
-    assert_eq!(epoch("lib", None), None);
-    assert_eq!(epoch("3", Some(7)), Some(3));
-}

@@ -39,7 +39,6 @@ fn errors_of_instructions() {
         ("COPY --chown a b", "missing a value on flag: --chown"),
         ("COPY --chown=1 --chown=2 a b", "duplicate flag specified: --chown"),
         ("COPY --form=x a b", "unknown flag: --form (did you mean from?)"),
-        ("CMD [1]", "only string type is allowed in JSON arrays"),
         ("SHELL bash", "SHELL requires the arguments to be in JSON form"),
         (
             "RUN --mount=type=bind,from=$x,target=/y z",
@@ -49,6 +48,17 @@ fn errors_of_instructions() {
     ] {
         let found = first_error(&format!("FROM base\n{instruction}\n"), &options());
         assert_eq!(found, format!("dockerfile parse error on line 2: {expected}"));
+    }
+}
+
+#[test]
+fn errors_that_are_found_before_instructions_are_read() {
+    for (instruction, expected) in [
+        ("CMD [1]", "only string type is allowed in JSON arrays"),
+        ("ENV a", "ENV must have two arguments"),
+        ("LABEL a=b c", "Syntax error - can't find = in \"c\". Must be of the form: name=value"),
+    ] {
+        assert_eq!(first_error(&format!("FROM base\n{instruction}\n"), &options()), expected);
     }
 }
 

@@ -21,7 +21,9 @@ fn forms() {
     for (text, syntax, check, escape) in [
         ("# syntax=a/b:1\nFROM a", some("a/b:1"), None, Escape::Backslash),
         ("#syntax = a \nFROM a", some("a"), None, Escape::Backslash),
-        ("  #  SynTax\t=\ta b  \r\nFROM a", some("a b"), None, Escape::Backslash),
+        ("#  SynTax\t=\ta b  \r\nFROM a", some("a b"), None, Escape::Backslash),
+        // Syntax and checks are looked for in lines as they are, the escape in what is left of them.
+        (" # escape=`\n# check=skip=all\n# syntax=x\nFROM a", None, None, Escape::Backtick),
         (
             "# escape=`\n# check=skip=all\n# syntax=x\nFROM a",
             some("x"),

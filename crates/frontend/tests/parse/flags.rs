@@ -45,3 +45,22 @@ fn errors() {
     check_error("RUN --network=hots x", "invalid network mode \"hots\" (did you mean host?)");
     check_error("RUN --security=x y", "security \"x\" is not valid");
 }
+
+#[test]
+fn those_that_nobody_reads_have_no_effect() {
+    for (instruction, expected) in [
+        ("ARG --x=1 a=2", "ARG a=2"),
+        ("STOPSIGNAL --x 9", "STOPSIGNAL 9"),
+        ("HEALTHCHECK --interval=1x --y none", "HEALTHCHECK NONE"),
+    ] {
+        let (_, dockerfile) = super::read(&format!("FROM a\n{instruction}\n"));
+        let found = dockerfile.diagnostics.iter().map(|found| (found.code, found.is_error()));
+        assert!(found.clone().count() > 0, "{instruction}");
+        assert!(
+            found.clone().all(|found| found == ("flag-without-effect", false)),
+            "{instruction}"
+        );
+        assert_eq!(super::show(&dockerfile.statements[1]), expected);
+    }
+    check_error("HEALTHCHECK --x CMD y", "unknown flag: --x");
+}

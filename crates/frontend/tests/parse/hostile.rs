@@ -90,12 +90,20 @@ fn a_file_is_given_up_after_a_thousand_errors() {
 }
 
 #[test]
-fn latin1_is_tolerated_in_comments_only() {
+fn latin1_is_tolerated_but_where_it_is_run() {
     let codes = |bytes: &[u8]| {
         let found = survive(bytes).diagnostics;
         found.iter().map(|diagnostic| (diagnostic.code, diagnostic.is_error())).collect::<Vec<_>>()
     };
-    assert_eq!(codes(b"# caf\xe9\nFROM a\n"), [("not-utf8", false)]);
-    assert_eq!(codes(b"FROM a\nRUN caf\xe9\n"), [("not-utf8", true)]);
-    assert_eq!(codes(b"FROM a\nRUN <<E\n# caf\xe9\nE\n"), [("not-utf8", true)]);
+    let (warning, error) = (("not-utf8", false), ("not-utf8", true));
+    assert_eq!(codes(b"# caf\xe9\nFROM a\n"), [warning]);
+    assert_eq!(codes(b"FROM a\nLABEL a=caf\xe9\nENV b=\xe9\nMAINTAINER Jos\xe9\n"), [warning]);
+    assert_eq!(codes(b"FROM a\nONBUILD RUN caf\xe9\n"), [warning]);
+    assert_eq!(codes(b"FROM a\nCOPY <<E /\n# caf\xe9\nE\n"), [warning]);
+    assert_eq!(codes(b"FROM a\nCOPY <<'E' /\n# caf\xe9\nE\n"), []);
+    assert_eq!(codes(b"FROM a\nRUN x \\\n# caf\xe9\n y\n"), [warning]);
+    assert_eq!(codes(b"FROM a\nRUN caf\xe9\n"), [error]);
+    assert_eq!(codes(b"FROM a\nRUN <<E\n# caf\xe9\nE\n"), [error]);
+    assert_eq!(codes(b"FROM a\nCOPY caf\xe9 /\n"), [error]);
+    assert_eq!(codes(b"FROM caf\xe9\n"), [error]);
 }

@@ -109,7 +109,11 @@ fn healthcheck() {
     check_error("HEALTHCHECK --timeout=-1s CMD x", "Interval \"timeout\" cannot be less than 1ms");
     check_error("HEALTHCHECK --timeout=5 CMD x", "time: missing unit in duration \"5\"");
     check_error("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)");
-    check_error("HEALTHCHECK --retries=x CMD x", "--retries must be a number, not \"x\"");
+    check_error("HEALTHCHECK --retries=x CMD x", "strconv.ParseInt: parsing \"x\": invalid syntax");
+    check_error(
+        "HEALTHCHECK --retries=99999999999 CMD x",
+        "strconv.ParseInt: parsing \"99999999999\": value out of range",
+    );
 }
 
 #[test]

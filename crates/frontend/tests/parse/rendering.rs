@@ -85,7 +85,7 @@ fn other_places_and_several_lines() {
 #[test]
 fn text_in_other_scripts_and_control_characters() {
     insta::assert_snapshot!(drawn("FROM a\nENV é=1 \u{1b}[31m日本\n"), @r#"
-    error[invalid-arguments]: Syntax error - can't find = in "\u{1b}[31m日本". Must be of the form: name=value
+    error[invalid-pair]: Syntax error - can't find = in "\u{1b}[31m日本". Must be of the form: name=value
      --> Dockerfile:2:9
       |
     2 | ENV é=1 ␛[31m日本

@@ -5,12 +5,14 @@ use futures_util::future::{join_all, try_join_all};
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
     Build, BuildOptions, Checks, Diagnostic, Dockerfile, Evaluation, ImageLocation, ImageQuery,
-    ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Stages, similar_stage,
+    ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Span, Stages,
+    similar_stage,
 };
 use rbuild_solver::{Progress, SourceLocation, SourceOp};
 
 use super::failure::excerpt;
 use super::input::Input;
+use super::remote;
 use crate::error::{CommandError, Kind};
 use crate::wiring::Session;
 
@@ -38,9 +40,10 @@ pub(crate) struct Evaluated {
 /// Where images are looked up, and how.
 pub(crate) type Registries<'a> = (&'a Session, PullMode, &'a Progress);
 
-/// Parses a Dockerfile.
+/// Parses a Dockerfile; one that is for another frontend is refused.
 pub(crate) fn read(
     input: &Input,
+    options: &BuildOptions,
     progress: &Progress,
 ) -> Result<(Source, Dockerfile), CommandError> {
     let vertex = progress.start(&format!("[internal] load build definition from {}", input.name));
@@ -49,7 +52,10 @@ pub(crate) fn read(
     })?;
     let dockerfile = rbuild_frontend::parse(&source);
     progress.complete(vertex, false, None);
-    Ok((source, dockerfile))
+    match rbuild_frontend::foreign_frontend(&source, &dockerfile, options) {
+        Some(error) => Err(refused(&source, &dockerfile, &[error])),
+        None => Ok((source, dockerfile)),
+    }
 }
 
 /// Parses and lowers a Dockerfile.
@@ -60,7 +66,7 @@ pub(crate) async fn lower(
     pull: PullMode,
     progress: &Progress,
 ) -> Result<Lowered, CommandError> {
-    let (source, dockerfile) = read(input, progress)?;
+    let (source, dockerfile) = read(input, options, progress)?;
     if dockerfile.has_errors() {
         return Err(refused(&source, &dockerfile, &dockerfile.diagnostics));
     }
@@ -68,10 +74,14 @@ pub(crate) async fn lower(
         checks(&dockerfile, options).map_err(|error| refused(&source, &dockerfile, &[*error]))?;
     let mut warnings = dockerfile.diagnostics.clone();
     warnings.extend(rbuild_frontend::check(&dockerfile));
+    let mut options = options.clone();
+    if let Some(epoch) = rbuild_frontend::epoch_source(&dockerfile, &options) {
+        options.epoch_time = remote::time(session, &epoch.name, &epoch.context, progress).await?;
+    }
 
     let mut images = ImageSet::new();
     let build = loop {
-        match rbuild_frontend::lower(&dockerfile, options, &images)
+        match rbuild_frontend::lower(&dockerfile, &options, &images)
             .map_err(|errors| refused(&source, &dockerfile, &errors))?
         {
             Outcome::Ready(build) => break build,
@@ -198,7 +208,11 @@ async fn resolve(
             CommandError::caused(Kind::Usage, format!("cannot use `oci-layout://{layout}`"), error)
         })?,
     };
-    let vertex = progress.start(&format!("[internal] load metadata for {name}"));
+    let shown = match &query.location {
+        ImageLocation::Registry(reference) => reference.to_string(),
+        ImageLocation::OciLayout { .. } => name.to_string(),
+    };
+    let vertex = progress.start(&format!("[internal] load metadata for {shown}"));
     match session.images.resolve(&name, &query.platform, pull).await {
         Ok(image) => {
             progress.complete(vertex, false, None);
@@ -209,11 +223,15 @@ async fn resolve(
         }
         Err(error) => {
             progress.complete(vertex, false, Some(error.to_string()));
-            Err(CommandError::caused(
-                Kind::Environment,
-                format!("failed to resolve `{name}`"),
-                error,
-            ))
+            let written = match &query.location {
+                ImageLocation::Registry(reference) => reference.familiar(),
+                ImageLocation::OciLayout { context, .. } => context.clone(),
+            };
+            let written = written.strip_suffix(":latest").unwrap_or(&written);
+            let message = format!(
+                "failed to solve: {written}: failed to resolve source metadata for {shown}"
+            );
+            Err(CommandError::caused(Kind::Environment, message, error))
         }
     }
 }
@@ -242,10 +260,20 @@ fn located(
 fn refused(source: &Source, dockerfile: &Dockerfile, diagnostics: &[Diagnostic]) -> CommandError {
     let errors: Vec<Diagnostic> =
         diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).cloned().collect();
-    let drawn = rbuild_frontend::render(source, &errors, render_options());
+    // What is wrong with an option is at no place of the file.
+    let is_placed = |error: &Diagnostic| error.span != Span::at(0) || source.is_empty();
+    let placed: Vec<Diagnostic> = errors.iter().filter(|error| is_placed(error)).cloned().collect();
+    let drawn = match placed.as_slice() {
+        [] => String::new(),
+        placed => rbuild_frontend::render(source, placed, render_options()),
+    };
     let first = errors.first().map(|error| dockerfile.compat_message(source, error));
     let message = format!("failed to solve: {}", first.unwrap_or_default());
-    CommandError::new(Kind::Build, message).preface(drawn)
+    let error = CommandError::new(Kind::Build, message).preface(drawn);
+    match errors.first().filter(|first| !is_placed(first)).and_then(|first| first.help.as_deref()) {
+        Some(help) => error.hint(help),
+        None => error,
+    }
 }
 
 /// How diagnostics are drawn on standard error.

@@ -9,6 +9,7 @@ mod provided;
 mod remote;
 pub(crate) mod request;
 mod result;
+mod special_args;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,7 +80,7 @@ fn call(
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
         let (display, progress) = Display::start(mode);
-        let read = frontend::read(&input, &progress);
+        let read = frontend::read(&input, &request.options, &progress);
         let evaluated = match (question.method, read) {
             (_, Err(error)) => Err(error),
             // The file says it all.

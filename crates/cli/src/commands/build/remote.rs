@@ -10,7 +10,7 @@ use rbuild_cache::View;
 use rbuild_frontend::{BuildOptions, GitUrl, NamedContext, RemoteContext};
 use rbuild_solver::{Output, Progress, Snapshot, SolveOptions, redact_url, solve};
 use rbuild_worker::{Entitlements, Provided};
-use rustix::fs::{OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags};
 
 use super::input::{DOCKERFILE, Input, is_archive, read_limited};
 use crate::args::BuildArgs;
@@ -93,7 +93,6 @@ pub(super) async fn input(
         context.unpack = true;
         files = Files::fetch(session, "context", &context, progress).await?;
     }
-    context.time = files.time(session, &context, progress).await?;
     let is_dockerfile = is_http && !context.unpack;
     let dockerfile = match (given, args.file.as_deref()) {
         (Some(given), _) => given,
@@ -107,24 +106,41 @@ pub(super) async fn input(
     Ok(Some(Input::fetched(dockerfile, context)))
 }
 
-/// Finds out what the named contexts are that are fetched by HTTP, and the time of one that is asked for it.
+/// Finds out what the named contexts are that are fetched by HTTP.
 pub(super) async fn named(
     session: &Session,
     options: &mut BuildOptions,
     progress: &Progress,
 ) -> Result<(), CommandError> {
-    let epoch = options.build_args.get("SOURCE_DATE_EPOCH").cloned().unwrap_or_default();
     for (name, context) in &mut options.contexts {
         let NamedContext::Remote(context) = context else { continue };
         let is_http = context.source.split().0 != "git";
-        if !is_http && *name != epoch {
-            continue;
+        if is_http {
+            let files = Files::fetch(session, name, context, progress).await?;
+            context.unpack = files.is_archive()?;
         }
-        let files = Files::fetch(session, name, context, progress).await?;
-        context.unpack = is_http && files.is_archive()?;
-        context.time = files.time(session, context, progress).await?;
     }
     Ok(())
+}
+
+/// When something was made, in seconds since 1970: a commit, a file by HTTP if the server says so, or else the newest
+/// file in an archive.
+pub(super) async fn time(
+    session: &Session,
+    name: &str,
+    context: &RemoteContext,
+    progress: &Progress,
+) -> Result<Option<i64>, CommandError> {
+    let packed = RemoteContext { unpack: false, ..context.clone() };
+    let files = Files::fetch(session, name, &packed, progress).await?;
+    if let Some(time) = files.time(session, &packed, progress).await? {
+        return Ok(Some(time));
+    }
+    if packed.source.split().0 == "git" || !files.is_archive()? {
+        return Ok(None);
+    }
+    let unpacked = RemoteContext { unpack: true, ..packed };
+    Files::fetch(session, name, &unpacked, progress).await?.newest()
 }
 
 /// Whether the build argument says that the context keeps its `.git`.
@@ -186,6 +202,44 @@ impl Files {
             let message = format!("cannot read the time of `{}`", self.from);
             CommandError::caused(Kind::Environment, message, error)
         })
+    }
+
+    /// The time of the newest file.
+    fn newest(&self) -> Result<Option<i64>, CommandError> {
+        let mut folders = vec![String::from(".")];
+        let mut newest = None;
+        while let Some(folder) = folders.pop() {
+            let entries = self.entries(&folder).map_err(|error| self.unreadable(&folder, error))?;
+            for (name, is_folder, time) in entries {
+                match is_folder {
+                    true => folders.push(format!("{folder}/{name}")),
+                    false => newest = newest.max(time),
+                }
+            }
+        }
+        Ok(newest)
+    }
+
+    /// What is in a folder: names, whether each is a folder, and the times of files.
+    fn entries(&self, folder: &str) -> std::io::Result<Vec<(String, bool, Option<i64>)>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let opened = rbuild_cache::open_in_root(self.view.root(), folder, flags, resolve)?;
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&opened)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = rustix::fs::statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let time = (kind == FileType::RegularFile).then_some(stat.st_mtime);
+            // A folder whose name is no text is passed over.
+            let is_folder = kind == FileType::Directory && name.to_str().is_ok();
+            entries.push((name.to_string_lossy().into_owned(), is_folder, time));
+        }
+        Ok(entries)
     }
 
     /// Whether what came is an archive.

@@ -9,6 +9,7 @@ use rbuild_solver::{HostIp, NetworkMode};
 
 use super::input::{IgnoreFile, Input, ignore_file};
 use super::remote::Address;
+use super::special_args;
 use crate::args::BuildArgs;
 use crate::error::CommandError;
 
@@ -31,11 +32,13 @@ impl Request {
         let mut options = BuildOptions::new(Platform::host());
         options.file_name.clone_from(&input.name);
         options.target.clone_from(&args.target);
+        options.max_layers = rbuild_cache::MAX_LAYERS;
         options.build_args = build_args(&args.build_arg, &environment);
         // As buildx does: the variable counts unless the argument is given.
         if let Some(epoch) = environment("SOURCE_DATE_EPOCH") {
             options.build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
         }
+        special_args::check(&options.build_args)?;
         options.labels = args.label.iter().map(|label| pair(label)).collect();
         options.platform = args.platform.as_deref().map(platform).transpose()?;
         options.no_cache = if args.no_cache {

@@ -28,7 +28,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), CommandError> {
     };
     let input = Input::read(&build_args, &std::env::temp_dir())?;
     let request = Request::new(&build_args, &input, |name| std::env::var(name).ok())?;
-    let (source, dockerfile) = frontend::read(&input, &Progress::discard())?;
+    let (source, dockerfile) = frontend::read(&input, &request.options, &Progress::discard())?;
     let checker = Checker {
         request,
         stages: if args.target.is_none() { Stages::All } else { Stages::Target },

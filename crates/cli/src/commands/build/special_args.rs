@@ -1,0 +1,102 @@
+//! Build arguments that mean something to the build as a whole.
+
+use std::collections::BTreeMap;
+
+use crate::error::{CommandError, Kind};
+
+/// Refuses those whose work cannot be done.
+pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), CommandError> {
+    let given = |name: &str| build_args.get(name).map(String::as_str);
+    if given("BUILDKIT_DISABLE_FILEOP").and_then(boolean) == Some(true) {
+        let message = "failed to solve: support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed in BuildKit 0.11";
+        return Err(CommandError::new(Kind::Build, message));
+    }
+    if let Some(value) = given("BUILDKIT_MULTI_PLATFORM").filter(|value| !value.is_empty()) {
+        match boolean(value) {
+            Some(false) => {}
+            Some(true) => return Err(unsupported("BUILDKIT_MULTI_PLATFORM")),
+            None => {
+                let message = format!("failed to solve: invalid boolean value {value}");
+                return Err(CommandError::new(Kind::Build, message));
+            }
+        }
+    }
+    if given("BUILDKIT_INLINE_CACHE").and_then(boolean) == Some(true) {
+        return Err(unsupported("BUILDKIT_INLINE_CACHE"));
+    }
+    let attests = |(name, value): &(&String, &String)| {
+        name.starts_with("BUILDKIT_ATTEST_") && !is_switched_off(value)
+    };
+    match build_args.iter().find(attests) {
+        Some((name, _)) => Err(unsupported(name)),
+        None => Ok(()),
+    }
+}
+
+fn unsupported(name: &str) -> CommandError {
+    CommandError::usage(format!("--build-arg {name} is not supported yet"))
+}
+
+/// Whether the value of an attestation says that there is to be none.
+fn is_switched_off(value: &str) -> bool {
+    boolean(value) == Some(false)
+        || value.split(',').any(|field| {
+            field.strip_prefix("disabled=").is_some_and(|value| boolean(value) == Some(true))
+        })
+}
+
+/// A boolean as Go reads it.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let of = |name: &str, value: &str| {
+            let args = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            check(&args).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        for (name, value, expected) in [
+            (
+                "BUILDKIT_DISABLE_FILEOP",
+                "1",
+                "support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed",
+            ),
+            ("BUILDKIT_DISABLE_FILEOP", "0", ""),
+            (
+                "BUILDKIT_MULTI_PLATFORM",
+                "true",
+                "--build-arg BUILDKIT_MULTI_PLATFORM is not supported yet",
+            ),
+            ("BUILDKIT_MULTI_PLATFORM", "false", ""),
+            ("BUILDKIT_MULTI_PLATFORM", "", ""),
+            ("BUILDKIT_MULTI_PLATFORM", "x", "invalid boolean value x"),
+            (
+                "BUILDKIT_INLINE_CACHE",
+                "1",
+                "--build-arg BUILDKIT_INLINE_CACHE is not supported yet",
+            ),
+            ("BUILDKIT_INLINE_CACHE", "0", ""),
+            (
+                "BUILDKIT_ATTEST_SBOM",
+                "generator=x",
+                "--build-arg BUILDKIT_ATTEST_SBOM is not supported yet",
+            ),
+            ("BUILDKIT_ATTEST_SBOM", "false", ""),
+            ("BUILDKIT_ATTEST_PROVENANCE", "disabled=true", ""),
+            ("BUILDKIT_SBOM_SCAN_STAGE", "true", ""),
+        ] {
+            let found = of(name, value);
+            assert!(found.contains(expected), "{name}={value}: {found}");
+            assert_eq!(found.is_empty(), expected.is_empty(), "{name}={value}: {found}");
+        }
+    }
+}
