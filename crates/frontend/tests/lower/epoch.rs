@@ -57,12 +57,9 @@ fn the_time_of_a_context() {
     let text = "FROM scratch\n";
     assert_eq!(
         asked(text, &given("context", None)).unwrap(),
-        "context: git://git@h:main git.fullurl=git@h:main"
+        "context: git://h/main git.fullurl=git@h:main"
     );
-    assert_eq!(
-        asked(text, &given("lib", None)).unwrap(),
-        "lib: git://git@h:lib git.fullurl=git@h:lib"
-    );
+    assert_eq!(asked(text, &given("lib", None)).unwrap(), "lib: git://h/lib git.fullurl=git@h:lib");
     for value in ["context", "lib"] {
         assert_eq!(epoch(text, &given(value, Some(5))), Some(5));
         assert_eq!(epoch(text, &given(value, None)), None, "it has no time");

@@ -223,8 +223,12 @@ fn layers_have_a_limit() {
     let fits = "FROM base\nRUN a\nENV a=b\nWORKDIR /\nWORKDIR /w\n";
     build_with(fits, &given, &Images::new());
     let message = format!("line 6: {error} <COPY a .>");
-    let too_many = format!("{fits}COPY a .\nRUN b\n");
+    let too_many = format!("{fits}COPY a .\n");
     check_errors_with(&too_many, &given, &Images::new(), &[&message]);
+    // It is said once, and before the base is known if it is clear by then.
+    let message = format!("line 7: {error} <RUN b>");
+    let more = format!("{too_many}RUN b\nRUN c\n");
+    check_errors_with(&more, &given, &Images::new(), &[&message]);
     // Those of another stage do not count.
     build_with(&format!("{fits}FROM base\nCOPY --from=0 / /\nRUN b\n"), &given, &Images::new());
     let triggers = "FROM base AS x\nONBUILD RUN a\nONBUILD RUN b\nONBUILD RUN c\nFROM x\n";

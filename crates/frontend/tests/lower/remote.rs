@@ -2,9 +2,7 @@
 
 use rbuild_frontend::{BuildOptions, GitUrl, NamedContext, RemoteContext};
 
-use super::build::{
-    Images, build, build_with, check, check_errors, check_with, history, options, with_args,
-};
+use super::build::{build, check, check_errors, check_with, history, options};
 
 fn git(url: &str) -> RemoteContext {
     RemoteContext::git(&GitUrl::parse(url).unwrap().unwrap())

@@ -49,7 +49,7 @@ fn errors() {
 #[test]
 fn those_that_nobody_reads_have_no_effect() {
     for (instruction, expected) in [
-        ("ARG --x=1 a=2", "ARG a=2"),
+        ("ARG --x=1 a=2", "ARG [a]=[2]"),
         ("STOPSIGNAL --x 9", "STOPSIGNAL 9"),
         ("HEALTHCHECK --interval=1x --y none", "HEALTHCHECK NONE"),
     ] {
