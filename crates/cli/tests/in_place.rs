@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
+use crate::escapes::ordinary::Builder;
 use crate::fixture::{Fixture, ran, read};
 
 const NOTHING: [&str; 2] = ["-o", "type=cacheonly"];
@@ -24,20 +25,28 @@ fn seen(fixture: &Fixture, mount: &str) -> String {
 }
 
 fn inodes(fixture: &Fixture) -> Vec<u64> {
-    read(&fixture.path("out"), "inodes").lines().map(|line| line.parse().unwrap()).collect()
+    read(&fixture.path("out"), "inodes")
+        .lines()
+        .map(|line| line.parse().expect("files and processes are made and read"))
+        .collect()
 }
 
 fn context() -> Fixture {
     let fixture = Fixture::new();
     fixture.write("file", "file\n");
     fixture.write("sub/deep", "deep\n");
-    fs::set_permissions(fixture.context().join("sub"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(fixture.context().join("sub"), fs::Permissions::from_mode(0o711))
+        .expect("files and processes are made and read");
     fixture
 }
 
 fn own_inodes(fixture: &Fixture) -> Vec<u64> {
     ["file", "sub/deep"]
-        .map(|name| fs::metadata(fixture.context().join(name)).unwrap().ino())
+        .map(|name| {
+            fs::metadata(fixture.context().join(name))
+                .expect("files and processes are made and read")
+                .ino()
+        })
         .into()
 }
 
@@ -52,6 +61,24 @@ fn privileged_the_folder_itself_is_mounted() {
     fs::set_permissions(fixture.context(), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(seen(&fixture, "type=bind"), expected);
     assert_eq!(fs::read_dir(fixture.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn privileged_ordinary_users_have_their_folder_mounted() {
+    for builder in Builder::all("privileged_ordinary_users_have_their_folder_mounted") {
+        let fixture = context();
+        fixture.write(".env", "hidden");
+        fixture.write(".dockerignore", ".env\n");
+        fixture.write(
+            "Dockerfile",
+            "FROM busybox\nRUN --mount=target=/src stat -c %i /src/file /src/sub/deep > /inodes; \
+                 test ! -e /src/.env && ! touch /src/new 2>/dev/null && stat -c %u:%g /src/file > /owner\n",
+        );
+        let out = format!("type=local,dest={}", fixture.path("out").display());
+        builder.build(&fixture, &["-o", &out]).ok();
+        assert_eq!(inodes(&fixture), own_inodes(&fixture), "{builder:?}");
+        assert_eq!(read(&fixture.path("out"), "owner"), "0:0\n", "{builder:?}");
+    }
 }
 
 #[test]
@@ -123,19 +150,19 @@ fn changed_meanwhile(change: impl FnOnce(&Fixture)) -> (crate::fixture::Ran, Fix
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("files and processes are made and read");
     let mut seen = Vec::new();
-    let mut stderr = child.stderr.take().unwrap();
+    let mut stderr = child.stderr.take().expect("files and processes are made and read");
     let mut chunk = [0; 1024];
     while !String::from_utf8_lossy(&seen).contains(" started\n") {
-        let length = stderr.read(&mut chunk).unwrap();
+        let length = stderr.read(&mut chunk).expect("files and processes are made and read");
         assert!(length > 0, "{}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&chunk[..length]);
     }
     change(&fixture);
     fixture.write("go", "");
-    stderr.read_to_end(&mut seen).unwrap();
-    let mut output = child.wait_with_output().unwrap();
+    stderr.read_to_end(&mut seen).expect("files and processes are made and read");
+    let mut output = child.wait_with_output().expect("files and processes are made and read");
     output.stderr = seen;
     (ran(output), fixture)
 }

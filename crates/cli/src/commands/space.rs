@@ -37,18 +37,16 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
         out.push('\n');
     }
-    if args.verbose && shown.cache_mounts {
-        if !usage.each_cache_mount.is_empty() {
-            let mounts = usage.each_cache_mount.iter();
-            let rows: Vec<[String; 3]> = mounts
-                .map(|mount| {
-                    let state = if mount.in_use { "in use" } else { "reclaimable" };
-                    [mount.id.clone(), bytes(mount.size), state.to_owned()]
-                })
-                .collect();
-            out.push_str(&table(["CACHE MOUNT", "SIZE", "STATE"], &rows));
-            out.push('\n');
-        }
+    if args.verbose && shown.cache_mounts && !usage.each_cache_mount.is_empty() {
+        let mounts = usage.each_cache_mount.iter();
+        let rows: Vec<[String; 3]> = mounts
+            .map(|mount| {
+                let state = if mount.in_use { "in use" } else { "reclaimable" };
+                [mount.id.clone(), bytes(mount.size), state.to_owned()]
+            })
+            .collect();
+        out.push_str(&table(["CACHE MOUNT", "SIZE", "STATE"], &rows));
+        out.push('\n');
     }
     let row = |name: &str, count: u64, size: u64, reclaimable: u64| {
         [name.to_owned(), count.to_string(), bytes(size), bytes(reclaimable)]

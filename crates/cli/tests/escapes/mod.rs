@@ -23,5 +23,5 @@ mod bait;
 mod inputs;
 mod inside;
 mod mounts;
-mod ordinary;
+pub(crate) mod ordinary;
 mod program;

@@ -42,7 +42,7 @@ fn privileged_cve_2024_21626_descriptors_lead_nowhere() {
     let (fixture, bait) = attack("FROM busybox\n");
     let up = "../".repeat(20);
     let path = bait.path();
-    for descriptor in 3..24 {
+    for descriptor in 3..14 {
         for dockerfile in [
             format!(
                 "FROM busybox\nWORKDIR /proc/self/fd/{descriptor}\n\

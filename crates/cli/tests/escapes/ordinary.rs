@@ -13,7 +13,7 @@ const NOBODY: u32 = 65534;
 
 /// Whose build it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Builder {
+pub(crate) enum Builder {
     Root,
     SubIds,
     SingleId,
@@ -21,7 +21,7 @@ pub(super) enum Builder {
 
 impl Builder {
     /// All that can build here; says which cannot.
-    pub(super) fn all(test: &str) -> Vec<Self> {
+    pub(crate) fn all(test: &str) -> Vec<Self> {
         let mut all = vec![Self::Root];
         let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
         if limit.trim() == "0" {
@@ -38,7 +38,7 @@ impl Builder {
     }
 
     /// As [`Fixture::build`], by this one. To be asked once for each fixture, whose files then belong to the user.
-    pub(super) fn build(self, fixture: &Fixture, args: &[&str]) -> Ran {
+    pub(crate) fn build(self, fixture: &Fixture, args: &[&str]) -> Ran {
         if self == Self::Root {
             return fixture.build(args);
         }
