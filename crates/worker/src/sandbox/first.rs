@@ -134,7 +134,7 @@ impl First<'_> {
                 let root = self.descriptors.root.as_fd();
                 open_or_make(root, cwd, PlaceKind::Directory, (user.uid, user.gid), &mut kept)
                     .context("make the working directory", cwd)?;
-                rbuild_cache::open_in_root(&root, cwd, flags, resolve)
+                rbuild_cache::open_in_root(root, cwd, flags, resolve)
             }
             place => place,
         };
