@@ -19,6 +19,7 @@ mod layer;
 mod layers;
 mod lease;
 mod lock;
+mod logs;
 mod oci_layout;
 mod open_in_root;
 mod overlay;
@@ -62,6 +63,7 @@ pub use layer::{
 pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
+pub use logs::{BuildLog, KeptBuild, KeptStep, Logs, LogsUsage, OutputReader, Printed, PrintedBy};
 pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
 pub use open_in_root::{open_file_in_root, open_in_root};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};

@@ -10,6 +10,7 @@
 //!       caches/       cache mounts of steps
 //!       git/          mirrors of git repositories, made when one is fetched
 //!       contexts/     stat caches of build contexts
+//!       logs/         Logs: what steps have printed, a directory per build
 //!       tmp/          what is being made, a directory per process
 //! ```
 //!
@@ -27,7 +28,7 @@ use crate::gate::{ClosedGate, Gate};
 use crate::lease::{GATE, Pinned};
 use crate::staging::Staging;
 use crate::{
-    CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks,
+    CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks, Logs,
 };
 
 /// The layout that this version of rbuild writes. Older ones are brought up to it when opened.
@@ -35,8 +36,8 @@ const VERSION: u32 = 1;
 
 const LEASES: &str = "leases";
 
-const DIRECTORIES: [&str; 8] =
-    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches", "git"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches", "git", "logs"];
 
 /// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
 #[derive(Debug)]
@@ -189,6 +190,11 @@ impl Store {
     /// Where the stat caches of build contexts are.
     pub fn contexts(&self) -> PathBuf {
         self.root.join("contexts")
+    }
+
+    /// What steps have printed.
+    pub fn logs(&self) -> Logs {
+        Logs::new(self.root.join("logs"))
     }
 
     /// Where the mirrors of git repositories are, each below the id of its [`crate::LockName::Git`].

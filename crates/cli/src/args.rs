@@ -1,5 +1,6 @@
 //! What was typed. Help, completions and the man page come from these definitions.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Rmi(RmiArgs),
     /// Write an image of the local image store to an archive.
     Save(SaveArgs),
+    /// Show what the steps of a build have printed.
+    Logs(LogsArgs),
     /// Show what the store takes on the disk.
     Du(DuArgs),
     /// Remove what nothing refers to: no name, no cache and no running build.
@@ -182,7 +185,73 @@ pub(crate) struct BuildArgs {
     pub(crate) force_rm: Option<bool>,
 
     #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
     pub(crate) later: LaterArgs,
+}
+
+/// What bounds the steps of a build. None of it is part of a cache key but `--ulimit`, `--shm-size` and
+/// `--cgroup-parent`, as with BuildKit.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Limits of steps")]
+pub(crate) struct LimitArgs {
+    /// Most memory of a step, such as 2g or 512m.
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+
+    /// Most memory and swap together of a step; -1 for any amount of swap. Without it, twice the memory.
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+
+    /// Share of the processors relative to others, which have 1024.
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    pub(crate) cpu_shares: Option<String>,
+
+    /// Microseconds of a period in which `--cpu-quota` holds.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<String>,
+
+    /// Microseconds of processor time that a step may use in a period; -1 for any.
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<String>,
+
+    /// Processors that steps may run on, such as 0-2,4.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+
+    /// Memory nodes that steps may use, such as 0.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+
+    /// The same as pairs: `memory=2g,cpu-quota=50000`. `best-effort` warns of a limit that this machine cannot keep, instead of
+    /// refusing to build.
+    #[arg(long, value_name = "NAME=VALUE,..")]
+    pub(crate) resource: Vec<String>,
+
+    /// Control group, or systemd slice, in which those of steps are made.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+
+    /// Limit of a step's processes, such as nofile=1024:2048; -1 is no limit.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+
+    /// Size of /dev/shm, such as 1g [default: 64m].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+
+    /// Steps that run at the same time [default: all that are ready].
+    #[arg(short, long, value_name = "NUMBER")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Kill a step that runs for longer than this, such as 1h30m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+
+    /// Kill a step that prints nothing for longer than this.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) idle_timeout: Option<String>,
 }
 
 /// What `--call` asks for.
@@ -334,14 +403,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) sbom: Option<String>,
     #[arg(long, hide = true)]
-    pub(crate) cgroup_parent: Option<String>,
-    #[arg(long, hide = true)]
-    pub(crate) shm_size: Option<String>,
-    #[arg(long, hide = true, num_args = 1)]
-    pub(crate) ulimit: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) memory: Option<String>,
-    #[arg(long, hide = true)]
     pub(crate) builder: Option<String>,
 }
 
@@ -358,10 +419,6 @@ impl LaterArgs {
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),
             (!off(&self.sbom), "--sbom"),
-            (self.cgroup_parent.is_some(), "--cgroup-parent"),
-            (self.shm_size.is_some(), "--shm-size"),
-            (!self.ulimit.is_empty(), "--ulimit"),
-            (self.memory.is_some(), "--memory"),
             (self.builder.is_some(), "--builder"),
         ]
         .into_iter()
@@ -419,6 +476,26 @@ pub(crate) struct SaveArgs {
     /// Which kind of archive.
     #[arg(long, default_value = "docker", value_parser = ["docker", "oci"])]
     pub(crate) format: String,
+}
+
+/// `rbuild logs`.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// A step: its number in plain progress (`7` or `#7`), a part of its name, or the beginning of its vertex's digest.
+    /// Without it, the steps are listed.
+    pub(crate) step: Option<String>,
+    /// Which build, by id or the beginning of one; `last` is the one that began last.
+    #[arg(long, value_name = "ID", default_value = "last")]
+    pub(crate) build: String,
+    /// List the builds whose logs are kept.
+    #[arg(long, conflicts_with = "step")]
+    pub(crate) builds: bool,
+    /// Only what the step wrote to this.
+    #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr"])]
+    pub(crate) stream: Option<String>,
+    /// Print JSON, one build or step a line.
+    #[arg(long, conflicts_with = "step")]
+    pub(crate) json: bool,
 }
 
 /// `rbuild du`.

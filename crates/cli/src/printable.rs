@@ -30,6 +30,10 @@ fn escaped(text: &str, is_escaped: fn(char) -> bool) -> Cow<'_, str> {
 /// A line of a step's output: colours stay and end with the line, all other commands to a terminal go. Of what
 /// was written over (`\r`) the last counts, as on a terminal.
 pub(crate) fn output(line: &str) -> Cow<'_, str> {
+    // Nearly all lines are such, and this is fast.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        return Cow::Borrowed(line);
+    }
     let line = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
     if !line.contains(|c: char| c.is_control() && c != '\t') {
         return Cow::Borrowed(line);

@@ -13,7 +13,7 @@ use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
 use rbuild_worker::{
     Contexts, Entitlements, GitOptions, Identity, OpenFiles, Provided, RemoteSources, Sandbox,
-    Worker, WorkerParts,
+    StepLimits, Worker, WorkerParts,
 };
 
 use crate::error::{CommandError, Kind};
@@ -28,6 +28,22 @@ pub(crate) struct Session {
     pub(crate) images: ImageSource,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
+}
+
+/// What bounds the steps of a build.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    pub(crate) entitlements: Entitlements,
+    pub(crate) limits: StepLimits,
+    /// How many steps run at the same time; `None` is as many as are ready.
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+impl Bounds {
+    /// For graphs without steps.
+    pub(crate) fn nothing_allowed() -> Self {
+        Self { entitlements: Entitlements::default(), limits: StepLimits::none(), jobs: None }
+    }
 }
 
 /// Descriptors of a vertex at work: a step has its layer, its mount, its process and pipes.
@@ -97,12 +113,12 @@ impl Session {
         LocalRecords::new(&self.store, self.lease.clone())
     }
 
-    /// The executor of solves. `folders` are the local sources, `entitlements` what steps may ask for, and
+    /// The executor of solves. `folders` are the local sources, `bounds` what steps may ask for and use, and
     /// `provided` what they may use.
     pub(crate) fn worker(
         &self,
         folders: BTreeMap<String, PathBuf>,
-        entitlements: Entitlements,
+        bounds: Bounds,
         provided: Provided,
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
@@ -117,11 +133,12 @@ impl Session {
             remotes: self.remotes.clone(),
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
-            entitlements,
+            entitlements: bounds.entitlements,
             provided,
             cache_mounts: self.store.cache_mounts.clone(),
             progress: progress.clone(),
-            max_steps: None,
+            max_steps: bounds.jobs,
+            limits: bounds.limits,
         }))
     }
 }

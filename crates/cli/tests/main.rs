@@ -11,6 +11,8 @@ mod escapes;
 mod failures;
 mod fixture;
 mod in_place;
+mod limits;
+mod logs;
 mod mounts;
 mod outputs;
 mod remote;

@@ -10,7 +10,7 @@ fn privileged_a_step_sees_a_container() {
         "FROM busybox\n\
          ENV GREETING=hello\n\
          WORKDIR /work\n\
-         RUN hostname > facts; id -u >> facts; pwd >> facts; echo $GREETING >> facts; read name < /proc/1/comm; echo $name >> facts\n\
+         RUN hostname > facts; id -u >> facts; pwd >> facts; echo $GREETING >> facts; read name < /proc/self/comm; echo $name >> facts\n\
          USER nobody\n\
          WORKDIR /tmp\n\
          RUN id -un > who; echo $HOME >> who\n",

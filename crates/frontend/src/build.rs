@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbuild_oci::{ImageConfig, Platform, Reference};
-use rbuild_solver::{Edge, Graph, HostIp, NetworkMode, SourceOp};
+use rbuild_solver::{Edge, Graph, HostIp, NetworkMode, SourceOp, Ulimit};
 
 use crate::diagnostic::Diagnostic;
 use crate::images::ImageQuery;
@@ -44,6 +44,12 @@ pub struct BuildOptions {
     pub network: NetworkMode,
     /// The host name that steps see; empty for the default one.
     pub hostname: String,
+    /// `--ulimit`
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size`: bytes of `/dev/shm`; 0 for the default.
+    pub shm_size: i64,
+    /// `--cgroup-parent`; empty for none.
+    pub cgroup_parent: String,
 }
 
 impl BuildOptions {
@@ -66,6 +72,9 @@ impl BuildOptions {
             extra_hosts: Vec::new(),
             network: NetworkMode::Default,
             hostname: String::new(),
+            ulimits: Vec::new(),
+            shm_size: 0,
+            cgroup_parent: String::new(),
         }
     }
 

@@ -158,7 +158,7 @@ impl<E: Executor> Inquiry<'_, E> {
             {
                 if let Question::Folder { folder, .. } = question {
                     running.entry(folder).or_insert_with(|| {
-                        Running::start(self.progress, self.graph.vertex(folder).digest)
+                        Running::start(self.progress, self.graph.vertex(folder).digest, None)
                     });
                 }
                 asked.push(self.ask(question));
@@ -166,7 +166,7 @@ impl<E: Executor> Inquiry<'_, E> {
             let Some(answer) = asked.next().await else { return Ok(answers) };
             let (question, digest) = answer.map_err(|(vertex, kind)| {
                 let digest = self.graph.vertex(vertex).digest;
-                Running::start(self.progress, digest).fail(kind.line());
+                Running::start(self.progress, digest, None).fail(kind.line());
                 kind.of(self.graph, vertex)
             })?;
             match question {

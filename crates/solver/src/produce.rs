@@ -22,7 +22,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         id: VertexId,
         inputs: Vec<Output>,
     ) -> Result<(VertexId, Vec<Output>), ErrorOf<E, S>> {
-        let running = Running::start(self.progress, self.graph.vertex(id).digest);
+        let running = self.start(id);
         match self.produce(id, &inputs).await {
             Ok((outputs, cached)) => {
                 running.complete(cached);
@@ -33,6 +33,12 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
                 Err(kind.of(self.graph, id))
             }
         }
+    }
+
+    /// Reports that work on a vertex begins.
+    pub(crate) fn start(&self, id: VertexId) -> Running<'_> {
+        let CacheKey(key) = self.keys.fast(id).0;
+        Running::start(self.progress, self.graph.vertex(id).digest, Some(*key))
     }
 
     /// The outputs of a vertex whose inputs are there, and whether they were known.

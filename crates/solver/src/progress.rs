@@ -27,6 +27,8 @@ pub enum Event {
     Started {
         /// Which.
         vertex: Digest,
+        /// What its result is known by: equal for equal inputs. Absent where there is no such thing.
+        key: Option<Digest>,
         /// When.
         at: SystemTime,
     },
@@ -144,7 +146,7 @@ impl Progress {
     pub fn start(&self, name: &str) -> Digest {
         let vertex = Digest::of(name.as_bytes());
         self.send(Event::Added { vertex, name: name.to_owned(), inputs: Vec::new() });
-        self.send(Event::Started { vertex, at: SystemTime::now() });
+        self.send(Event::Started { vertex, key: None, at: SystemTime::now() });
         vertex
     }
 

@@ -16,8 +16,9 @@ pub(crate) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    pub(crate) fn start(progress: &'a Progress, vertex: Digest) -> Self {
-        progress.send(Event::Started { vertex, at: SystemTime::now() });
+    /// `key` is what its result is known by.
+    pub(crate) fn start(progress: &'a Progress, vertex: Digest, key: Option<Digest>) -> Self {
+        progress.send(Event::Started { vertex, key, at: SystemTime::now() });
         Self { progress, vertex, completed: false }
     }
 

@@ -7,7 +7,6 @@ use std::num::NonZeroUsize;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::keys::{Keys, local_folder};
-use crate::running::Running;
 use crate::{
     CacheStore, Edge, Event, Executor, Graph, Output, Progress, SolveError, SolveErrorKind,
     VertexId,
@@ -130,7 +129,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         for id in order {
             let vertex = self.graph.vertex(*id);
             if missing.next_if_eq(&id).is_none() && local_folder(vertex).is_none() {
-                Running::start(self.progress, vertex.digest).complete(true);
+                self.start(*id).complete(true);
             }
         }
     }

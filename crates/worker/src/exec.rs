@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use rbuild_cache::{CacheMountKey, View};
@@ -13,15 +14,24 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::agent::Agent;
 use crate::cache_mounts::TakenCaches;
+use crate::cgroup::{CgroupError, OomKills, StepGroup};
 use crate::file::FileError;
+use crate::killed::Killed;
 use crate::local_mounts::LocalMount;
 use crate::mounts::{Changed, Mounts, StepInput};
-use crate::sandbox::{self, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec};
+use crate::processes::ProcessTree;
+use crate::sandbox::{
+    self, ControlGroup, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
+};
 use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
+use crate::step_limits::{Activity, Overdue, StepLimits};
 
 /// What programs are looked for in when nothing says so; BuildKit's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a step that was stopped may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The most output that is handed on at once: a pipe's size.
 const CHUNK: usize = 64 << 10;
@@ -36,6 +46,28 @@ pub enum ExecError {
         command: String,
         /// Its exit code; 128 and the number for a signal.
         code: i32,
+        /// Who killed it, if somebody did.
+        #[source]
+        killed: Option<Killed>,
+    },
+    /// It was stopped.
+    #[error("process {command:?} was stopped, as {overdue}; its processes were:\n{processes}")]
+    Overdue {
+        /// The program and its arguments.
+        command: String,
+        /// Why.
+        overdue: Overdue,
+        /// What was running then.
+        processes: ProcessTree,
+    },
+    /// Its limits cannot be kept.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// It cannot be put into its control group.
+    #[error("cannot open the control group of the step")]
+    EnterCgroup {
+        /// Why.
+        source: std::io::Error,
     },
     /// It could not be run.
     #[error(transparent)]
@@ -119,6 +151,8 @@ pub(crate) struct Step {
     /// What the spec's mounts refer to.
     descriptors: Vec<OwnedFd>,
     agents: Vec<Agent>,
+    group: Option<StepGroup>,
+    limits: Arc<StepLimits>,
     /// What is written to, and what becomes of it. Dropped after the descriptors.
     layers: Vec<Changed>,
     /// Keeps read-only mounts there.
@@ -137,6 +171,7 @@ pub(crate) struct StepParts {
     pub(crate) inputs: Vec<StepInput>,
     pub(crate) resolv_conf: String,
     pub(crate) provided: Arc<Provided>,
+    pub(crate) limits: Arc<StepLimits>,
     pub(crate) caches: TakenCaches,
     /// Which of the caches each mount of the operation shows.
     pub(crate) cache_keys: Vec<Option<CacheMountKey>>,
@@ -147,7 +182,8 @@ pub(crate) struct StepParts {
 impl Step {
     /// Opens the mounts of an operation. Makes mounts and directories, so not for an async thread.
     pub(crate) fn prepare(parts: StepParts, snapshots: &Snapshots) -> Result<Self, ExecError> {
-        let StepParts { op, inputs, resolv_conf, provided, caches, cache_keys, in_place } = parts;
+        let StepParts { op, inputs, resolv_conf, provided, limits, caches, cache_keys, in_place } =
+            parts;
         let mut mounts = Mounts {
             inputs: &inputs,
             snapshots,
@@ -171,11 +207,20 @@ impl Step {
                 spec.mounts.extend(mounts.open(mount, cache)?);
             }
         }
+        let mut descriptors = mounts.descriptors;
+        let group = limits.groups.group(&op.meta.cgroup_parent)?;
+        let entrances = group.as_ref().map_or(Ok(Vec::new()), StepGroup::entrances);
+        for (path, entrance) in entrances.map_err(|source| ExecError::EnterCgroup { source })? {
+            spec.control_groups.push(ControlGroup { descriptor: descriptors.len(), path });
+            descriptors.push(entrance);
+        }
         Ok(Self {
             spec,
             root: root.ok_or(ExecError::NoRoot)?,
-            descriptors: mounts.descriptors,
+            descriptors,
             agents: mounts.agents,
+            group,
+            limits,
             layers: mounts.layers,
             _views: mounts.views,
             locals: mounts.locals,
@@ -184,17 +229,21 @@ impl Step {
         })
     }
 
-    /// Runs the step; its output goes to `progress`. Dropping the future kills it.
+    /// Runs the step; its output goes to `progress`. Dropping the future kills it. `oom_before` is from before it.
     pub(crate) async fn run(
         &self,
         sandbox: &Sandbox,
         vertex: Digest,
         progress: &Progress,
+        oom_before: OomKills,
     ) -> Result<(), ExecError> {
         let descriptors: Vec<BorrowedFd<'_>> = self.descriptors.iter().map(AsFd::as_fd).collect();
         let mut process = sandbox.spawn(&self.spec, self.root.as_fd(), &descriptors)?;
-        let stdout = forward(process.stdout.take(), LogStream::Stdout, vertex, progress);
-        let stderr = forward(process.stderr.take(), LogStream::Stderr, vertex, progress);
+        let activity = Activity::begin();
+        let hand_on = HandOn { vertex, progress, activity: &activity };
+        let stdout = hand_on.stream(process.stdout.take(), LogStream::Stdout);
+        let stderr = hand_on.stream(process.stderr.take(), LogStream::Stderr);
+        let (sandbox, stopper) = (process.id(), process.stopper()?);
         let ended = async {
             tokio::try_join!(
                 async { process.wait().await.map_err(ExecError::Sandbox) },
@@ -203,17 +252,36 @@ impl Step {
             )
         };
         let served = try_join_all(self.agents.iter().map(Agent::serve));
-        let (exit, ..) = match self.agents.as_slice() {
-            [] => ended.await?,
-            _ => tokio::select! {
-                ended = ended => ended?,
-                Err(source) = served => return Err(ExecError::ServeAgent { source }),
-            },
+        let mut stopped = None;
+        let overdue = async {
+            let overdue = self.limits.overdue(&activity).await;
+            let processes = sandbox.map(ProcessTree::of_sandbox).unwrap_or_default();
+            stopped = Some((overdue, processes));
+            stopper.stop();
+            tokio::time::sleep(LAST_WORDS).await;
         };
-        if exit.status.is_valid_for(&self.spec) {
-            return Ok(());
+        let exit = tokio::select! {
+            biased;
+            ended = ended => Some(ended?.0),
+            Err(source) = served => return Err(ExecError::ServeAgent { source }),
+            // Whatever keeps it from ending, the kernel has been told.
+            () = overdue => None,
+        };
+        let command = || self.command.clone();
+        match (stopped, exit) {
+            (Some((overdue, processes)), _) => {
+                Err(ExecError::Overdue { command: command(), overdue, processes })
+            }
+            (None, Some(exit)) if exit.status.is_valid_for(&self.spec) => Ok(()),
+            (None, Some(exit)) => {
+                let memory = self.limits.groups.limits().memory;
+                let killed = Killed::of(exit.status, self.group.as_ref(), memory, oom_before);
+                Err(ExecError::Exit { command: command(), code: exit.status.code(), killed })
+            }
+            (None, None) => {
+                unreachable!("nothing ends the wait but the step, or its being overdue")
+            }
         }
-        Err(ExecError::Exit { command: self.command.clone(), code: exit.status.code() })
     }
 
     /// Whether the user's folders still are what the step's key was made of, as far as the step has seen them.
@@ -247,32 +315,42 @@ impl Step {
     }
 }
 
-/// Hands on what a stream says until its end. Waits while too much of it is unread.
-async fn forward<R: AsyncRead + Unpin>(
-    stream: Option<R>,
-    name: LogStream,
+/// To whom output is handed on.
+struct HandOn<'a> {
     vertex: Digest,
-    progress: &Progress,
-) -> Result<(), ExecError> {
-    let Some(mut stream) = stream else { return Ok(()) };
-    let mut buffer = Vec::with_capacity(CHUNK);
-    loop {
-        buffer.clear();
-        let length =
-            stream.read_buf(&mut buffer).await.map_err(|source| ExecError::Output { source })?;
-        if length == 0 {
-            return Ok(());
+    progress: &'a Progress,
+    activity: &'a Activity,
+}
+
+impl HandOn<'_> {
+    /// Hands on what a stream says until its end. Waits while too much of it is unread.
+    async fn stream<R: AsyncRead + Unpin>(
+        &self,
+        stream: Option<R>,
+        name: LogStream,
+    ) -> Result<(), ExecError> {
+        let Some(mut stream) = stream else { return Ok(()) };
+        let mut buffer = Vec::with_capacity(CHUNK);
+        loop {
+            buffer.clear();
+            let length = stream
+                .read_buf(&mut buffer)
+                .await
+                .map_err(|source| ExecError::Output { source })?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.activity.note();
+            self.progress.log(self.vertex, name, buffer.clone()).await;
+            // It may have waited for long, and the step could not print meanwhile.
+            self.activity.note();
         }
-        progress.log(vertex, name, buffer.clone()).await;
     }
 }
 
 /// What an operation says of its process.
 fn spec(op: &ExecOp, resolv_conf: String, secrets: &Secrets) -> Result<SandboxSpec, ExecError> {
     let meta = &op.meta;
-    if !meta.cgroup_parent.is_empty() {
-        return Err(ExecError::Unsupported("a parent control group is"));
-    }
     let mut spec = SandboxSpec::new(meta.args.clone());
     spec.env = environment(meta);
     for secret in &op.secret_env {

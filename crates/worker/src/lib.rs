@@ -7,41 +7,49 @@
 
 mod agent;
 mod cache_mounts;
+mod cgroup;
 mod context;
 mod diff;
 mod entitlements;
 mod exec;
 mod file;
 mod git;
+mod killed;
 mod local_mounts;
 mod merge;
 mod mounts;
 mod open_files;
 mod operation_error;
+mod processes;
 mod remote;
 mod sandbox;
 mod secrets;
 mod snapshots;
 mod source;
+mod step_limits;
 mod sys;
 mod userns;
 mod worker;
 
 pub use agent::check_agent_socket;
+pub use cgroup::{CgroupError, ControlGroups, ResourceLimits, SwapLimit};
 pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError};
 pub use git::{GitError, GitErrorKind, GitOptions};
+pub use killed::Killed;
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
+pub use processes::{ProcessTree, StepProcess};
 pub use remote::RemoteSources;
 pub use sandbox::{
-    CommandError, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode,
-    OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess, SandboxSpec,
-    SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
+    CommandError, ControlGroup, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind,
+    NetworkMode, OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess,
+    SandboxSpec, SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
 };
 pub use secrets::{Provided, Secrets};
 pub use snapshots::SnapshotError;
+pub use step_limits::{Overdue, StepLimits};
 pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
 pub use worker::{Worker, WorkerParts};

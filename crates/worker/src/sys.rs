@@ -126,6 +126,21 @@ pub(crate) fn wait(pid: Pid) -> Result<Ended, Errno> {
     })
 }
 
+/// Waits for any child to end; with its status in the form of `wait(2)`.
+pub(crate) fn wait_any() -> Result<(Pid, c_int), Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is to live memory of the right type.
+        match check(unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) }.into()) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(pid) => {
+                return Pid::from_raw(pid as RawPid).map(|pid| (pid, status)).ok_or(Errno::CHILD);
+            }
+        }
+    }
+}
+
 fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
@@ -158,18 +173,22 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Closes all descriptors from `first` on but one, which is closed when this process executes another program. For a process that does not
-/// return: whatever owned the others must not be used or dropped any more.
-pub(crate) fn close_all_but(first: u32, kept: RawFd) -> Result<(), Errno> {
-    let kept = u32::try_from(kept).map_err(|_| Errno::BADF)?;
-    let close_range = |first: u32, last: u32| {
-        // SAFETY: the only caller is the first process of a step, which next becomes another program or exits without dropping anything.
-        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) }).map(drop)
-    };
-    if kept > first {
-        close_range(first, kept - 1)?;
+/// Closes all descriptors from `first` on but some. For a process that does not return: whatever owned the others must not be used or
+/// dropped any more.
+pub(crate) fn close_all_but(first: u32, kept: &[RawFd]) -> Result<(), Errno> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|kept| u32::try_from(*kept).ok()).collect();
+    kept.sort_unstable();
+    let mut next = first;
+    for (kept, is_last) in kept.into_iter().map(|kept| (kept, false)).chain([(u32::MAX, true)]) {
+        let last = if is_last { kept } else { kept.saturating_sub(1) };
+        if next <= last {
+            // SAFETY: the only callers are the first process of a step, which next becomes another program or exits without dropping
+            // anything, and the reaper that it leaves behind, which only exits.
+            check(unsafe { libc::syscall(libc::SYS_close_range, next, last, 0_u32) })?;
+        }
+        next = next.max(kept.saturating_add(1));
     }
-    close_range(first.max(kept.saturating_add(1)), u32::MAX)
+    Ok(())
 }
 
 /// Replaces the process's program. Returns only when it fails.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rbuild_cache::{
     CacheMountKey, CacheMounts, ImageSource, Layers, Overlay, PullProgress, StatCacheError, Tree,
@@ -16,6 +16,7 @@ use rbuild_solver::{
 use tokio::sync::Semaphore;
 
 use crate::cache_mounts::{self, StepCaches, TakenCaches, WantedCache};
+use crate::cgroup::OomKills;
 use crate::context::Contexts;
 use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step, StepParts};
@@ -27,6 +28,7 @@ use crate::sandbox::{Sandbox, host_resolv_conf};
 use crate::secrets::Provided;
 use crate::snapshots::Snapshots;
 use crate::source::Sources;
+use crate::step_limits::StepLimits;
 use crate::{diff, exec, merge};
 
 /// What a step says that has to run again; see `local_mounts`.
@@ -58,6 +60,8 @@ pub struct WorkerParts {
     pub progress: Progress,
     /// How many steps may run at the same time; `None` is as many as are ready.
     pub max_steps: Option<NonZeroUsize>,
+    /// What bounds each of them.
+    pub limits: StepLimits,
 }
 
 /// Does the operations of a build.
@@ -73,6 +77,9 @@ pub struct Worker {
     caches: Arc<StepCaches>,
     progress: Progress,
     steps: Option<Semaphore>,
+    limits: Arc<StepLimits>,
+    /// From before the first step.
+    oom_before: OnceLock<OomKills>,
     /// For work that keeps processors and disk busy and a thread waiting.
     blocking: Semaphore,
 }
@@ -92,6 +99,8 @@ impl Worker {
             caches: Arc::new(StepCaches::new(parts.cache_mounts)),
             progress: parts.progress,
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
+            limits: Arc::new(parts.limits),
+            oom_before: OnceLock::new(),
             blocking: Semaphore::new(2 * processors),
         }
     }
@@ -143,10 +152,11 @@ impl Worker {
         };
         // What is not confined could make the mount of a folder writable.
         let mut in_place = op.security == SecurityMode::Sandbox;
+        let oom_before = *self.oom_before.get_or_init(OomKills::now);
         let step = loop {
             let (op, inputs, snapshots) = (op.clone(), inputs.clone(), Arc::clone(&self.snapshots));
             let (cache_keys, caches) = (cache_keys.clone(), caches.clone());
-            let provided = Arc::clone(&self.provided);
+            let (provided, limits) = (Arc::clone(&self.provided), Arc::clone(&self.limits));
             let step = self
                 .blocking(move || {
                     let resolv_conf =
@@ -156,6 +166,7 @@ impl Worker {
                         inputs,
                         resolv_conf,
                         provided,
+                        limits,
                         caches,
                         cache_keys,
                         in_place,
@@ -163,7 +174,7 @@ impl Worker {
                     Step::prepare(parts, &snapshots)
                 })
                 .await?;
-            step.run(&self.sandbox, call.vertex.digest, call.progress).await?;
+            step.run(&self.sandbox, call.vertex.digest, call.progress, oom_before).await?;
             let (step, saw_its_inputs) = self
                 .blocking(move || {
                     let saw_its_inputs = step.saw_its_inputs();

@@ -166,14 +166,50 @@ fn privileged_missing_working_directory_is_made_for_the_user() {
 }
 
 #[test]
-fn privileged_step_is_the_first_process() {
+fn privileged_program_is_the_only_child_of_the_reaper() {
     require_root!();
     let root = Root::new();
     // `ls` has its directory open as 3.
     assert_eq!(
-        root.output(&script("echo $$; umask; cat; ls /proc/self/fd")),
-        "1\n0022\n0\n1\n2\n3\n"
+        root.output(&script("echo $$ $PPID; umask; cat; ls /proc/self/fd")),
+        "2 1\n0022\n0\n1\n2\n3\n"
     );
+}
+
+#[test]
+fn privileged_orphans_are_reaped() {
+    require_root!();
+    let root = Root::new();
+    // The shell is not asked to wait for what it did not start; it goes round until there is not even a zombie.
+    let orphan = "orphan=$(sh -c 'true >/dev/null & echo $!')";
+    let text = format!("{orphan}; while [ -e /proc/$orphan ]; do :; done; echo reaped");
+    assert_eq!(root.output(&script(&text)), "reaped\n");
+}
+
+#[test]
+fn privileged_signals_have_their_usual_effect() {
+    require_root!();
+    let root = Root::new();
+    let status = |text: &str| root.run(&script(text)).exit.status;
+    assert_eq!(status("kill -TERM $$; echo survived"), ExitStatus::Signal(15));
+    assert_eq!(status("kill -9 $$"), ExitStatus::Signal(9));
+    assert_eq!(status("kill -9 0; exit 3"), ExitStatus::Signal(9));
+    assert_eq!(status("kill -9 1; exit 3"), ExitStatus::Code(3));
+}
+
+#[test]
+fn privileged_reaper_is_confined_and_holds_nothing() {
+    require_root!();
+    let root = Root::new();
+    let same = "for f in CapEff CapBnd Seccomp: Uid NoNewPrivs; do
+                  [ \"$(grep ^$f /proc/1/status)\" = \"$(grep ^$f /proc/self/status)\" ] || echo $f differs
+                done";
+    let own = "for f in /proc/1/fd/*; do case $(readlink $f) in /dev/null|pipe:*) echo fine;; *) readlink $f;; esac; done";
+    let output = root.output(&script(&format!("{same}; {own}; cat /proc/1/comm")));
+    assert_eq!(output, "fine\nfine\nfine\nfine\nrbuild-init\n");
+    let mut spec = script("id -u; grep ^Uid /proc/1/status");
+    spec.user = "app".to_owned();
+    assert_eq!(root.output(&spec), "1000\nUid:\t1000\t1000\t1000\t1000\n");
 }
 
 #[test]

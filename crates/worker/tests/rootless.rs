@@ -97,7 +97,7 @@ fn privileged_single_id_runs_steps_as_root() {
     );
     assert_eq!(
         outcome.stdout,
-        "0\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\n1\nbuildkitsandbox\nnameserver 10.1.1.1\n\
+        "0\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\n2\nbuildkitsandbox\nnameserver 10.1.1.1\n\
          fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n2\n",
         "{outcome:?}"
     );

@@ -17,7 +17,7 @@ use rbuild_solver::{
     VertexMeta, solve,
 };
 use rbuild_worker::{
-    Contexts, Entitlements, GitOptions, Provided, RemoteSources, Worker, WorkerParts,
+    Contexts, Entitlements, GitOptions, Provided, RemoteSources, StepLimits, Worker, WorkerParts,
 };
 
 use crate::support::{require_root, sandbox};
@@ -97,6 +97,7 @@ impl World {
             cache_mounts: store.cache_mounts.clone(),
             progress: Progress::discard(),
             max_steps: None,
+            limits: StepLimits::none(),
         });
         let records = LocalRecords::new(&store, lease);
         let options = SolveOptions::default();

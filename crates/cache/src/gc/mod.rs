@@ -15,4 +15,5 @@ mod usage;
 
 pub use prune::{PruneKinds, PruneOptions, Pruned, prune};
 pub use survey::CollectError;
+pub(crate) use survey::directory_size;
 pub use usage::{CacheMountUsage, KindUsage, LayerUsage, Usage};

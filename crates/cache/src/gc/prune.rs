@@ -21,9 +21,10 @@ use crate::{IndexError, LockName, Store, StoredRecord};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Cache records and cache mounts go as well, so that only images and what living builds use remain; and stat
-    /// caches of build contexts, and mirrors of git repositories.
+    /// caches of build contexts, and mirrors of git repositories; and logs of builds, unless `keep_storage`, which they do
+    /// not count for, or `only` is given.
     pub all: bool,
-    /// Cache records and cache mounts that were used within this time stay, the others go.
+    /// Cache records, cache mounts and logs that were used within this time stay, the others go.
     pub keep_duration: Option<Duration>,
     /// Cache records and cache mounts go, least recently used first, only until blobs, layers and cache mounts take no
     /// more than these bytes together.
@@ -74,6 +75,8 @@ pub struct Pruned {
     pub blobs: Vec<Digest>,
     /// How many cache mounts were deleted.
     pub cache_mounts: usize,
+    /// The logs of how many builds were deleted.
+    pub logs: usize,
     /// How many cache records were given up.
     pub records: usize,
     /// How many images without a name were removed.
@@ -147,6 +150,11 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     }
     for staged in detached.into_iter().chain(cache_mounts) {
         staged.discard()?;
+    }
+    if options.all && options.keep_storage.is_none() && options.only.is_none() {
+        let (count, freed) = store.logs().remove(options.keep_duration)?;
+        pruned.logs = count;
+        pruned.freed += freed;
     }
     if kinds.contexts {
         remove_contexts(store)?;

@@ -170,7 +170,7 @@ fn measure(store: &Store, id: &LayerId) -> Result<Option<(LayerId, u64)>, Collec
 }
 
 /// What a directory that others may be changing takes, 0 when that cannot be said.
-pub(super) fn directory_size(path: &Path) -> Result<u64, DiskError> {
+pub(crate) fn directory_size(path: &Path) -> Result<u64, DiskError> {
     let dir = std::fs::File::open(path).on_path("open", path)?;
     match disk_size(dir.as_fd()) {
         Err(rustix::io::Errno::NOENT) => Ok(0),

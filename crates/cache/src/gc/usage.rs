@@ -30,6 +30,8 @@ pub struct Usage {
     pub index: u64,
     /// What stat caches of build contexts take.
     pub contexts: u64,
+    /// What steps have printed.
+    pub logs: KindUsage,
     /// What is being made right now.
     pub pending: u64,
     /// Each layer directory, least recently used first.
@@ -134,6 +136,7 @@ impl Usage {
             cache_mounts.size += mount.size;
             cache_mounts.reclaimable += if mount.in_use { 0 } else { mount.size };
         }
+        let logs = store.logs().usage()?;
         let dangling = survey.images.iter().filter(|(image, _)| image.name.is_none());
         Ok(Self {
             blobs,
@@ -144,6 +147,12 @@ impl Usage {
             dangling_images: dangling.count() as u64,
             index: index_size(store)?,
             contexts: directory_size(&store.contexts())?,
+            logs: KindUsage {
+                count: logs.builds,
+                size: logs.size,
+                shared: 0,
+                reclaimable: logs.reclaimable,
+            },
             pending: directory_size(&store.root().join("tmp"))?,
             each_layer,
             each_cache_mount,
@@ -153,14 +162,14 @@ impl Usage {
     /// What everything takes together.
     pub fn total(&self) -> u64 {
         let kinds = self.blobs.size + self.layers.size + self.cache_mounts.size;
-        kinds + self.index + self.contexts + self.pending
+        kinds + self.index + self.contexts + self.logs.size + self.pending
     }
 
     /// What pruning everything would free.
     pub fn reclaimable(&self) -> u64 {
         let kinds =
             self.blobs.reclaimable + self.layers.reclaimable + self.cache_mounts.reclaimable;
-        kinds + self.contexts
+        kinds + self.contexts + self.logs.reclaimable
     }
 }
 

@@ -1,9 +1,11 @@
 //! What each command does.
 
+mod amounts;
 mod build;
 mod check;
 mod context;
 mod images;
+mod logs;
 mod space;
 
 use clap::CommandFactory as _;
@@ -44,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Tag(args) => images::tag(&store, &args),
         Command::Rmi(args) => images::rmi(&store, &args),
         Command::Save(args) => build::save(store, &args, &identity),
+        Command::Logs(args) => logs::logs(&store, &args),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rbuild_cache::{PruneKinds, PruneOptions, Store, Usage, prune as collect};
 
+use super::amounts::duration;
 use super::images::{print, table};
 use crate::args::{DuArgs, PruneArgs};
 use crate::error::{CommandError, Kind};
@@ -56,6 +57,7 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         row("Layers", layers.count, layers.size, layers.reclaimable),
         row("Blobs", blobs.count, blobs.size, blobs.reclaimable),
         row("Cache mounts", caches.count, caches.size, caches.reclaimable),
+        row("Logs", usage.logs.count, usage.logs.size, usage.logs.reclaimable),
         row("Contexts", 0, usage.contexts, usage.contexts),
         row("Index", usage.records, usage.index, 0),
         row("Being made", 0, usage.pending, 0),
@@ -68,7 +70,7 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         _ => only.is_none(),
     };
     let rows = rows.into_iter().filter(is_shown).map(|mut row| {
-        // Only layers, blobs, cache mounts and records are counted; the others are amounts.
+        // Only layers, blobs, cache mounts, logs and records are counted; the others are amounts.
         row[1] = match row[0].as_str() {
             "Contexts" | "Being made" => String::new(),
             "Index" => format!("{} records", row[1]),
@@ -102,10 +104,11 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
         CommandError::caused(Kind::Environment, "cannot prune the store", error)
     })?;
     let text = format!(
-        "Removed {} layers, {} blobs, {} cache mounts, {} cache records and {} images without a name: {} freed\n",
+        "Removed {} layers, {} blobs, {} cache mounts, {} logs, {} cache records and {} images without a name: {} freed\n",
         pruned.layers.len(),
         pruned.blobs.len(),
         pruned.cache_mounts,
+        pruned.logs,
         pruned.records,
         pruned.images,
         bytes(pruned.freed)
@@ -162,32 +165,6 @@ impl Filters {
     }
 }
 
-/// `1h30m`, `45s`, `2d`: numbers with a unit each.
-fn duration(text: &str) -> Result<Duration, CommandError> {
-    let wrong =
-        || CommandError::usage(format!("`{text}` is no duration: write it as 24h, 30m or 1h30m"));
-    let mut total = Duration::ZERO;
-    let mut number = String::new();
-    for c in text.chars() {
-        if c.is_ascii_digit() || c == '.' {
-            number.push(c);
-            continue;
-        }
-        let unit = match c {
-            'd' => 86_400.0,
-            'h' => 3600.0,
-            'm' => 60.0,
-            's' => 1.0,
-            _ => return Err(wrong()),
-        };
-        let amount: f64 = number.parse().map_err(|_| wrong())?;
-        number.clear();
-        let part = Duration::try_from_secs_f64(amount * unit).map_err(|_| wrong())?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-    }
-    if text.is_empty() || !number.is_empty() { Err(wrong()) } else { Ok(total) }
-}
-
 /// `10GB`, `512MiB`, `1000`: bytes with decimal or binary units.
 fn size(text: &str) -> Result<u64, CommandError> {
     let wrong =
@@ -230,12 +207,8 @@ mod tests {
 
     #[test]
     fn amounts() {
-        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(size("1.5GB").unwrap(), 1_500_000_000);
         assert_eq!(size("1KiB").unwrap(), 1024);
-        for bad in ["", "h", "5", "5x", "1e99d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
         for bad in ["", "GB", "5X", "-1"] {
             assert!(size(bad).is_err(), "{bad}");
         }

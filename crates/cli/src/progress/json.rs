@@ -111,7 +111,7 @@ impl<W: Write> Json<W> {
         let vertices = &mut self.vertices;
         let changed = match event {
             Event::Added { vertex, name, inputs } => Some(vertices.add(vertex, name, inputs)),
-            Event::Started { vertex, at } => {
+            Event::Started { vertex, at, .. } => {
                 vertices.index(&vertex).inspect(|index| vertices.start(*index, at))
             }
             Event::Completed { vertex, at, cached, error } => {
@@ -135,7 +135,7 @@ impl<W: Write> Json<W> {
             }
             Event::Log(chunk) => {
                 if let Some(index) = vertices.index(&chunk.vertex) {
-                    vertices.log(index, chunk.stream, &chunk.bytes);
+                    vertices.log(index, chunk.stream, &chunk.bytes, |_| {});
                 }
                 let log = JsonLog {
                     vertex: chunk.vertex,
@@ -159,12 +159,14 @@ impl<W: Write> Json<W> {
             vertexes: Some([vertex(&self.vertices.list()[index])]),
             ..SolveStatus::default()
         })?;
-        writeln!(self.out, "{line}")
+        writeln!(self.out, "{line}")?;
+        self.out.flush()
     }
 
     fn line(&mut self, status: &SolveStatus<'_>) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, status)?;
-        self.out.write_all(b"\n")
+        self.out.write_all(b"\n")?;
+        self.out.flush()
     }
 }
 

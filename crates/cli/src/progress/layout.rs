@@ -13,6 +13,8 @@ use super::vertex::VertexView;
 
 /// Rows of a running step's output.
 pub(crate) const LOG_ROWS: NonZeroU16 = NonZeroU16::new(6).expect("six is not zero");
+/// How much of a piece of output is looked at.
+const MOST_AT_ONCE: usize = 16 << 10;
 /// Columns of a running step's output on a terminal too narrow for any.
 const LEAST_COLUMNS: NonZeroU16 = NonZeroU16::new(10).expect("ten is not zero");
 
@@ -65,6 +67,10 @@ impl Screen {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        // Of much output at once only the end can be seen. It is entered at a line, where no command is cut.
+        let late = bytes.len().saturating_sub(MOST_AT_ONCE);
+        let line = bytes[late..].iter().position(|byte| *byte == b'\n').filter(|_| late > 0);
+        let bytes = line.map_or(bytes, |line| &bytes[late + line + 1..]);
         // A program that writes to a pipe ends lines with `\n` alone; a terminal wants the carriage back too.
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             match piece.strip_suffix(b"\n") {

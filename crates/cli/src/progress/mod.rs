@@ -5,25 +5,32 @@ pub(crate) mod format;
 mod json;
 mod layout;
 mod plain;
+mod record;
 mod tty;
 mod vertex;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
 
-use rbuild_solver::{Progress, ProgressReceiver};
+use rbuild_cache::{BuildLog, DiskError};
+use rbuild_solver::{Event, Progress, ProgressReceiver};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::bytes::ByteBars;
 use self::json::Json;
 use self::layout::ScreenSize;
 use self::plain::Plain;
+use self::record::Recorder;
 use self::tty::Tty;
+pub(crate) use self::vertex::CANCELLED;
 use self::vertex::Vertices;
 
 /// Frames a second on a terminal.
 const FRAME: Duration = Duration::from_millis(100);
+
+/// What an event draws at once; a little more than a step's output can be in one.
+const OUTPUT: usize = 128 << 10;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -46,6 +53,14 @@ pub(crate) enum Mode {
 pub(crate) struct Outcome {
     /// The step that failed and the end of what it printed.
     pub(crate) failed: Option<FailedStep>,
+    recorder: Option<Recorder>,
+}
+
+impl Outcome {
+    /// Ends the build's log; says what went wrong with it.
+    pub(crate) fn end_log(&mut self, failed: bool) -> Option<DiskError> {
+        self.recorder.take().and_then(|recorder| recorder.end(failed))
+    }
 }
 
 /// A step that failed.
@@ -58,11 +73,18 @@ pub(crate) struct FailedStep {
 }
 
 enum Renderer {
-    Plain(Plain<io::Stderr>),
+    Plain(Plain<BufWriter<io::Stderr>>),
     Tty(Tty<io::Stderr>),
-    Json(Json<io::Stderr>),
+    Json(Json<BufWriter<io::Stderr>>),
     /// Draws nothing but still knows what failed.
     Quiet(Plain<io::Sink>),
+}
+
+impl Renderer {
+    /// Whether it shows steps under numbers of its own.
+    fn gives_numbers(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
 }
 
 /// The task that draws; [`Display::finish`] waits for it.
@@ -72,24 +94,25 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// Starts to draw on standard error.
-    pub(crate) fn start(mode: Mode) -> (Self, Progress) {
+    /// Starts to draw on standard error, and to record in `log`.
+    pub(crate) fn start(mode: Mode, log: Option<BuildLog>) -> (Self, Progress) {
         let (progress, events) = Progress::channel();
         let now = SystemTime::now();
         let size = terminal_size();
         let renderer = match (mode, size) {
             (Mode::Quiet, _) => Renderer::Quiet(Plain::new(io::sink())),
-            (Mode::Rawjson, _) => Renderer::Json(Json::new(io::stderr())),
+            (Mode::Rawjson, _) => Renderer::Json(Json::new(buffered())),
             (Mode::Auto, Some(size)) if io::stderr().is_terminal() => {
                 Renderer::Tty(Tty::new(io::stderr(), colour(), size, now))
             }
-            (Mode::Auto | Mode::Plain, _) => Renderer::Plain(Plain::new(io::stderr())),
+            (Mode::Auto | Mode::Plain, _) => Renderer::Plain(Plain::new(buffered())),
             (Mode::Tty, size) => {
                 let size = size.unwrap_or(ScreenSize { width: 80, height: 24 });
                 Renderer::Tty(Tty::new(io::stderr(), colour(), size, now))
             }
         };
-        let task = tokio::spawn(run(renderer, events));
+        let recorder = Recorder::new(log, renderer.gives_numbers());
+        let task = tokio::spawn(run(renderer, recorder, events));
         (Self { task }, progress)
     }
 
@@ -97,6 +120,11 @@ impl Display {
     pub(crate) async fn finish(self) -> Outcome {
         self.task.await.unwrap_or_default()
     }
+}
+
+/// Standard error, written to once for each event.
+fn buffered() -> BufWriter<io::Stderr> {
+    BufWriter::with_capacity(OUTPUT, io::stderr())
 }
 
 /// Whether what is drawn on standard error may have colours.
@@ -124,7 +152,11 @@ fn terminal_size() -> Option<ScreenSize> {
     (size.ws_col > 0).then_some(ScreenSize { width: size.ws_col, height: size.ws_row })
 }
 
-async fn run(mut renderer: Renderer, mut events: ProgressReceiver) -> Outcome {
+async fn run(
+    mut renderer: Renderer,
+    mut recorder: Recorder,
+    mut events: ProgressReceiver,
+) -> Outcome {
     let mut frames = tokio::time::interval(FRAME);
     frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -132,40 +164,63 @@ async fn run(mut renderer: Renderer, mut events: ProgressReceiver) -> Outcome {
         let _ = tokio::select! {
             event = events.recv() => match event {
                 None => break,
-                Some(event) => match &mut renderer {
-                    Renderer::Plain(plain) => plain.event(event, SystemTime::now()),
-                    Renderer::Quiet(plain) => plain.event(event, SystemTime::now()),
-                    Renderer::Json(json) => json.event(event),
-                    Renderer::Tty(tty) => {
-                        tty.event(event);
-                        Ok(())
-                    }
-                },
+                Some(event) => {
+                    recorder.event(&event);
+                    draw(&mut renderer, event)
+                }
             },
-            _ = frames.tick() => match &mut renderer {
-                Renderer::Plain(plain) => plain.tick(SystemTime::now()),
-                Renderer::Tty(tty) => tty.draw(terminal_size().unwrap_or(ScreenSize { width: 80, height: 24 }), SystemTime::now()),
-                Renderer::Json(_) | Renderer::Quiet(_) => Ok(()),
-            },
+            _ = frames.tick() => {
+                recorder.tick();
+                tick(&mut renderer)
+            }
         };
+        if let Renderer::Plain(plain) = &mut renderer {
+            recorder.numbered(plain.take_numbered());
+        }
     }
     let _ = match &mut renderer {
         Renderer::Plain(plain) => plain.finish(),
         Renderer::Tty(tty) => tty.finish(SystemTime::now()),
-        Renderer::Json(_) | Renderer::Quiet(_) => io::stderr().flush(),
+        Renderer::Json(_) | Renderer::Quiet(_) => Ok(()),
     };
-    outcome(match &renderer {
+    if let Renderer::Plain(plain) = &mut renderer {
+        recorder.numbered(plain.take_numbered());
+    }
+    let failed = failed(match &renderer {
         Renderer::Plain(plain) => plain.vertices(),
         Renderer::Quiet(plain) => plain.vertices(),
         Renderer::Tty(tty) => tty.vertices(),
         Renderer::Json(json) => json.vertices(),
-    })
+    });
+    Outcome { failed, recorder: Some(recorder) }
 }
 
-fn outcome(vertices: &Vertices) -> Outcome {
-    let failed = vertices.failed().map(|vertex| FailedStep {
+fn draw(renderer: &mut Renderer, event: Event) -> io::Result<()> {
+    match renderer {
+        Renderer::Plain(plain) => plain.event(event, SystemTime::now()),
+        Renderer::Quiet(plain) => plain.event(event, SystemTime::now()),
+        Renderer::Json(json) => json.event(event),
+        Renderer::Tty(tty) => {
+            tty.event(event);
+            Ok(())
+        }
+    }
+}
+
+fn tick(renderer: &mut Renderer) -> io::Result<()> {
+    match renderer {
+        Renderer::Plain(plain) => plain.tick(SystemTime::now()),
+        Renderer::Tty(tty) => {
+            let size = terminal_size().unwrap_or(ScreenSize { width: 80, height: 24 });
+            tty.draw(size, SystemTime::now())
+        }
+        Renderer::Json(_) | Renderer::Quiet(_) => Ok(()),
+    }
+}
+
+fn failed(vertices: &Vertices) -> Option<FailedStep> {
+    vertices.failed().map(|vertex| FailedStep {
         name: vertex.name.clone(),
         tail: vertex.tail.iter().cloned().collect(),
-    });
-    Outcome { failed }
+    })
 }

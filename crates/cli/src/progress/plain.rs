@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use rbuild_solver::{Event, StatusUpdate};
+use rbuild_oci::Digest;
+use rbuild_solver::{Event, LogChunk, StatusUpdate};
 
 use super::format;
 use super::vertex::Vertices;
@@ -26,6 +27,8 @@ pub(crate) struct Plain<W> {
     /// Vertices with something to print, in the order in which it came up.
     order: VecDeque<usize>,
     numbers: HashMap<usize, usize>,
+    /// Those that nobody has asked for yet.
+    numbered: Vec<(Digest, usize)>,
     shown: Option<(usize, SystemTime)>,
     last_status: HashMap<(usize, String), (u64, SystemTime)>,
     anything_printed: bool,
@@ -39,6 +42,7 @@ impl<W: Write> Plain<W> {
             waiting: HashMap::new(),
             order: VecDeque::new(),
             numbers: HashMap::new(),
+            numbered: Vec::new(),
             shown: None,
             last_status: HashMap::new(),
             anything_printed: false,
@@ -49,13 +53,18 @@ impl<W: Write> Plain<W> {
         &self.vertices
     }
 
+    /// The numbers that were given since this was last called.
+    pub(crate) fn take_numbered(&mut self) -> Vec<(Digest, usize)> {
+        std::mem::take(&mut self.numbered)
+    }
+
     /// Takes an event in; `now` decides whose turn it is.
     pub(crate) fn event(&mut self, event: Event, now: SystemTime) -> io::Result<()> {
         match event {
             Event::Added { vertex, name, inputs } => {
                 self.vertices.add(vertex, name, inputs);
             }
-            Event::Started { vertex, at } => {
+            Event::Started { vertex, at, .. } => {
                 if let Some(index) = self.vertices.index(&vertex) {
                     self.vertices.start(index, at);
                     self.enqueue(index, None);
@@ -73,10 +82,7 @@ impl<W: Write> Plain<W> {
             }
             Event::Log(chunk) => {
                 if let Some(index) = self.vertices.index(&chunk.vertex) {
-                    let time = self.log_time(index, chunk.at);
-                    for line in self.vertices.log(index, chunk.stream, &chunk.bytes) {
-                        self.enqueue(index, Some(format!("{time} {line}")));
-                    }
+                    self.output(index, &chunk)?;
                 }
             }
             Event::Warning { vertex, message } => {
@@ -89,6 +95,29 @@ impl<W: Write> Plain<W> {
             }
         }
         self.print(now)
+    }
+
+    /// Prints output of the vertex that is shown, and keeps that of others for later.
+    fn output(&mut self, index: usize, chunk: &LogChunk) -> io::Result<()> {
+        let time = self.log_time(index, chunk.at);
+        self.enqueue(index, None);
+        if self.shown.is_none_or(|(shown, _)| shown != index) {
+            let waiting = self.waiting.entry(index).or_default();
+            self.vertices.log(index, chunk.stream, &chunk.bytes, |line| {
+                waiting.push_back(format!("{time} {line}"));
+            });
+            return Ok(());
+        }
+        self.drain(index)?;
+        let prefix = format!("#{} {time} ", self.numbers[&index]);
+        let (out, mut written) = (&mut self.out, Ok(()));
+        self.vertices.log(index, chunk.stream, &chunk.bytes, |line| {
+            if written.is_ok() {
+                let parts = [prefix.as_bytes(), line.as_bytes(), b"\n"];
+                written = parts.into_iter().try_for_each(|part| out.write_all(part));
+            }
+        });
+        written
     }
 
     /// Lets waiting vertices have their turn.
@@ -122,7 +151,10 @@ impl<W: Write> Plain<W> {
         let vertex = &self.vertices.list()[index];
         let line = match &vertex.error {
             Some(_) if vertex.was_cancelled() => "CANCELED".to_owned(),
-            Some(error) => format!("ERROR: {}", printable::line(error)),
+            // What more there is to say is said once the build is over.
+            Some(error) => {
+                format!("ERROR: {}", printable::line(error.lines().next().unwrap_or_default()))
+            }
             None if cached => "CACHED".to_owned(),
             None => {
                 let started = vertex.started.unwrap_or(at);
@@ -218,7 +250,11 @@ impl<W: Write> Plain<W> {
             }
         }
         let next = self.numbers.len() + 1;
-        let number = *self.numbers.entry(index).or_insert(next);
+        let digest = self.vertices.list()[index].digest;
+        let number = *self.numbers.entry(index).or_insert_with(|| {
+            self.numbered.push((digest, next));
+            next
+        });
         if self.anything_printed {
             writeln!(self.out)?;
         }
@@ -240,7 +276,6 @@ impl<W: Write> Plain<W> {
 
 #[cfg(test)]
 mod tests {
-    use rbuild_oci::Digest;
     use rbuild_solver::{LogStream, Progress};
 
     use super::*;
@@ -263,7 +298,9 @@ mod tests {
         }
 
         fn start(&mut self, name: &str, time: f64) {
-            self.0.event(Event::Started { vertex: id(name), at: at(time) }, at(time)).unwrap();
+            self.0
+                .event(Event::Started { vertex: id(name), key: None, at: at(time) }, at(time))
+                .unwrap();
         }
 
         fn end(&mut self, name: &str, time: f64, cached: bool, error: Option<&str>) {

@@ -48,7 +48,7 @@ impl<W: Write> Tty<W> {
             Event::Added { vertex, name, inputs } => {
                 vertices.add(vertex, name, inputs);
             }
-            Event::Started { vertex, at } => {
+            Event::Started { vertex, at, .. } => {
                 if let Some(index) = vertices.index(&vertex) {
                     vertices.start(index, at);
                 }
@@ -71,7 +71,7 @@ impl<W: Write> Tty<W> {
                         .entry(index)
                         .or_insert_with(|| Screen::new(size))
                         .write(&chunk.bytes);
-                    vertices.log(index, chunk.stream, &chunk.bytes);
+                    vertices.log(index, chunk.stream, &chunk.bytes, |_| {});
                 }
             }
             // Warnings are listed once the build is over, where they are not drawn over.

@@ -37,31 +37,42 @@ impl VertexView {
         self.error.as_deref() == Some(CANCELLED)
     }
 
-    /// Splits output into whole lines, keeping what has no end yet, and remembers the last ones.
-    fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// Hands on the whole lines of output, keeping what has no end yet, and remembers the last ones. Of much output this
+    /// is what takes the time, so a line is not copied more often than it must be.
+    fn lines(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_whole = piece.ends_with(b"\n");
+            if is_whole && self.partial.is_empty() {
+                each(remember(&mut self.tail, piece));
+                continue;
+            }
             self.partial.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.partial.len() >= LONGEST_LINE {
-                lines.extend(self.flush_partial());
+            if is_whole || self.partial.len() >= LONGEST_LINE {
+                each(remember(&mut self.tail, &self.partial));
+                self.partial.clear();
             }
         }
-        lines
     }
 
     fn flush_partial(&mut self) -> Option<String> {
         if self.partial.is_empty() {
             return None;
         }
-        let line = String::from_utf8_lossy(&self.partial);
-        let line = printable::output(line.trim_end_matches('\n')).into_owned();
+        let line = remember(&mut self.tail, &self.partial).to_owned();
         self.partial.clear();
-        if self.tail.len() == TAIL_LINES {
-            self.tail.pop_front();
-        }
-        self.tail.push_back(line.clone());
         Some(line)
     }
+}
+
+/// Puts a line, made fit to print, at the end of a tail.
+fn remember<'a>(tail: &'a mut VecDeque<String>, line: &[u8]) -> &'a str {
+    let mut kept =
+        if tail.len() == TAIL_LINES { tail.pop_front() } else { None }.unwrap_or_default();
+    kept.clear();
+    let line = String::from_utf8_lossy(line);
+    kept.push_str(&printable::output(line.trim_end_matches('\n')));
+    tail.push_back(kept);
+    tail.back().expect("it was just put there")
 }
 
 /// The error text of a vertex that was stopped because another one failed.
@@ -131,9 +142,15 @@ impl Vertices {
         }
     }
 
-    /// Takes output of a step and returns the lines that it completes.
-    pub(crate) fn log(&mut self, index: usize, _stream: LogStream, bytes: &[u8]) -> Vec<String> {
-        self.list[index].lines(bytes)
+    /// Takes output of a step and hands on the lines that it completes.
+    pub(crate) fn log(
+        &mut self,
+        index: usize,
+        _stream: LogStream,
+        bytes: &[u8],
+        each: impl FnMut(&str),
+    ) {
+        self.list[index].lines(bytes, each);
     }
 
     /// The vertex that made the build fail: the first that failed by itself.

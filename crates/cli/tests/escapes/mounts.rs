@@ -69,11 +69,11 @@ fn privileged_cve_2024_21626_descriptors_lead_nowhere() {
 /// Descriptors of the build that a step inherits.
 #[test]
 fn privileged_cve_2024_21626_no_descriptor_is_inherited() {
-    // Only with what the shell does itself: it is the step's first process.
+    // Only with what the shell does itself: it is the step's program.
     let fixture = Fixture::with(
         "FROM busybox\n\
          RUN --mount=type=cache,target=/c --mount=target=/src --mount=type=tmpfs,target=/t --mount=type=secret,id=s \
-             i=0; while test $i -lt 256; do test -e /proc/self/fd/$i && echo open $i; i=$((i+1)); done; test $$ = 1\n",
+             i=0; while test $i -lt 256; do test -e /proc/self/fd/$i && echo open $i; i=$((i+1)); done; test $$ = 2\n",
     );
     fixture.write("file", "");
     let ran = fixture.build(&["-o", "type=cacheonly", "--secret", "id=s,src=context/file"]).ok();

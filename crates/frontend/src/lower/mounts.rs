@@ -34,6 +34,11 @@ impl RunMounts {
         self.mounts.push(mount);
     }
 
+    /// Whether something is mounted there.
+    pub(super) fn has(&self, dest: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.dest == dest)
+    }
+
     /// Where the first agent's socket is.
     pub(super) fn agent(&self) -> Option<&str> {
         self.agents.first().map(|mount| mount.dest.as_str())

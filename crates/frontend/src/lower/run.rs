@@ -14,6 +14,9 @@ use crate::dockerfile::ast::{Command, Heredoc, Network, Run, Security};
 /// Where a script that names its own interpreter is found.
 const PIPES: &str = "/dev/pipes/";
 
+/// What `shm_open(3)` uses.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The variable by which programs find an SSH agent.
 const AGENT: &str = "SSH_AUTH_SOCK";
 
@@ -50,6 +53,17 @@ impl<'a> Lowering<'a> {
         let created_by = created_by(&line.args, state);
 
         mounts.push(Mount { input: state.root.map(|_| 0), ..Mount::root() });
+        // Where the Dockerfile has something of its own, that counts.
+        if self.options.shm_size > 0 && !mounts.has(SHARED_MEMORY) {
+            mounts.push(Mount {
+                input: None,
+                selector: String::new(),
+                dest: SHARED_MEMORY.to_owned(),
+                output: None,
+                readonly: false,
+                kind: MountKind::Tmpfs { size: self.options.shm_size },
+            });
+        }
         if let Some((name, text)) = line.script {
             let node = self.inline_file(&name, 0o755, text.into_bytes());
             mounts.push(Mount {
@@ -80,6 +94,8 @@ impl<'a> Lowering<'a> {
                 proxy_env: self.proxy.clone(),
                 extra_hosts: options.extra_hosts.clone(),
                 hostname,
+                ulimits: options.ulimits.clone(),
+                cgroup_parent: options.cgroup_parent.clone(),
                 remove_mount_stubs_recursive: true,
                 ..ExecMeta::default()
             },

@@ -20,7 +20,7 @@ use super::rootfs::Rootfs;
 use super::stubs::Stub;
 use super::user::{User, UserError};
 use super::wire::{Descriptors, Request};
-use super::{caps, namespaces, seccomp};
+use super::{caps, namespaces, reaper, seccomp};
 use crate::sys;
 
 /// What the first process tells init before it becomes the program; one line of JSON each.
@@ -40,6 +40,8 @@ pub(super) struct First<'a> {
     pub(super) binds: Vec<Option<OwnedFd>>,
     /// Where notices go. Closed when the program is executed.
     pub(super) notices: File,
+    /// Where it is told how the program ended.
+    pub(super) ended: File,
 }
 
 impl First<'_> {
@@ -62,6 +64,7 @@ impl First<'_> {
     fn become_program(&mut self, stubs: &mut Vec<Stub>) -> Result<Infallible, Failure> {
         let spec = &self.request.spec;
         let root = self.descriptors.root.as_fd();
+        self.enter_control_groups()?;
         // Modes are given in full below.
         umask(Mode::empty());
         setsid().context("start", "a session")?;
@@ -103,7 +106,17 @@ impl First<'_> {
         if self.init_is_gone() {
             sys::exit_now(1);
         }
+        reaper::fork_from_reaper(&self.ended)?;
         Err(command.execute().into())
+    }
+
+    /// Before the namespaces, as the group that a process is in becomes the root of what it sees.
+    fn enter_control_groups(&self) -> Result<(), Failure> {
+        for group in &self.request.spec.control_groups {
+            let entrance = &self.descriptors.mounts[group.descriptor];
+            rustix::io::write(entrance, b"0").context("enter the control group", &group.path)?;
+        }
+        Ok(())
     }
 
     /// Whether init ended before the death signal was set; its parent's id cannot tell, as it is always 0 for a first process.
@@ -113,10 +126,11 @@ impl First<'_> {
         poll(&mut pipe, Some(&now)).is_ok() && pipe[0].revents().contains(PollFlags::ERR)
     }
 
-    /// Closes everything but the standard streams and the pipe to init. The program may be named by a path through `/proc/self/fd`, and is
+    /// Closes everything but the standard streams and the pipes to init. The program may be named by a path through `/proc/self/fd`, and is
     /// looked for while descriptors that are closed on execution are still open (CVE-2024-21626).
     fn let_go_of_descriptors(&self) -> Result<(), Failure> {
-        sys::close_all_but(3, self.notices.as_raw_fd()).context("close", "descriptors")
+        let kept = [self.notices.as_raw_fd(), self.ended.as_raw_fd()];
+        sys::close_all_but(3, &kept).context("close", "descriptors")
     }
 
     /// Enters the working directory without going through a link of `/proc`: one of a descriptor leads to the directories of the host that

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -16,10 +16,11 @@ use rustix::stdio::{dup2_stdin, stdin};
 
 use super::error::{Context, Failure};
 use super::first::{First, Notice};
-use super::namespaces;
 use super::rootfs::clone_binds;
 use super::stubs::{self, Stub};
 use super::wire::{self, Descriptors, Exit, ExitStatus, Report, Request, Usage};
+use super::{namespaces, reaper};
+use crate::cgroup::remove_abandoned;
 use crate::sys::{self, Ended, Fork};
 
 /// The hidden first argument that makes the program a sandbox process.
@@ -61,6 +62,7 @@ fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Res
     setsid().context("start", "a session")?;
     let binds = clone_binds(&request.spec.mounts, &descriptors.mounts)?;
     let (notices, notices_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+    let (ended, ended_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
     namespaces::enter_pid_namespace()?;
     let first = match sys::fork().context("start", "the first process")? {
         Fork::Child => First {
@@ -68,19 +70,26 @@ fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Res
             descriptors: &descriptors,
             binds,
             notices: File::from(notices_of_first),
+            ended: File::from(ended_of_first),
         }
         .run(),
         Fork::Parent(first) => first,
     };
-    drop((notices_of_first, binds));
+    drop((notices_of_first, ended_of_first, binds));
     let Descriptors { root, mounts } = descriptors;
     drop(mounts);
     let process = pidfd_open(first, PidfdFlags::empty()).context("watch", "the first process")?;
     let notices = watch(control, &process, File::from(notices));
     // Whatever happened, it ends here.
     let _ = pidfd_send_signal(&process, Signal::KILL);
-    let ended = sys::wait(first).context("wait for", "the first process")?;
-    finish(&root, &notices.context("watch", "the first process")?, ended)
+    let mut first = sys::wait(first).context("wait for", "the first process")?;
+    if is_abandoned(control) {
+        let groups = &request.spec.control_groups;
+        remove_abandoned(groups.iter().map(|group| group.path.as_str()));
+    }
+    // Without it PID 1 was killed, or never came to have a program.
+    first.status = reaper::status(ended).unwrap_or(first.status);
+    finish(&root, &notices.context("watch", "the first process")?, first)
 }
 
 /// Collects the first process's notices until it ends or until the build goes away.
@@ -116,6 +125,13 @@ fn watch(control: &UnixStream, process: &OwnedFd, mut notices: File) -> Result<V
             return Ok(text);
         }
     }
+}
+
+/// Whether nobody reads the report: the build has died.
+fn is_abandoned(control: &UnixStream) -> bool {
+    let mut socket = [PollFd::new(control, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut socket, Some(&now)).is_ok() && socket[0].revents().contains(PollFlags::HUP)
 }
 
 /// Removes the stubs and says how it went.

@@ -8,13 +8,12 @@
 //! 3. `init`: that small, single-threaded process prepares the descriptors, forks into a new PID namespace, watches both its child
 //!    and the build, removes the stubs, and reports.
 //! 4. `first`: the child, PID 1 of the step, goes through the kernel's sequence (`namespaces`, `user`, `rootfs`, `caps`, `seccomp`,
-//!    `command`) and becomes the step's program.
+//!    `command`), forks the step's program and stays as its parent (`reaper`).
 //!
 //! # Who is PID 1
 //!
-//! The step's program itself, as with `runc`: what a Dockerfile sees under BuildKit it sees here, and whatever the program leaves
-//! running dies with it, because the kernel ends a PID namespace with its first process. A reaper of ours in between would change
-//! `$$`, signal dispositions and `ps`, and would buy nothing: a build step that does not reap its orphans ends soon anyway.
+//! A reaper of ours, and the program is PID 2 (see `reaper`), unlike under `runc`, where the program is PID 1. Whatever the program
+//! leaves running dies with it, because the reaper ends with the program, and the kernel ends a PID namespace with its first process.
 //!
 //! # Who kills whom
 //!
@@ -33,6 +32,7 @@ mod mount_point;
 mod namespaces;
 mod network;
 mod plan;
+mod reaper;
 mod rootfs;
 mod seccomp;
 mod spawn;
@@ -45,8 +45,8 @@ pub use error::SandboxError;
 pub use init::init_main_if_requested;
 pub use network::host_resolv_conf;
 pub use plan::{
-    ExtraHost, Mount, MountAttributes, MountKind, NetworkMode, Rlimit, RlimitResource, SandboxSpec,
-    SecurityMode,
+    ControlGroup, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode, Rlimit,
+    RlimitResource, SandboxSpec, SecurityMode,
 };
 pub use spawn::{OutputStream, Sandbox, SandboxProcess};
 pub use user::{User, UserError};

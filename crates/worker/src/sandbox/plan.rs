@@ -25,6 +25,8 @@ pub struct SandboxSpec {
     pub security: SecurityMode,
     /// Limits to set; all others are inherited.
     pub rlimits: Vec<Rlimit>,
+    /// The control groups that the step is put into before it sees anything.
+    pub control_groups: Vec<ControlGroup>,
     /// What is mounted over the root, in this order, after `/proc`, `/dev`, `/sys` and before `/etc/resolv.conf` and `/etc/hosts`.
     pub mounts: Vec<Mount>,
     /// Makes the root itself read-only (what is mounted over it is not touched).
@@ -51,6 +53,7 @@ impl SandboxSpec {
             network: NetworkMode::Default,
             security: SecurityMode::Sandbox,
             rlimits: Vec::new(),
+            control_groups: Vec::new(),
             mounts: Vec::new(),
             root_read_only: false,
             valid_exit_codes: vec![0],
@@ -89,6 +92,15 @@ impl SandboxSpec {
         mounts.push(network_file("/etc/hosts", self.hosts_file()));
         mounts
     }
+}
+
+/// A control group of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlGroup {
+    /// Index of the descriptor of its `cgroup.procs`, open for writing.
+    pub descriptor: usize,
+    /// Its directory, which is removed after the step if the build is not there to do so.
+    pub path: String,
 }
 
 /// One line of `/etc/hosts`.

@@ -202,6 +202,18 @@ async fn read_some<R: AsyncRead + Unpin>(
     Ok(size)
 }
 
+/// Ends a step and everything it started.
+#[derive(Debug)]
+pub(crate) struct Stopper(OwnedFd);
+
+impl Stopper {
+    /// Tells the sandbox process, which then reports how the step ended.
+    pub(crate) fn stop(&self) {
+        // It fails when the sandbox process has ended already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write);
+    }
+}
+
 /// A running step. Dropping it kills the step and everything it started.
 #[derive(Debug)]
 pub struct SandboxProcess {
@@ -233,6 +245,12 @@ impl SandboxProcess {
             Ok(Report::Failure(failure)) => Err(failure.into()),
             Err(_) => Err(SandboxError::Lost { status }),
         }
+    }
+
+    /// What ends the step while somebody waits for it.
+    pub(crate) fn stopper(&self) -> Result<Stopper, SandboxError> {
+        let start = |source| SandboxError::Start { action: "watch a step", source };
+        Ok(Stopper(self.control.as_fd().try_clone_to_owned().map_err(start)?))
     }
 
     /// The process id of the sandbox, which is the parent of the step's first process; `None` once it has ended.

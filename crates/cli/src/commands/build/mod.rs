@@ -4,6 +4,7 @@ pub(crate) mod call;
 pub(crate) mod failure;
 pub(crate) mod frontend;
 pub(crate) mod input;
+mod limits;
 mod metadata;
 mod provided;
 mod remote;
@@ -23,7 +24,7 @@ use rbuild_exporter::BuildResult;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::{Entitlements, Identity, Provided};
+use rbuild_worker::{Entitlements, Identity, Provided, StepLimits};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
@@ -31,8 +32,8 @@ use self::request::Request;
 use crate::args::{BuildArgs, Call, Method, SaveArgs};
 use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
-use crate::progress::{Display, Mode};
-use crate::wiring::Session;
+use crate::progress::{Display, Mode, print_after};
+use crate::wiring::{Bounds, Session};
 
 /// How long work that was cancelled may take to notice.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -53,17 +54,36 @@ pub(crate) fn build(
     let provided = provided::provided(args, |name| {
         std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
     })?;
+    let (limits, warnings) = limits::step_limits(&args.limits)?;
     let session = Arc::new(Session::open(store, identity)?);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
-        let (display, progress) = Display::start(mode);
+        let log = session.store.logs().begin(title(args));
+        let (display, progress) = Display::start(mode, Some(log));
         for warning in &session.store.warnings {
             progress.warn(warning.to_string());
         }
-        let built = build_and_export(&session, args, plan, provided, progress).await;
-        let shown = display.finish().await;
+        warnings.into_iter().for_each(|warning| progress.warn(warning));
+        let built = build_and_export(&session, args, plan, (provided, limits), progress).await;
+        let mut shown = display.finish().await;
+        if let Some(error) = shown.end_log(built.is_err()) {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            print_after(&format!(
+                "WARN: the log of the build is incomplete: {error}{}\n",
+                cause.unwrap_or_default()
+            ));
+        }
         built.map_err(|error| error.into_command_error(shown.failed.as_ref()))?.report(args)
     })
+}
+
+/// What people know a build by, in the list of logs.
+fn title(args: &BuildArgs) -> String {
+    let context =
+        args.context.iter().cloned().chain(args.llb.iter().map(|llb| llb.display().to_string()));
+    let tags = args.tag.iter().map(|tag| format!("-t {tag}"));
+    let target = args.target.iter().map(|target| format!("--target {target}"));
+    tags.chain(target).chain(context).collect::<Vec<_>>().join(" ")
 }
 
 /// `rbuild build --call`: answers without building.
@@ -79,7 +99,7 @@ fn call(
     let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
-        let (display, progress) = Display::start(mode);
+        let (display, progress) = Display::start(mode, None);
         let read = frontend::read(&input, &request.options, &progress);
         let evaluated = match (question.method, read) {
             (_, Err(error)) => Err(error),
@@ -286,7 +306,7 @@ async fn build_and_export(
     session: &Arc<Session>,
     args: &BuildArgs,
     plan: result::Plan,
-    provided: Provided,
+    (provided, limits): (Provided, StepLimits),
     progress: Progress,
 ) -> Result<result::Built, failure::BuildError> {
     let prepared = prepare(session, args, &progress).await?;
@@ -295,7 +315,8 @@ async fn build_and_export(
         Some(target) => {
             let entitlements = entitlements(args);
             check(&prepared, target, entitlements)?;
-            let worker = session.worker(prepared.folders, entitlements, provided, &progress)?;
+            let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
+            let worker = session.worker(prepared.folders, bounds, provided, &progress)?;
             let records = session.records();
             let solved = solve(
                 &prepared.graph,

@@ -9,13 +9,13 @@ use std::path::Path;
 use rbuild_cache::View;
 use rbuild_frontend::{BuildOptions, GitUrl, NamedContext, RemoteContext};
 use rbuild_solver::{Output, Progress, Snapshot, SolveOptions, redact_url, solve};
-use rbuild_worker::{Entitlements, Provided};
+use rbuild_worker::Provided;
 use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags};
 
 use super::input::{DOCKERFILE, Input, is_archive, read_limited};
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
-use crate::wiring::Session;
+use crate::wiring::{Bounds, Session};
 
 /// As much as tells an archive.
 const HEAD: u64 = 512;
@@ -171,7 +171,7 @@ impl Files {
         let (graph, target) = context.graph(name);
         let worker = session.worker(
             BTreeMap::new(),
-            Entitlements::default(),
+            Bounds::nothing_allowed(),
             Provided::default(),
             progress,
         )?;

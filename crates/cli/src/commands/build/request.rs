@@ -8,6 +8,7 @@ use rbuild_oci::{Platform, Reference};
 use rbuild_solver::{HostIp, NetworkMode};
 
 use super::input::{IgnoreFile, Input, ignore_file};
+use super::limits;
 use super::remote::Address;
 use super::special_args;
 use crate::args::BuildArgs;
@@ -56,6 +57,9 @@ impl Request {
             "none" => NetworkMode::None,
             _ => NetworkMode::Default,
         };
+        options.ulimits = limits::ulimits(&args.limits)?;
+        options.shm_size = limits::shm_size(&args.limits)?;
+        options.cgroup_parent = args.limits.cgroup_parent.clone().unwrap_or_default();
         let mut folders = BTreeMap::new();
         for context in &args.build_context {
             let (name, context, folder) = named_context(context)?;

@@ -1,0 +1,72 @@
+//! Amounts as people type them.
+
+use std::time::Duration;
+
+use crate::error::CommandError;
+
+/// `1h30m`, `45s`, `500ms`, `2d`: numbers with a unit each.
+pub(crate) fn duration(text: &str) -> Result<Duration, CommandError> {
+    let wrong =
+        || CommandError::usage(format!("`{text}` is no duration: write it as 90s, 24h or 1h30m"));
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let amount: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = rest[digits..].find(|c: char| !c.is_ascii_alphabetic());
+        let (unit, after) = rest[digits..].split_at(unit.unwrap_or(rest.len() - digits));
+        let seconds = match unit {
+            "d" => 86_400.0,
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return Err(wrong()),
+        };
+        let part = Duration::try_from_secs_f64(amount * seconds).map_err(|_| wrong())?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+        rest = after;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// `512m`, `2g`, `1.5GiB`, `1000`: bytes as docker reads them, with units of 1024.
+pub(crate) fn memory(text: &str) -> Result<u64, CommandError> {
+    let wrong =
+        || CommandError::usage(format!("`{text}` is no size: write it as 2g, 512m or 1000"));
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let amount: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = text[digits..].trim_start().to_ascii_lowercase();
+    let shift = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return Err(wrong()),
+    };
+    Ok((amount * f64::from(shift).exp2()) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts() {
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(duration("1.5s500ms").unwrap(), Duration::from_secs(2));
+        for bad in ["", "h", "5", "5x", "1e99d", "1s5", "-1s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        for (text, bytes) in
+            [("2g", 2 << 30), ("512m", 512 << 20), ("1.5KiB", 1536), ("64MB", 64 << 20), ("7b", 7)]
+        {
+            assert_eq!(memory(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "g", "2x", "-1", "1 gg", "1ib2"] {
+            assert!(memory(bad).is_err(), "{bad}");
+        }
+    }
+}
