@@ -24,6 +24,7 @@ mod oci_layout;
 mod open_in_root;
 mod overlay;
 mod overlay_by_path;
+mod part_error;
 mod records;
 mod registry;
 mod remove_tree;
@@ -39,7 +40,8 @@ pub use cache_mounts::{
 pub use content::{BlobWriter, Content, ContentError};
 pub use disk_error::DiskError;
 pub use download::{
-    Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions,
+    Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, Pace,
+    percent_decoded,
 };
 pub use gc::{
     CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneKinds, PruneOptions, Pruned, Usage,
@@ -67,6 +69,7 @@ pub use logs::{BuildLog, KeptBuild, KeptStep, Logs, LogsUsage, OutputReader, Pri
 pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
 pub use open_in_root::{open_file_in_root, open_in_root};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
+pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
     BlobStream, Credential, Credentials, CredentialsError, Document, RegistryClient, RegistryError,

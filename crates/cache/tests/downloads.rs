@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use rbuild_cache::{
-    Download, DownloadError, Downloaded, Downloads, DownloadsOptions, PruneOptions, PullProgress,
-    RetryPolicy, prune,
+    Download, DownloadError, Downloaded, Downloads, DownloadsOptions, Pace, PruneOptions,
+    PullProgress, RetryPolicy, prune,
 };
 use rbuild_solver::SourceOp;
 use rbuild_testdata::{Reply, Request, Scripted};
@@ -192,6 +192,61 @@ async fn hostile_servers_are_refused() {
     )
     .await;
     check_refused(|_, _| Reply::new(302, ""), "not an HTTP address").await;
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let server = Scripted::start(|_, _| Reply::new(200, "content").claiming(None));
+    let download = source(&format!("http://{}/f", server.address()), &[]);
+    // Whatever has come is too little for no time at all.
+    let slowest = Pace { bytes: 100, every: Duration::ZERO };
+    let options = DownloadsOptions { slowest, ..DownloadsOptions::default() };
+    let downloads = Downloads::new(&fixture.store, fixture.store.lease().unwrap(), options);
+    let error = downloads.fetch(&download, &PullProgress::discard()).await.unwrap_err();
+    assert!(said(&error).contains("fewer than 100 bytes"), "{}", said(&error));
+}
+
+/// What is no reasonable header is neither kept nor said again, and a body is what was sent.
+#[tokio::test]
+async fn strange_headers_do_no_harm() {
+    check_refused(
+        |_, _| {
+            (0..5000).fold(Reply::new(200, ""), |reply, at| reply.header(&format!("X-{at}"), "x"))
+        },
+        "broke",
+    )
+    .await;
+    let fixture = Fixture::new();
+    let tag = "x".repeat(5000);
+    let server = Scripted::start(move |_, _| {
+        Reply::new(200, b"\x1f\x8bno gzip".to_vec())
+            .header("ETag", &tag)
+            .header("Content-Encoding", "gzip")
+            .header("Last-Modified", "never")
+    });
+    let download = source(&format!("http://{}/f", server.address()), &[]);
+    let file = fetch(&fixture, &download).await.unwrap();
+    assert_eq!(file.content, rbuild_oci::Digest::of(b"\x1f\x8bno gzip"));
+    fetch(&fixture, &download).await.unwrap();
+    let headers = &server.requests()[1].headers;
+    assert!(!headers.contains_key("if-none-match"));
+    assert_eq!(headers.get("if-modified-since").map(String::as_str), Some("never"));
+}
+
+/// A password is in no name of anything that is kept, not even as a digest.
+#[tokio::test]
+async fn who_asks_is_no_part_of_what_is_remembered() {
+    let fixture = Fixture::new();
+    let server = Scripted::start(|request, _| match request.headers.get("if-none-match") {
+        Some(_) => Reply::new(304, ""),
+        None => Reply::new(200, "content").header("ETag", "x"),
+    });
+    for user in ["", "me:secret@"] {
+        let download = source(&format!("http://{user}{}/f", server.address()), &[]);
+        fetch(&fixture, &download).await.unwrap();
+    }
+    assert!(server.requests()[1].headers.contains_key("if-none-match"));
 }
 
 /// More than was announced is not read.

@@ -56,6 +56,9 @@ pub enum DownloadErrorKind {
     /// The body does not end.
     #[error("the file is larger than {0} bytes, the most that is fetched")]
     TooLarge(u64),
+    /// The body does not end in any time.
+    #[error("the server sends fewer than {0} bytes in {1} seconds")]
+    TooSlow(u64, u64),
     /// It is another file than the one that was asked for. The words are BuildKit's.
     #[error("digest mismatch {actual}: {expected}")]
     Checksum {

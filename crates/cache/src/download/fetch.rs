@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rbuild_oci::Digest;
 use rbuild_solver::LayerId;
@@ -13,7 +14,7 @@ use reqwest::{Response, StatusCode, Url};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::receive::{Received, receive};
+use super::receive::{Bounds, Received, receive};
 use super::{Download, DownloadError, DownloadErrorKind};
 use crate::http::{
     HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, broken, is_transient, location,
@@ -22,6 +23,9 @@ use crate::http::{
 use crate::image_source::PullProgress;
 use crate::index::StoredDownload;
 use crate::{Index, Layers, Lease, LockName, Locks, Store};
+
+/// The longest `ETag` and `Last-Modified` that are remembered.
+const LONGEST_VALIDATOR: usize = 1024;
 
 /// How files are fetched.
 #[derive(Clone, Debug)]
@@ -34,6 +38,17 @@ pub struct DownloadsOptions {
     pub retry: RetryPolicy,
     /// The largest file that is fetched, in bytes.
     pub limit: u64,
+    /// The slowest that a body may come.
+    pub slowest: Pace,
+}
+
+/// So many bytes in so much time.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How many bytes.
+    pub bytes: u64,
+    /// In which time.
+    pub every: Duration,
 }
 
 impl Default for DownloadsOptions {
@@ -43,6 +58,7 @@ impl Default for DownloadsOptions {
             certificates: Vec::new(),
             retry: RetryPolicy::default(),
             limit: 16 << 30,
+            slowest: Pace { bytes: 6000, every: Duration::from_secs(60) },
         }
     }
 }
@@ -186,7 +202,7 @@ impl Inner {
         id: &Digest,
         stored: Option<&StoredDownload>,
         progress: &PullProgress,
-    ) -> Result<Downloaded, (DownloadErrorKind, Option<std::time::Duration>)> {
+    ) -> Result<Downloaded, (DownloadErrorKind, Option<Duration>)> {
         let response = match self.get(download, stored).await? {
             Answer::Unchanged => {
                 let stored = stored.ok_or((DownloadErrorKind::Status { status: 304 }, None))?;
@@ -209,7 +225,7 @@ impl Inner {
         &self,
         download: &Download,
         stored: Option<&StoredDownload>,
-    ) -> Result<Answer, (DownloadErrorKind, Option<std::time::Duration>)> {
+    ) -> Result<Answer, (DownloadErrorKind, Option<Duration>)> {
         let fail = |kind| (kind, None);
         let condition = stored.and_then(|stored| {
             let tag = stored.etag.as_ref().map(|tag| (IF_NONE_MATCH, tag));
@@ -229,8 +245,11 @@ impl Inner {
             let response =
                 request.send().await.map_err(|error| fail(broken(&url, error).into()))?;
             match response.status() {
-                StatusCode::OK => return Ok(Answer::New(response)),
                 StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
+                // A part was not asked for.
+                status if status.is_success() && status != StatusCode::PARTIAL_CONTENT => {
+                    return Ok(Answer::New(response));
+                }
                 status if status.is_redirection() => {
                     url = next(download, &url, &response).map_err(fail)?;
                 }
@@ -253,13 +272,16 @@ impl Inner {
         response: Response,
         progress: &PullProgress,
     ) -> Result<Downloaded, DownloadErrorKind> {
-        let text = |name: HeaderName| header(response.headers(), &name);
+        // What is longer is no name for a state, and would be said to the server again and again.
+        let text = |name: HeaderName| {
+            header(response.headers(), &name).filter(|text| text.len() <= LONGEST_VALIDATOR)
+        };
         let (etag, last_modified) = (text(ETAG), text(LAST_MODIFIED));
         let modified = last_modified.as_deref().and_then(seconds);
         let mut bar = progress.transfer(download.name(), response.content_length().unwrap_or(0));
-        let limit = self.options.limit;
+        let most = Bounds { limit: self.options.limit, slowest: self.options.slowest };
         let Received { layer, content } =
-            receive(response, download, modified, &self.layers, limit, |bytes| bar.add(bytes))
+            receive(response, download, modified, &self.layers, most, |bytes| bar.add(bytes))
                 .await?;
         bar.complete();
         let file_id = download.file_id(&content, modified);

@@ -15,5 +15,5 @@ mod receive;
 mod request;
 
 pub use error::{DownloadError, DownloadErrorKind};
-pub use fetch::{Downloaded, Downloads, DownloadsOptions};
-pub use request::Download;
+pub use fetch::{Downloaded, Downloads, DownloadsOptions, Pace};
+pub use request::{Download, percent_decoded};

@@ -3,18 +3,26 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rbuild_oci::{Algorithm, Digest, Hasher};
 use reqwest::Response;
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use tokio::sync::mpsc;
 
-use super::{Download, DownloadErrorKind};
+use super::{Download, DownloadErrorKind, Pace};
 use crate::http::broken;
 use crate::{Layers, PendingLayer};
 
 /// How many pieces may wait to be written.
 const PIECES: usize = 16;
+
+/// What a body may be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) limit: u64,
+    pub(super) slowest: Pace,
+}
 
 /// A file that has come.
 #[derive(Debug)]
@@ -30,7 +38,7 @@ pub(super) async fn receive(
     download: &Download,
     modified: Option<i64>,
     layers: &Layers,
-    limit: u64,
+    Bounds { limit, slowest }: Bounds,
     mut report: impl FnMut(usize),
 ) -> Result<Received, DownloadErrorKind> {
     if response.content_length().is_some_and(|length| length > limit) {
@@ -42,12 +50,19 @@ pub(super) async fn receive(
     let asked = download.checksum;
     let writing = tokio::task::spawn_blocking(move || write_all(receiver, file, asked));
     let mut length = 0;
+    let (mut since, mut wanted) = (Instant::now(), slowest.bytes);
     loop {
         let piece = response.chunk().await.map_err(|error| broken(response.url(), error))?;
         let Some(piece) = piece else { break };
         length += piece.len() as u64;
         if length > limit {
             return Err(DownloadErrorKind::TooLarge(limit));
+        }
+        if since.elapsed() >= slowest.every {
+            if length < wanted {
+                return Err(DownloadErrorKind::TooSlow(slowest.bytes, slowest.every.as_secs()));
+            }
+            (since, wanted) = (Instant::now(), length + slowest.bytes);
         }
         report(piece.len());
         if sender.send(piece).await.is_err() {

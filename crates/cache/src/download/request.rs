@@ -94,14 +94,28 @@ impl Download {
         redact_url(&self.written)
     }
 
+    /// The host that is asked, with its port if that is not the usual one.
+    pub fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Gives the `Authorization` that its origin is told, unless the address has a name and a password. A text that is no header is not.
+    pub fn authorize(&mut self, header: &str) {
+        if self.authorization.is_none() {
+            self.authorization = secret_header(header);
+        }
+    }
+
     /// The name of the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Under what the answer is remembered: all but the checksum, which only says what it has to be.
+    /// Under what the answer is remembered: all but the checksum, which only says what it has to be, and who asks, which
+    /// the server hears each time.
     pub(super) fn id(&self) -> Digest {
-        self.derived("rbuild.download.v1", &[self.written.as_bytes()])
+        self.derived("rbuild.download.v1", &[self.url.as_str().as_bytes()])
     }
 
     /// The identity of a file with this content and time.
@@ -134,16 +148,21 @@ fn authorization(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let [name, password] = [url.username(), url.password().unwrap_or_default()].map(decode);
+    let [name, password] =
+        [url.username(), url.password().unwrap_or_default()].map(percent_decoded);
     let text =
         base64::engine::general_purpose::STANDARD.encode([&name[..], b":", &password].concat());
-    let mut value = HeaderValue::from_str(&format!("Basic {text}")).ok()?;
+    secret_header(&format!("Basic {text}"))
+}
+
+fn secret_header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// Undoes `%41`.
-fn decode(text: &str) -> Vec<u8> {
+/// Undoes `%41`, as names and passwords in addresses have it.
+pub fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -12,9 +12,10 @@ use rbuild_solver::LayerId;
 use super::disk_size::disk_size;
 use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
+use crate::part_error::from_parts;
 use crate::{
-    Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError, LockError, Store,
-    StoredRecord,
+    Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError, LockError,
+    PartError, Store, StoredRecord,
 };
 
 /// The largest manifest or index that is read; registries refuse larger ones as well.
@@ -26,25 +27,15 @@ const MAX_NESTING: u32 = 4;
 /// The store cannot be measured or collected.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    /// The blobs.
+    /// A part of the store.
     #[error(transparent)]
-    Content(#[from] ContentError),
-    /// The layers.
-    #[error(transparent)]
-    Layers(#[from] LayersError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The leases.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    /// A lock.
-    #[error(transparent)]
-    Lock(#[from] LockError),
+    Store(#[from] PartError),
     /// Other files.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
+
+from_parts!(CollectError: ContentError, LayersError, IndexError, LeaseError, LockError);
 
 /// What is there.
 #[derive(Debug)]

@@ -4,9 +4,10 @@ use rbuild_oci::{DiffId, Digest, MediaType};
 use rbuild_solver::LayerId;
 
 use super::DocumentError;
+use crate::part_error::from_parts;
 use crate::{
     ApplyError, CompressionError, ContentError, IndexError, LayersError, LayoutError, LeaseError,
-    LockError, RegistryError, ViewError,
+    LockError, PartError, RegistryError, ViewError,
 };
 
 /// An image, or a layer of one, cannot be had. `image` is the name as people write it.
@@ -156,25 +157,15 @@ pub enum ImageError {
     /// A layer that is gone, of which nobody knows where to get it.
     #[error("layer `{0}` is not in the store any more, and it is not known where to fetch it")]
     Unavailable(LayerId),
-    /// The blobs of the store.
+    /// A part of the store.
     #[error(transparent)]
-    Content(#[from] ContentError),
-    /// The layers of the store.
-    #[error(transparent)]
-    Layers(#[from] LayersError),
-    /// The index of the store.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The locks of the store.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The lease of the build.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
+    Store(#[from] PartError),
     /// The layers below one that needs them.
     #[error(transparent)]
     View(#[from] ViewError),
 }
+
+from_parts!(ImageError: ContentError, LayersError, IndexError, LeaseError, LockError);
 
 /// See [`ImageError::Fetch`].
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use super::error::FetchError;
 use super::fetch::Origin;
 use super::{ImageError, ImageLayer, ImageName, ImageSource, PullMode, ResolvedImage};
 use crate::disk_error::DiskError;
-use crate::{BlobFacts, ContentError, LayerFacts, LayoutImage};
+use crate::{BlobFacts, ContentError, LayerFacts, LayoutImage, PartError};
 
 /// What registries are asked to accept as a manifest.
 const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -113,11 +113,10 @@ impl ImageSource {
             }
             Ok(image) => Ok(Some(image)),
             // What the local image store lost, or never had for this platform, the registry may have.
-            Err(ImageError::NoPlatform { .. } | ImageError::Content(ContentError::Missing(_)))
-                if reference.digest().is_none() =>
-            {
-                Ok(None)
-            }
+            Err(
+                ImageError::NoPlatform { .. }
+                | ImageError::Store(PartError::Content(ContentError::Missing(_))),
+            ) if reference.digest().is_none() => Ok(None),
             Err(error) => Err(error),
         }
     }
