@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rbuild_oci::Platform;
-use rbuild_solver::{Edge, Graph, GraphBuilder, Op, SourceOp, VertexMeta};
+use rbuild_solver::{
+    CopyAction, Edge, FileAction, FileActionKind, FileOp, Graph, GraphBuilder, Op, SourceOp,
+    VertexMeta,
+};
 
 use crate::build::LocalUse;
 
@@ -81,8 +84,28 @@ impl Draft {
         }
     }
 
-    /// The graph of what `target` needs. If the target is a local folder itself, all of it is needed.
+    /// A copy of a node that is a local folder: a result is files that stay as they are. All others are that already.
+    fn as_files(&mut self, node: Node) -> Node {
+        if !self.locals.values().any(|local| local.node == node) {
+            return node;
+        }
+        let copy = CopyAction {
+            src: "/".to_owned(),
+            dest: "/".to_owned(),
+            dir_copy_contents: true,
+            create_dest_path: true,
+            ..CopyAction::default()
+        };
+        let kind = FileActionKind::Copy(copy);
+        let action = FileAction { input: None, secondary_input: Some(0), output: Some(0), kind };
+        let name = "[internal] copy the folder that is the result".to_owned();
+        let meta = VertexMeta { name, ..VertexMeta::default() };
+        self.add(Op::File(FileOp { actions: vec![action] }), vec![node], None, meta)
+    }
+
+    /// The graph of what `target` needs.
     pub(crate) fn finish(mut self, target: Option<Node>) -> (Graph, Option<Edge>, Vec<LocalUse>) {
+        let target = target.map(|target| self.as_files(target));
         let mut is_needed = vec![false; self.planned.len()];
         if let Some(Node(target)) = target {
             is_needed[target] = true;
@@ -97,9 +120,7 @@ impl Draft {
             if !is_needed[node.0] {
                 continue;
             }
-            let everything = paths.is_empty()
-                || paths.contains("")
-                || target.is_some_and(|target| target == node);
+            let everything = paths.is_empty() || paths.contains("");
             let follow_paths = (!everything).then(|| Vec::from_iter(paths));
             if let (Op::Source(source), Some(paths)) = (&mut self.planned[node.0].op, &follow_paths)
             {

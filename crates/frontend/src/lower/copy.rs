@@ -10,7 +10,7 @@ use super::ownership::{needs_names, parse_chmod, parse_chown};
 use super::place::{Fallible, Place, Scope};
 use super::remote::{Remote, remote};
 use super::state::join;
-use super::step_name::shown;
+use super::step_name::{shown, without_passwords};
 use crate::check::Rule;
 use crate::dockerfile::ast::{Copy, Heredoc, Transfer};
 use crate::dockerfile::mapped::Mapped;
@@ -271,6 +271,7 @@ impl<'a> Lowering<'a> {
             })
             .collect();
         let command = shown(place.step.statement.original.text(), self.shell, &state.environment);
+        let command = without_passwords(&command);
         let is_trigger = place.step.trigger_of.is_some();
         let name = scope.names.next(&command, is_trigger, &state.platform, &state.environment);
         let meta = self.meta(place, name);

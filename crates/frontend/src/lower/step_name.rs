@@ -1,6 +1,7 @@
 //! What a step is called: `[stage 2/5] RUN make`.
 
 use rbuild_oci::Platform;
+use rbuild_solver::redact_url;
 
 use crate::args::format_all;
 use crate::environment::Environment;
@@ -82,6 +83,11 @@ fn cross(platform: &Platform, environment: &Environment) -> String {
     }
 }
 
+/// A command whose addresses say nobody's name and password.
+pub(super) fn without_passwords(command: &str) -> String {
+    command.split_inclusive(char::is_whitespace).map(redact_url).collect()
+}
+
 /// A command as it is shown: the keyword in upper case, variables replaced where that works.
 pub(super) fn shown(command: &str, shell: Shell, environment: &Environment) -> String {
     let expanded = shell.expand(command, environment);
@@ -95,6 +101,13 @@ pub(super) fn shown(command: &str, shell: Shell, environment: &Environment) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let command = "ADD  https://a:b@h/x [\"http://t@h/y\", \"/\"]";
+        let shown = "ADD  https://xxxxx:xxxxx@h/x [\"http://xxxxx@h/y\", \"/\"]";
+        assert_eq!(without_passwords(command), shown);
+    }
 
     #[test]
     fn numbers_are_padded_and_platforms_shown() {
