@@ -119,7 +119,7 @@ pub(crate) struct BuildArgs {
     pub(crate) add_host: Vec<String>,
 
     /// Another context, for COPY --from and FROM: `NAME=FOLDER`, `NAME=docker-image://REF`,
-    /// `NAME=oci-layout://FOLDER[:TAG]`.
+    /// `NAME=oci-layout://FOLDER[:TAG]`, the address of a git repository, or one of HTTP.
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
 
@@ -132,8 +132,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SPEC")]
     pub(crate) secret: Vec<String>,
 
-    /// An SSH agent for steps that mount it: `default`, or `ID=SOCKET`.
-    #[arg(long, value_name = "ID[=SOCKET]")]
+    /// An SSH agent for steps that mount it, and (`default`) for git: `default`, `ID=SOCKET`, or `ID=KEY,..` with private keys.
+    #[arg(long, value_name = "ID[=PATH,..]")]
     pub(crate) ssh: Vec<String>,
 
     /// What steps may ask for beyond the sandbox: `security.insecure` runs those that say so without confinement,

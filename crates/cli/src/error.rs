@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use rbuild_worker::OwnerError;
+
 use crate::printable;
 
 /// What kind of failure it is; decides the exit code.
@@ -92,7 +94,14 @@ impl CommandError {
 
     /// Whether a file's owner could not be set.
     pub(crate) fn is_about_owners(&self) -> bool {
-        self.to_string().contains("cannot change the owner of")
+        let mut cause: Option<&dyn Error> =
+            self.source.as_deref().map(|source| source as &dyn Error);
+        std::iter::from_fn(|| {
+            let this = cause?;
+            cause = this.source();
+            Some(this.is::<OwnerError>())
+        })
+        .any(|is_owner| is_owner)
     }
 
     /// The exit code.

@@ -57,9 +57,9 @@ pub(crate) fn proxies() -> Proxies {
     Proxies { http: text("http_proxy"), https: text("https_proxy"), exceptions: text("no_proxy") }
 }
 
-/// What git may know of the environment: how to reach the network, and the agent that has the keys.
+/// What git may know of the environment: how to reach the network. The agent comes with `--ssh`.
 pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 14] = [
         "PATH",
         "http_proxy",
         "https_proxy",
@@ -72,7 +72,6 @@ pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
         "SSL_CERT_DIR",
         "GIT_SSL_CAINFO",
         "GIT_SSL_CAPATH",
-        "SSH_AUTH_SOCK",
         "LD_LIBRARY_PATH",
         "TMPDIR",
     ];

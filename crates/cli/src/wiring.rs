@@ -50,8 +50,12 @@ impl Bounds {
 const FILES_OF_A_VERTEX: u64 = 16;
 
 impl Session {
-    /// Puts a session together.
-    pub(crate) fn open(store: Store, identity: &Identity) -> Result<Self, CommandError> {
+    /// Puts a session together. Hosts are told what of `provided` is meant for them.
+    pub(crate) fn open(
+        store: Store,
+        identity: &Identity,
+        provided: &Provided,
+    ) -> Result<Self, CommandError> {
         let open_files = rbuild_worker::raise_open_files();
         let lease = store.lease().map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot take a lease on the store", error)
@@ -82,7 +86,7 @@ impl Session {
             known_hosts: paths::known_hosts(),
             ..GitOptions::default()
         };
-        let remotes = RemoteSources::new(&store, lease.clone(), http, git);
+        let remotes = RemoteSources::new(&store, lease.clone(), http, git, provided);
         Ok(Self { store, lease, overlay, images, remotes, open_files })
     }
 

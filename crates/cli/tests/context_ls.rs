@@ -55,6 +55,67 @@ fn the_pattern_that_decided_is_named() {
     );
 }
 
+/// Section 1.15 of the behaviour reference, rule by rule.
+#[test]
+fn rule_21_every_rule_of_ignore_files() {
+    let fixture = Fixture::new();
+    let all =
+        ["a", "a.md", "b.md", "d/a", "d/a.md", "d/e/a", "d/e/f.md", "x y", "#c", "!n", "d2/a"];
+    for name in all {
+        fixture.write(name, name);
+    }
+    for (ignore, seen) in [
+        // One element; any number of elements; none, too.
+        ("*.md", "a d/a d/a.md d/e/a d/e/f.md d2/a x y !n #c"),
+        ("*/*.md", "a a.md b.md d/a d/e/a d/e/f.md d2/a x y !n #c"),
+        ("**/*.md", "a d/a d/e/a d2/a x y !n #c"),
+        ("**/a", "a.md b.md d/a.md d/e/f.md x y !n #c"),
+        ("d/**/f.md", "a a.md b.md d/a d/a.md d/e/a d2/a x y !n #c"),
+        ("d?", "a a.md b.md d/a d/a.md d/e/a d/e/f.md x y !n #c"),
+        ("[a-b].md", "a d/a d/a.md d/e/a d/e/f.md d2/a x y !n #c"),
+        ("[^a].md", "a a.md d/a d/a.md d/e/a d/e/f.md d2/a x y !n #c"),
+        // What is below a directory goes with it, wherever slashes are.
+        ("d", "a a.md b.md d2/a x y !n #c"),
+        ("/d/", "a a.md b.md d2/a x y !n #c"),
+        ("./d/../d", "a a.md b.md d2/a x y !n #c"),
+        ("  d\t", "a a.md b.md d2/a x y !n #c"),
+        ("x y", "a a.md b.md d/a d/a.md d/e/a d/e/f.md d2/a !n #c"),
+        // The last one that matches decides, also about what is below an ignored directory.
+        ("d\n!d/e", "a a.md b.md d/e/a d/e/f.md d2/a x y !n #c"),
+        ("d\n!d/e\nd/e/f.md", "a a.md b.md d/e/a d2/a x y !n #c"),
+        ("!d/e\nd", "a a.md b.md d2/a x y !n #c"),
+        ("*\n!**/f.md", "d/e/f.md"),
+        ("**\n!d2", "d2/a"),
+        // Comments are in the first column only; what is escaped means itself.
+        ("#d\n\n", "a a.md b.md d/a d/a.md d/e/a d/e/f.md d2/a x y !n #c"),
+        (" #c", "a a.md b.md d/a d/a.md d/e/a d/e/f.md d2/a x y !n"),
+        ("\\!n", "a a.md b.md d/a d/a.md d/e/a d/e/f.md d2/a x y #c"),
+        ("\u{feff}d", "a a.md b.md d2/a x y !n #c"),
+        ("..\n/\n.", "a a.md b.md d/a d/a.md d/e/a d/e/f.md d2/a x y !n #c"),
+    ] {
+        fixture.write("Dockerfile.dockerignore", format!("{ignore}\n*ockerfile*\n"));
+        let listed = fixture.run(["context", "ls", "--json", "context"]).ok().text();
+        let mut files: Vec<String> = listed
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .filter(|entry| entry["type"] == "file")
+            .map(|entry| entry["path"].as_str().expect("a path").to_owned())
+            .collect();
+        files.sort();
+        let mut expected: Vec<String> =
+            seen.replace("x y", "x_y").split(' ').map(|name| name.replace("x_y", "x y")).collect();
+        expected.sort();
+        assert_eq!(files, expected, "{ignore:?}");
+        // Each file is said the same of by itself.
+        for name in all {
+            let args = ["context", "ls", "--json", "--why", name, "context"];
+            let why: Value = serde_json::from_slice(&fixture.run(args).ok().stdout).expect("JSON");
+            let is_seen = expected.iter().any(|seen| seen == name);
+            assert_eq!(why["ignored"].as_bool(), Some(!is_seen), "{ignore:?} {name}");
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_hidden_or_misspelt_is_explained() {
     let fixture = fixture();

@@ -103,7 +103,7 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
 }
 
 #[test]
-fn privileged_named_contexts() {
+fn privileged_named_contexts_have_ignore_files_of_their_own() {
     let fixture = Fixture::with(
         "FROM busybox\nCOPY --from=lib a.txt /\nCOPY --from=busybox /etc/passwd /p\n",
     );
@@ -117,6 +117,59 @@ fn privileged_named_contexts() {
     assert!(out.join("p").exists());
     fixture.write("Dockerfile", "FROM busybox\nCOPY --from=lib b.txt /\n");
     fixture.build(&["--build-context", &lib]).fails(1);
+}
+
+/// Section 1.14 of the behaviour reference, line by line, for what is a folder.
+#[test]
+fn privileged_named_contexts_replace_stages_and_images() {
+    let fixture = Fixture::new();
+    for (folder, text) in [("lib", "lib"), ("two", "two")] {
+        fs::create_dir(fixture.path(folder)).expect("a folder");
+        fs::write(fixture.path(folder).join("a"), text).expect("a file");
+        fs::write(fixture.path(folder).join("hidden"), text).expect("a file");
+        fs::write(fixture.path(folder).join(".dockerignore"), "hidden\n").expect("a file");
+    }
+    let build = |dockerfile: &str, contexts: &[&str]| {
+        fixture.write("Dockerfile", dockerfile);
+        let out = fixture.path("out");
+        let _ = fs::remove_dir_all(&out);
+        let spec = format!("type=local,dest={}", out.display());
+        let mut args = vec!["build", "--progress=plain", "-o", &spec];
+        args.extend(contexts.iter().flat_map(|context| ["--build-context", context]));
+        fixture.run([&args[..], &["context"]].concat()).ok();
+        out
+    };
+    // A stage: its body is not looked at, by name (in any letter case) and by number.
+    for from in ["st", "ST", "0"] {
+        let lines = format!(
+            "FROM scratch AS st\nCOPY nothing /\nRUN false\nFROM scratch\nCOPY --from={from} a /\n"
+        );
+        assert_eq!(read(&build(&lines, &["st=lib"]), "a"), "lib");
+    }
+    assert_eq!(read(&build("FROM nothing AS st\nRUN false\nFROM st\n", &["st=lib"]), "a"), "lib");
+    // An image, by all names that it has; its files are those that its ignore file lets through.
+    for name in ["alpine", "alpine:latest", "library/alpine", "docker.io/library/alpine:latest"] {
+        for context in ["alpine=lib", "docker.io/library/alpine:latest=lib"] {
+            let out = build(&format!("FROM {name}\nCOPY --from={name} a /b\n"), &[context]);
+            assert_eq!((read(&out, "a"), read(&out, "b")), ("lib".into(), "lib".into()));
+            assert!(!out.join("hidden").exists());
+            let out = build(&format!("FROM {name}\n"), &[context]);
+            assert_eq!(read(&out, "a"), "lib");
+        }
+    }
+    assert_eq!(read(&build("FROM alpine:3\n", &["alpine=two", "alpine:3=lib"]), "a"), "lib");
+    // One for this platform comes first, one for another is none.
+    let platform = rbuild_oci::Platform::host().normalize().to_string();
+    let (own, other) = (format!("lib::{platform}=two"), "lib::linux/riscv64=two".to_owned());
+    let lines = "FROM scratch\nCOPY --from=lib a /\n";
+    assert_eq!(read(&build(lines, &["lib=lib", &own]), "a"), "two");
+    assert_eq!(read(&build(lines, &["lib=lib", &other]), "a"), "lib");
+    // Names that mean what they mean.
+    fixture.write("a", "main");
+    let lines = "FROM scratch\nCOPY a /\n";
+    assert_eq!(read(&build(lines, &["context=lib", "scratch=lib"]), "a"), "main");
+    let out = build("FROM lib\nCOPY a /b\n", &["lib=docker-image://scratch"]);
+    assert!(!out.join("a").exists());
 }
 
 #[test]
@@ -161,4 +214,47 @@ fn privileged_damaged_layers_are_refused() {
         let left = fs::read_dir(fixture.path("store/layers")).expect("layers").count();
         assert_eq!(left, 0, "{name}: a damaged layer is in the store");
     }
+}
+
+/// An archive may be of somebody else: what it has for a Dockerfile leads nowhere else.
+#[test]
+fn privileged_archives_on_standard_input_show_nothing_of_the_host() {
+    let fixture = Fixture::new();
+    let secret = fixture.path("secret");
+    fs::write(&secret, "SECRET of the host\n").expect("a file");
+    let run = |links: &[(&str, &str)], files: &[(&str, &str)], args: &[&str]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, target) in links {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, name, target).expect("an entry");
+        }
+        for (name, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, text.as_bytes()).expect("an entry");
+        }
+        let archive = archive.into_inner().expect("an archive");
+        let all = [&["build", "-o", "type=cacheonly"], args, &["-"]].concat();
+        fixture.run_with_input(&all, &archive)
+    };
+    let target = secret.display().to_string();
+    let ok = ("Dockerfile", "FROM scratch\nCOPY f /\n");
+    for (links, files) in [
+        (vec![("Dockerfile", target.as_str())], vec![]),
+        (vec![("Dockerfile", "../../../../../../../../etc/passwd")], vec![]),
+        (vec![(".dockerignore", target.as_str())], vec![ok, ("f", "x")]),
+    ] {
+        let ran = run(&links, &files, &[]);
+        assert!(!ran.stderr.contains("SECRET") && !ran.stderr.contains("root:"), "{}", ran.stderr);
+        assert_eq!(ran.code == 0, !files.is_empty(), "{}", ran.stderr);
+    }
+    // Within the archive they lead where they say.
+    run(&[("Dockerfile", "d/other")], &[("d/other", ok.1), ("f", "x")], &[]).ok();
+    run(&[], &[("dockerfile", ok.1), ("f", "x")], &[]).ok();
+    run(&[], &[("d/x", ok.1), ("f", "x")], &["-f", "/d/x"]).ok();
+    let error = run(&[], &[("f", "x")], &[]).fails(2);
+    assert!(error.contains("cannot open `Dockerfile` in the archive on standard input"), "{error}");
 }

@@ -2,112 +2,16 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use rbuild_testdata::{Reply, Scripted};
 
 use crate::fixture::{Fixture, Ran, ran, read};
+use crate::servers::{GitServer, Repository, SECONDS, git_over_http};
 
 const TIME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-const SECONDS: i64 = 784_111_777;
-
-/// Repositories, served by git's own daemon, one process a connection.
-struct GitServer {
-    port: u16,
-    listener: TcpListener,
-    thread: Option<thread::JoinHandle<()>>,
-    base: tempfile::TempDir,
-}
-
-impl GitServer {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let port = listener.local_addr().expect("an address").port();
-        let base = tempfile::tempdir().expect("a folder");
-        let accepting = listener.try_clone().expect("a socket");
-        let folder = base.path().to_owned();
-        let thread = thread::spawn(move || {
-            while let Ok((stream, _)) = accepting.accept() {
-                serve(stream, &folder);
-            }
-        });
-        Self { port, listener, thread: Some(thread), base }
-    }
-
-    fn url(&self, name: &str) -> String {
-        format!("git://127.0.0.1:{}/{name}", self.port)
-    }
-
-    /// Makes a repository with these files in one commit.
-    fn repository(&self, name: &str, files: &[(&str, &str)]) -> Repository {
-        let repository = Repository { folder: self.base.path().join(name) };
-        fs::create_dir_all(&repository.folder).expect("a folder");
-        repository.git(&["init", "--quiet", "--initial-branch=main"]);
-        repository.commit(files);
-        repository
-    }
-}
-
-impl Drop for GitServer {
-    fn drop(&mut self) {
-        let _ = self.listener.set_nonblocking(true);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(stream: TcpStream, folder: &Path) {
-    let Ok(output) = stream.try_clone() else { return };
-    let _ = Command::new("git")
-        .args(["daemon", "--inetd", "--export-all", "--informative-errors"])
-        .arg(format!("--base-path={}", folder.display()))
-        .env("GIT_CONFIG_COUNT", "1")
-        .env("GIT_CONFIG_KEY_0", "safe.directory")
-        .env("GIT_CONFIG_VALUE_0", "*")
-        .stdin(OwnedFd::from(stream))
-        .stdout(OwnedFd::from(output))
-        .stderr(Stdio::null())
-        .status();
-}
-
-struct Repository {
-    folder: PathBuf,
-}
-
-impl Repository {
-    fn git(&self, args: &[&str]) -> String {
-        let output = Command::new("git")
-            .args(["-c", "user.name=n", "-c", "user.email=e", "-c", "protocol.file.allow=always"])
-            .args(args)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_COMMITTER_DATE", format!("{SECONDS} +0000"))
-            .env("GIT_AUTHOR_DATE", format!("{SECONDS} +0000"))
-            .current_dir(&self.folder)
-            .output()
-            .expect("git runs");
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    /// Writes files and commits them; the commit's id.
-    fn commit(&self, files: &[(&str, &str)]) -> String {
-        for (name, text) in files {
-            let path = self.folder.join(name);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("its folders");
-            fs::write(path, text).expect("a file");
-        }
-        self.git(&["add", "--all", "--force"]);
-        self.git(&["commit", "--quiet", "--allow-empty", "-m", "m"]);
-        self.git(&["rev-parse", "HEAD"])
-    }
-}
 
 /// `rbuild build ARGS` with files as its result.
 fn build(fixture: &Fixture, args: &[&str]) -> (Ran, PathBuf) {
@@ -416,6 +320,32 @@ fn privileged_hostile_repositories_do_no_harm() {
     fixture.write("Dockerfile", format!("FROM scratch\nADD {} /x\n", server.url("command")));
     build(&fixture, &["context"]);
     assert!(!proof.exists());
+    // Names of submodules and of files that lead out of where they belong.
+    let climbing = server.repository("climbing", &[]);
+    for (key, value) in [("path", "m"), ("url", &server.url("inner"))] {
+        climbing.git(&[
+            "config",
+            "-f",
+            ".gitmodules",
+            &format!("submodule.../../../x.{key}"),
+            value,
+        ]);
+    }
+    climbing.git(&["add", ".gitmodules"]);
+    climbing.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{id},m")]);
+    climbing.git(&["commit", "--quiet", "-m", "m"]);
+    let blob = climbing.git(&["hash-object", "-w", ".gitmodules"]);
+    for (name, path) in [("dot-git", ".git"), ("climbs", ".."), ("case", ".GIT")] {
+        let tree = format!("100644 blob {blob}\t{path}\n");
+        climbing.branch_of_tree(name, &tree);
+    }
+    for name in ["main", "dot-git", "climbs", "case"] {
+        let line = format!("FROM scratch\nADD {}#{name} /x\n", server.url("climbing"));
+        fixture.write("Dockerfile", line);
+        let (ran, out) = build(&fixture, &["context"]);
+        assert!(!fixture.path("x").exists() && !out.join("x/m/i").exists(), "{name}");
+        assert!(ran.code != 0 || name == "main", "{name}");
+    }
     // A folder that is a link leads no further than the checkout.
     let links = server.repository("links", &[("f", "x")]);
     std::os::unix::fs::symlink("/etc", links.folder.join("out")).expect("a link");
@@ -432,4 +362,94 @@ fn privileged_hostile_repositories_do_no_harm() {
         let error = build(&fixture, &["context"]).0.fails(1);
         assert!(error.contains("failed to parse git ref"), "{error}");
     }
+}
+
+#[test]
+fn privileged_a_killed_build_leaves_nothing_to_repair() {
+    let base = tempfile::tempdir().expect("a folder");
+    let folder = base.path().to_owned();
+    let repository = Repository::make(base.path(), "r.git", &[("f", "x")]);
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let asked = std::sync::Mutex::new(asked);
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let goes_on = std::sync::Mutex::new(goes_on);
+    let server = Scripted::start(move |request, _| {
+        // Until the first fetch of objects: then the build is killed.
+        if request.body.windows(4).any(|bytes| bytes == b"want") {
+            let _ = asked.lock().expect("a sender").send(());
+            let _ = goes_on.lock().expect("a receiver").recv();
+        }
+        git_over_http(&folder, request)
+    });
+    let url = format!("http://{}/r.git", server.address());
+    let fixture = Fixture::new();
+    fixture.write("Dockerfile", format!("FROM scratch\nADD {url} /x\n"));
+    let mut child = fixture
+        .command("store")
+        .args(["build", "-o", "type=cacheonly", "context"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("rbuild starts");
+    was_asked.recv().expect("git asks");
+    child.kill().expect("rbuild is killed");
+    child.wait().expect("rbuild ends");
+    // What a git that is killed leaves behind.
+    let mirrors = fs::read_dir(fixture.path("store/git")).expect("mirrors");
+    for mirror in mirrors.flatten() {
+        fs::write(mirror.path().join("shallow.lock"), "").expect("a lock");
+        fs::write(mirror.path().join("HEAD"), "").expect("half a file");
+    }
+    drop(go_on);
+    let out = built(&fixture, &["context"]);
+    assert_eq!(read(&out, "x/f"), "x");
+    // Two at once, of a commit that neither has.
+    repository.commit(&[("f", "y")]);
+    let mut builds: Vec<_> = ["one", "two"]
+        .map(|out| {
+            let spec = format!("type=local,dest={}", fixture.path(out).display());
+            let mut command = fixture.command("store");
+            command.args(["build", "-o", &spec, "context"]).stderr(Stdio::piped());
+            (out, command.spawn().expect("rbuild starts"))
+        })
+        .into();
+    for (out, build) in builds.drain(..) {
+        ran(build.wait_with_output().expect("rbuild ends")).ok();
+        assert_eq!(read(&fixture.path(out), "x/f"), "y");
+    }
+}
+
+/// A server that gives only what has a name is asked for all of it, also when a part is there already.
+#[test]
+fn privileged_commits_without_a_name_are_found() {
+    let base = tempfile::tempdir().expect("a folder");
+    let folder = base.path().to_owned();
+    let repository = Repository::make(base.path(), "r.git", &[("f", "old")]);
+    let old = repository.git(&["rev-parse", "HEAD"]);
+    repository.commit(&[("f", "new")]);
+    let server = Scripted::start(move |request, _| {
+        // The protocol in which a server may refuse.
+        let mut request = request.clone();
+        request.headers.remove("git-protocol");
+        git_over_http(&folder, &request)
+    });
+    let url = format!("http://{}/r.git", server.address());
+    let fixture = Fixture::new();
+    let out = added(&fixture, &format!("ADD {url}#main /x\n"));
+    assert_eq!(read(&out, "x/f"), "new");
+    let out = added(&fixture, &format!("ADD {url}#{old} /x\n"));
+    assert_eq!(read(&out, "x/f"), "old");
+    let none = "0".repeat(40);
+    fixture.write("Dockerfile", format!("FROM scratch\nADD {url}#{none} /x\n"));
+    let error = build(&fixture, &["context"]).0.fails(1);
+    assert!(error.contains("failed to load git source"), "{error}");
+}
+
+#[test]
+fn privileged_questions_are_answered_of_what_is_fetched() {
+    let server = GitServer::start();
+    server.repository("r.git", &[("Dockerfile", "FROM scratch AS one\nFROM scratch AS two\n")]);
+    let fixture = Fixture::new();
+    let url = server.url("r.git");
+    let told = fixture.run(["build", "--call=targets", &url]).ok().text();
+    assert!(told.contains("one") && told.contains("two"), "{told}");
 }

@@ -1,13 +1,13 @@
-//! SSH agents for steps: a socket of the step's own, of whose messages only two reach the user's agent.
+//! SSH agents for steps and for git: a socket of the step's own, of whose messages only two reach the user's agent or keys.
 //!
 //! A step may list keys and have them sign (as BuildKit's may). It may not add or remove keys, lock the agent, or use an extension. The
 //! messages (draft-ietf-sshm-ssh-agent) are a length of four bytes, a type of one, and the rest.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rbuild_cache::PendingLayer;
@@ -15,10 +15,9 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Asks for the list of keys.
-const REQUEST_IDENTITIES: u8 = 11;
-/// Asks for a signature.
-const SIGN_REQUEST: u8 = 13;
+use crate::secrets::SshAgent;
+use crate::ssh::{REQUEST_IDENTITIES, SIGN_REQUEST, SshKeys};
+
 /// What an agent says to what it does not do: `SSH_AGENT_FAILURE`.
 const REFUSAL: [u8; 5] = [0, 0, 0, 1, 5];
 
@@ -40,21 +39,24 @@ pub(crate) struct SocketOwner {
 #[derive(Debug)]
 pub(crate) struct Agent {
     listener: StdUnixListener,
-    /// The socket of the user's agent.
-    target: PathBuf,
+    target: SshAgent,
     /// Holds the socket's file.
-    _around: PendingLayer,
+    around: PendingLayer,
 }
+
+/// The file of the socket.
+const NAME: &str = "agent";
+/// A path of a socket has at most this many bytes.
+const LONGEST_PATH: usize = 107;
 
 impl Agent {
     /// Makes a socket in `around`, a directory of its own. Returns its file, to be mounted.
     pub(crate) fn new(
-        target: &Path,
+        target: &SshAgent,
         around: PendingLayer,
         owner: SocketOwner,
     ) -> io::Result<(Self, OwnedFd)> {
-        const NAME: &str = "agent";
-        // A path of a socket has at most 107 bytes, and that of the store may be longer.
+        // The path of the store may be longer than that of a socket.
         let place = format!("/proc/self/fd/{}/{NAME}", around.dir().as_raw_fd());
         let listener = StdUnixListener::bind(place)?;
         listener.set_nonblocking(true)?;
@@ -65,7 +67,17 @@ impl Agent {
         rustix::fs::chmodat(around.dir(), NAME, mode, no_flags)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(around.dir(), NAME, flags, Mode::empty())?;
-        Ok((Self { listener, target: target.to_owned(), _around: around }, file))
+        Ok((Self { listener, target: target.clone(), around }, file))
+    }
+
+    /// Where a program that is started from here finds the socket.
+    pub(crate) fn path(&self) -> PathBuf {
+        let path = self.around.path().join(NAME);
+        if path.as_os_str().len() <= LONGEST_PATH {
+            return path;
+        }
+        let (process, dir) = (std::process::id(), self.around.dir().as_raw_fd());
+        PathBuf::from(format!("/proc/{process}/fd/{dir}/{NAME}"))
     }
 
     /// Serves whoever connects, until the future is dropped. Ends only when nobody can connect any more.
@@ -75,13 +87,34 @@ impl Agent {
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < MOST => {
-                    connections.push(forward(accepted?.0, &self.target));
+                    connections.push(self.converse(accepted?.0));
                 }
                 // A connection that fails is closed, which tells the step all there is to know.
                 Some(_ended) = connections.next(), if !connections.is_empty() => {}
             }
         }
     }
+
+    async fn converse(&self, step: UnixStream) -> io::Result<()> {
+        match &self.target {
+            SshAgent::Socket(path) => forward(step, path).await,
+            SshAgent::Keys(keys) => answer(step, keys).await,
+        }
+    }
+}
+
+/// Answers with keys of our own, until the step closes.
+async fn answer(mut step: UnixStream, keys: &Arc<SshKeys>) -> io::Result<()> {
+    while let Some(request) = read_message(&mut step).await? {
+        match keys.answer(&request[4..]) {
+            Some(answer) => {
+                let length = u32::try_from(answer.len()).map_err(io::Error::other)?;
+                step.write_all(&[&length.to_be_bytes(), &answer[..]].concat()).await?;
+            }
+            None => step.write_all(&REFUSAL).await?,
+        }
+    }
+    Ok(())
 }
 
 /// Passes on what is allowed, one message after the other, until one side closes.
@@ -114,20 +147,6 @@ async fn read_message<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<V
     message[..4].copy_from_slice(&length);
     from.read_exact(&mut message[4..]).await?;
     Ok(Some(message))
-}
-
-/// Whether a path leads to a socket.
-///
-/// # Errors
-/// When it leads nowhere, or to something else, such as a key.
-pub fn check_agent_socket(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    if path.metadata()?.file_type().is_socket() {
-        return Ok(());
-    }
-    // To tell a key, which people give here, from a file that cannot be read.
-    File::open(path)?;
-    Err(io::Error::from_raw_os_error(libc::ENOTSOCK))
 }
 
 #[cfg(test)]
@@ -184,18 +203,5 @@ mod tests {
     async fn messages_without_end_are_refused() {
         let mut message: &[u8] = &[0xff, 0xff, 0xff, 0xff, 11];
         assert!(read_message(&mut message).await.is_err());
-    }
-
-    #[test]
-    fn keys_are_no_sockets() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = dir.path().join("id_ed25519");
-        std::fs::write(&key, "key").unwrap();
-        let error = check_agent_socket(&key).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
-        assert!(check_agent_socket(&dir.path().join("none")).is_err());
-        let socket = dir.path().join("socket");
-        drop(StdUnixListener::bind(&socket).unwrap());
-        check_agent_socket(&socket).unwrap();
     }
 }

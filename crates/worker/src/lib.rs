@@ -16,6 +16,7 @@ mod file;
 mod git;
 mod killed;
 mod local_mounts;
+mod logins;
 mod merge;
 mod mounts;
 mod open_files;
@@ -26,19 +27,20 @@ mod sandbox;
 mod secrets;
 mod snapshots;
 mod source;
+mod ssh;
 mod step_limits;
 mod sys;
 mod userns;
 mod worker;
 
-pub use agent::check_agent_socket;
 pub use cgroup::{CgroupError, ControlGroups, ResourceLimits, SwapLimit};
 pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
-pub use file::{FileError, ModeError};
+pub use file::{FileError, ModeError, OwnerError};
 pub use git::{GitError, GitErrorKind, GitOptions};
 pub use killed::Killed;
+pub use logins::LoginError;
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
 pub use processes::{ProcessTree, StepProcess};
@@ -48,8 +50,9 @@ pub use sandbox::{
     NetworkMode, OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess,
     SandboxSpec, SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
 };
-pub use secrets::{Provided, Secrets};
+pub use secrets::{Provided, Secrets, SshAgent};
 pub use snapshots::SnapshotError;
+pub use ssh::{SshKeyError, SshKeys};
 pub use step_limits::{Overdue, StepLimits};
 pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
 pub use worker::{Worker, WorkerParts};

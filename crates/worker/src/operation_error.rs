@@ -7,6 +7,7 @@ use crate::entitlements::NotAllowed;
 use crate::exec::ExecError;
 use crate::file::FileError;
 use crate::git::GitError;
+use crate::logins::LoginError;
 use crate::snapshots::SnapshotError;
 
 /// An operation failed.
@@ -33,6 +34,9 @@ pub enum OperationError {
     /// A file behind an address.
     #[error(transparent)]
     Download(#[from] DownloadError),
+    /// A secret that is no login.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// A folder of the user's.
     #[error(transparent)]
     Context(#[from] ContextError),

@@ -5,13 +5,16 @@ use rbuild_oci::Digest;
 use rbuild_solver::{Snapshot, SourceOp};
 
 use crate::git::{GitOptions, GitRequest, GitSource};
+use crate::logins::{header_login, http_login};
 use crate::operation_error::OperationError;
+use crate::secrets::{Provided, Secrets};
 
 /// Fetches sources into the store. Clones share what they know: within a build, a source has one state.
 #[derive(Clone, Debug)]
 pub struct RemoteSources {
     downloads: Downloads,
     git: GitSource,
+    secrets: Secrets,
 }
 
 /// A source that can be fetched.
@@ -21,11 +24,18 @@ enum Remote {
 }
 
 impl RemoteSources {
-    /// Fetches into `store`; what is used is pinned in `lease`.
-    pub fn new(store: &Store, lease: Lease, http: DownloadsOptions, git: GitOptions) -> Self {
+    /// Fetches into `store`; what is used is pinned in `lease`. Of `provided` hosts are told what is meant for them.
+    pub fn new(
+        store: &Store,
+        lease: Lease,
+        http: DownloadsOptions,
+        git: GitOptions,
+        provided: &Provided,
+    ) -> Self {
         Self {
             downloads: Downloads::new(store, lease.clone(), http),
-            git: GitSource::new(store, lease, git),
+            git: GitSource::new(store, lease, git, provided.clone()),
+            secrets: provided.secrets.clone(),
         }
     }
 
@@ -35,7 +45,7 @@ impl RemoteSources {
         source: &SourceOp,
         progress: &PullProgress,
     ) -> Result<Digest, OperationError> {
-        Ok(match remote(source)? {
+        Ok(match self.remote(source)? {
             Remote::Git(request) => self.git.key(&request).await?,
             Remote::Http(download) => self.downloads.key(&download, progress).await?,
         })
@@ -47,7 +57,7 @@ impl RemoteSources {
         source: &SourceOp,
         progress: &PullProgress,
     ) -> Result<Snapshot, OperationError> {
-        let layer = match remote(source)? {
+        let layer = match self.remote(source)? {
             Remote::Git(request) => self.git.fetch(&request).await?,
             Remote::Http(download) => self.downloads.fetch(&download, progress).await?.layer,
         };
@@ -61,17 +71,28 @@ impl RemoteSources {
         source: &SourceOp,
         progress: &PullProgress,
     ) -> Result<Option<i64>, OperationError> {
-        Ok(match remote(source)? {
+        Ok(match self.remote(source)? {
             Remote::Git(request) => Some(self.git.time(&request).await?),
             Remote::Http(download) => self.downloads.fetch(&download, progress).await?.modified,
         })
     }
-}
 
-fn remote(source: &SourceOp) -> Result<Remote, OperationError> {
-    Ok(match source.split().0 {
-        "git" => Remote::Git(GitRequest::of(source)?),
-        "http" | "https" => Remote::Http(Download::of(source)?),
-        _ => return Err(OperationError::UnsupportedSource(source.identifier.clone())),
-    })
+    fn remote(&self, source: &SourceOp) -> Result<Remote, OperationError> {
+        Ok(match source.split().0 {
+            "git" => Remote::Git(GitRequest::of(source)?),
+            "http" | "https" => {
+                let mut download = Download::of(source)?;
+                let named = source.attrs.get("http.authheadersecret");
+                let login = match named.filter(|name| !name.is_empty()) {
+                    Some(name) => header_login(&self.secrets, name)?,
+                    None => http_login(&self.secrets, &download.host())?,
+                };
+                if let Some(login) = login {
+                    download.authorize(login.value());
+                }
+                Remote::Http(download)
+            }
+            _ => return Err(OperationError::UnsupportedSource(source.identifier.clone())),
+        })
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::ssh::SshKeys;
+
 /// The secrets of a build, by id. They are in no key and no message, and this does not show them.
 #[derive(Clone, Default)]
 pub struct Secrets {
@@ -18,6 +20,10 @@ impl Secrets {
     /// Adds a secret, in place of another one of this id.
     pub fn insert(&mut self, id: String, value: Vec<u8>) {
         self.values.insert(id, value.into());
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&[u8]> {
@@ -36,8 +42,17 @@ impl fmt::Debug for Secrets {
 pub struct Provided {
     /// For secret mounts and secret variables.
     pub secrets: Secrets,
-    /// For agent mounts: the sockets of SSH agents, by id.
-    pub agents: BTreeMap<String, PathBuf>,
+    /// For agent mounts and git over ssh, by id.
+    pub agents: BTreeMap<String, SshAgent>,
+}
+
+/// Who lists keys and signs.
+#[derive(Clone, Debug)]
+pub enum SshAgent {
+    /// The user's agent, by its socket.
+    Socket(PathBuf),
+    /// Keys of files.
+    Keys(Arc<SshKeys>),
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod confinement;
 mod files;
+mod git;
 mod lifetime;
 mod process;
 mod rootless;

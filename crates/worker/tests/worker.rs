@@ -89,6 +89,7 @@ impl World {
                 lease.clone(),
                 DownloadsOptions::default(),
                 GitOptions::default(),
+                &Provided::default(),
             ),
             contexts: Contexts::new(folders, store.contexts()),
             sandbox: sandbox(),

@@ -47,7 +47,7 @@ impl Changes<'_> {
         let owner = self.owner(meta);
         if inherits || owner != Ownership::default() {
             rustix::fs::fchown(file, uid(owner.uid), gid(owner.gid))
-                .map_err(|errno| FileError::io("change the owner of", path, errno))?;
+                .map_err(|errno| FileError::owner(path, errno))?;
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode(meta)))
             .map_err(|errno| FileError::io("change the mode of", path, errno))?;
@@ -67,7 +67,7 @@ impl Changes<'_> {
     ) -> Result<(), FileError> {
         let owner = self.owner(meta);
         rustix::fs::chownat(dir, name, uid(owner.uid), gid(owner.gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| FileError::io("change the owner of", path, errno))?;
+            .map_err(|errno| FileError::owner(path, errno))?;
         if !is_link {
             let mode = Mode::from_raw_mode(self.mode(meta));
             rustix::fs::chmodat(dir, name, mode, AtFlags::empty())

@@ -20,6 +20,9 @@ pub enum FileError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A file cannot belong to whom it has to.
+    #[error("{0}")]
+    Owner(#[source] OwnerError),
     /// The files that are copied could not be read or found.
     #[error(transparent)]
     Source(#[from] TreeError),
@@ -76,7 +79,19 @@ pub enum FileError {
     Snapshot(#[from] SnapshotError),
 }
 
+/// The kernel did not let a file have an owner; without sub-ids there is only one.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot change the owner of {path:?}")]
+pub struct OwnerError {
+    path: String,
+    source: io::Error,
+}
+
 impl FileError {
+    pub(super) fn owner(path: &[u8], source: impl Into<io::Error>) -> Self {
+        Self::Owner(OwnerError { path: shown(path), source: source.into() })
+    }
+
     pub(super) fn io(action: &'static str, path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: shown(path), source: source.into() }
     }

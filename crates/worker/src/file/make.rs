@@ -49,7 +49,7 @@ pub(super) fn mkfile(
     let mut file = std::fs::File::from(file);
     file.write_all(&action.data).map_err(|error| FileError::io("write", &place.path, error))?;
     rustix::fs::fchown(&file, uid(owner.uid), gid(owner.gid))
-        .map_err(|errno| FileError::io("change the owner of", &place.path, errno))?;
+        .map_err(|errno| FileError::owner(&place.path, errno))?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(action.mode & 0o7777))
         .map_err(|errno| FileError::io("change the mode of", &place.path, errno))?;
     match action.timestamp {
@@ -75,7 +75,7 @@ pub(super) fn symlink(
     rustix::fs::symlinkat(action.target.as_bytes(), &parent, name)
         .map_err(|errno: Errno| FileError::io("make the symbolic link", &place.path, errno))?;
     rustix::fs::chownat(&parent, name, uid(owner.uid), gid(owner.gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| FileError::io("change the owner of", &place.path, errno))?;
+        .map_err(|errno| FileError::owner(&place.path, errno))?;
     match action.timestamp {
         Some(mtime) => set_times_at(parent.as_fd(), name, mtime, &place.path),
         None => Ok(()),

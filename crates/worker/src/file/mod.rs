@@ -23,5 +23,5 @@ mod states;
 mod tests;
 
 pub use chmod::ModeError;
-pub use error::FileError;
+pub use error::{FileError, OwnerError};
 pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, run};

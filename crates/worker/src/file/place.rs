@@ -188,7 +188,7 @@ impl<'a> Target<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(failed)?;
         rustix::fs::fchown(&made, uid(new.owner.uid), gid(new.owner.gid))
-            .map_err(|errno| FileError::io("change the owner of", path, errno))?;
+            .map_err(|errno| FileError::owner(path, errno))?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(new.mode & 0o7777))
             .map_err(|errno| FileError::io("change the mode of", path, errno))?;
         match new.mtime {

@@ -8,7 +8,8 @@ use std::path::Path;
 use rbuild_cache::PendingLayer;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::command::Git;
+use super::access::Access;
+use super::command::{Git, Reach};
 use super::tidy::{Tidy, tidy};
 use super::{GitErrorKind, GitOptions, GitRequest};
 
@@ -22,6 +23,7 @@ const FILES: &str = "files";
 /// The repository is a new one: submodules write into its configuration, and one commit's must not be another's.
 pub(super) async fn run(
     options: &GitOptions,
+    access: &Access,
     mirror: &Path,
     request: &GitRequest,
     commit: &str,
@@ -36,15 +38,15 @@ pub(super) async fn run(
     fs::create_dir_all(&files).map_err(GitErrorKind::disk("make", &files))?;
     let dir = if request.keep_git_dir { files.join(GIT_DIR) } else { work.join(REPOSITORY) };
     fs::create_dir(&dir).map_err(GitErrorKind::disk("make", &dir))?;
-    let git = Git { options, dir: &dir, work_tree: Some(&files), remote: &request.remote };
+    let git = Git { options, dir: &dir, work_tree: Some(&files), remote: &request.remote, access };
     let hash = if commit.len() == 64 { "sha256" } else { "sha1" };
     let format = format!("--object-format={hash}");
     git.run_here("init", ["init", "--quiet", "--template=", &format]).await?;
     take(&git, mirror, request, commit).await?;
     git.run_here("read-tree", ["read-tree", "--reset", "-u", commit]).await?;
     if request.submodules && is_file(&files.join(".gitmodules")) {
-        let arguments = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
-        git.run("submodule update", arguments).await?;
+        let arguments = ["submodule", "update", "--progress", "--init", "--recursive", "--depth=1"];
+        git.run(Reach::Submodules, "submodule update", arguments).await?;
     }
     if request.keep_git_dir {
         detach(&git, request).await?;
@@ -94,11 +96,8 @@ async fn take(
 /// Makes a repository that can be anywhere: at its commit, with a remote, and without traces of the mirror.
 async fn detach(git: &Git<'_>, request: &GitRequest) -> Result<(), GitErrorKind> {
     git.run_here("update-ref", ["update-ref", "--no-deref", "HEAD", "FETCH_HEAD"]).await?;
-    let shown = request.shown();
-    let is_secret = shown != request.remote;
-    let url = if is_secret { without_login(&request.remote) } else { request.remote.clone() };
     for (name, value) in [
-        ("remote.origin.url", url.as_str()),
+        ("remote.origin.url", request.remote.as_str()),
         ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
     ] {
         git.run_here("config", ["config", "--local", name, value]).await?;
@@ -117,14 +116,6 @@ async fn detach(git: &Git<'_>, request: &GitRequest) -> Result<(), GitErrorKind>
         }
     }
     Ok(())
-}
-
-/// An address without the name and password before its host.
-fn without_login(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let host = rest[..end].rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{}", &rest[end..])
 }
 
 fn is_file(path: &Path) -> bool {
@@ -150,21 +141,4 @@ fn move_folder(files: &Path, subdir: &str, layer: &PendingLayer) -> Result<(), G
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logins_are_taken_out_of_addresses() {
-        for (url, expected) in [
-            ("https://a:b@h/r.git", "https://h/r.git"),
-            ("https://a@b@h:1/r@x", "https://h:1/r@x"),
-            ("https://h/r", "https://h/r"),
-            ("git@h:r", "git@h:r"),
-        ] {
-            assert_eq!(without_login(url), expected);
-        }
-    }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rbuild_cache::{LayersError, LeaseError, LockError};
 
+use crate::logins::LoginError;
+
 /// A repository could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to load git source {remote}")]
@@ -23,13 +25,24 @@ pub enum GitErrorKind {
     #[error("cannot run git, which has to be installed to fetch repositories")]
     Program(#[source] io::Error),
     /// The program failed.
-    #[error("git {command} failed: {said}")]
+    #[error("git {command} failed: {said}{advice}")]
     Failed {
         /// What it was to do.
         command: &'static str,
         /// The end of what it wrote to its standard error.
         said: String,
+        /// What would help; perhaps nothing.
+        advice: &'static str,
     },
+    /// The remote neither answers nor closes the connection.
+    #[error("git {0} has heard nothing from the remote for {1} seconds")]
+    Silent(&'static str, u64),
+    /// The socket of the keys that were given.
+    #[error("cannot serve the SSH keys")]
+    Agent(#[source] io::Error),
+    /// A secret that is no login.
+    #[error(transparent)]
+    Login(#[from] LoginError),
     /// The program said more than there can be to say.
     #[error("git {0} printed more than can be right")]
     TooMuch(&'static str),

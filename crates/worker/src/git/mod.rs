@@ -10,16 +10,18 @@
 //!
 //! The repository may be hostile. The program runs with an environment of our own ([`command`]): nothing of the user's or
 //! the system's configuration, no questions, no hooks, no filters, no credential helpers, and only the protocols that were
-//! allowed, submodules included. Names that come from outside are never where an option could be: the remote is named
+//! allowed, submodules included. Logins ([`access`]) are in no argument, no file and no message, and go to their host alone. Names that come from outside are never where an option could be: the remote is named
 //! in the configuration, references are checked. The mirror holds no configuration of the remote's, submodules are set up
 //! in a repository that is made for one checkout, and the folder that is wanted is found without leaving the checkout.
 
+mod access;
 mod checkout;
 mod command;
 mod error;
 mod request;
 mod source;
 mod tidy;
+mod words;
 
 pub use command::GitOptions;
 pub use error::{GitError, GitErrorKind};

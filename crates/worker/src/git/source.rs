@@ -8,9 +8,14 @@ use rbuild_cache::{Layers, Lease, LockName, Locks, Store};
 use rbuild_oci::Digest;
 use rbuild_solver::LayerId;
 
-use super::command::Git;
+use super::access::Access;
+use super::command::{Git, Reach};
 use super::request::is_commit;
 use super::{GitError, GitErrorKind, GitOptions, GitRequest, checkout};
+use crate::secrets::Provided;
+
+/// The file in a mirror that says that somebody was writing into it, and did not come to the end.
+const UNFINISHED: &str = "rbuild-unfinished";
 
 /// Fetches repositories into the store. Clones know what the others know.
 #[derive(Clone, Debug)]
@@ -19,6 +24,7 @@ pub(crate) struct GitSource(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: GitOptions,
+    provided: Provided,
     mirrors: PathBuf,
     layers: Layers,
     locks: Locks,
@@ -36,9 +42,16 @@ struct Resolved {
 }
 
 impl GitSource {
-    pub(crate) fn new(store: &Store, lease: Lease, options: GitOptions) -> Self {
+    /// Fetches into `store` with what of `provided` is meant for git.
+    pub(crate) fn new(
+        store: &Store,
+        lease: Lease,
+        options: GitOptions,
+        provided: Provided,
+    ) -> Self {
         Self(Arc::new(Inner {
             options,
+            provided,
             mirrors: store.git_mirrors(),
             layers: store.layers.clone(),
             locks: store.locks.clone(),
@@ -65,12 +78,16 @@ impl GitSource {
 }
 
 fn error(request: &GitRequest, kind: GitErrorKind) -> GitError {
-    GitError { remote: request.shown(), kind: Box::new(kind) }
+    GitError { remote: rbuild_solver::redact_url(&request.remote), kind: Box::new(kind) }
 }
 
 impl Inner {
-    fn git<'a>(&'a self, dir: &'a Path, request: &'a GitRequest) -> Git<'a> {
-        Git { options: &self.options, dir, work_tree: None, remote: &request.remote }
+    fn git<'a>(&'a self, dir: &'a Path, request: &'a GitRequest, access: &'a Access) -> Git<'a> {
+        Git { options: &self.options, dir, work_tree: None, remote: &request.remote, access }
+    }
+
+    fn access(&self, request: &GitRequest) -> Result<Access, GitErrorKind> {
+        Access::new(request, &self.provided, &self.layers)
     }
 
     async fn resolve(&self, request: &GitRequest) -> Result<Resolved, GitErrorKind> {
@@ -97,8 +114,10 @@ impl Inner {
         };
         let peeled = format!("{name}^{{}}");
         // Needs no repository; there need not be one yet.
-        let nowhere = self.git(Path::new("/"), request);
-        let listed = nowhere.run("ls-remote", ["ls-remote", "--", "origin", name, &peeled]).await?;
+        let access = self.access(request)?;
+        let nowhere = self.git(Path::new("/"), request, &access);
+        let arguments = ["ls-remote", "--", "origin", name, &peeled];
+        let listed = nowhere.run(Reach::Remote, "ls-remote", arguments).await?;
         let Found { full_name, commit, tag } =
             find(&listed, name).ok_or_else(|| GitErrorKind::NoReference(name.to_owned()))?;
         let ids: Vec<&str> = [commit.as_str()].into_iter().chain(tag.as_deref()).collect();
@@ -118,11 +137,13 @@ impl Inner {
         if self.layers.contains(&id)? {
             return Ok(id);
         }
-        let mirror = self.mirror(request, &resolved).await?;
-        let time = commit_time(&mirror, &self.git(&mirror, request), &resolved.commit).await?;
+        let access = self.access(request)?;
+        let mirror = self.mirror(request, &access, &resolved).await?;
+        let git = self.git(&mirror, request, &access);
+        let time = commit_time(&mirror, &git, &resolved.commit).await?;
         let layer = self.layers.begin()?;
-        let layer =
-            checkout::run(&self.options, &mirror, request, &resolved.commit, time, layer).await?;
+        let (options, commit) = (&self.options, &resolved.commit);
+        let layer = checkout::run(options, &access, &mirror, request, commit, time, layer).await?;
         layer.commit(&id)?;
         Ok(id)
     }
@@ -131,30 +152,43 @@ impl Inner {
         let resolved = self.resolve(request).await?;
         let mirror_id = request.mirror_id();
         let _lock = self.locks.lock(LockName::Git(&mirror_id)).await?;
-        let mirror = self.mirror(request, &resolved).await?;
-        commit_time(&mirror, &self.git(&mirror, request), &resolved.commit).await
+        let access = self.access(request)?;
+        let mirror = self.mirror(request, &access, &resolved).await?;
+        commit_time(&mirror, &self.git(&mirror, request, &access), &resolved.commit).await
     }
 
     /// The mirror of a remote, with a commit in it. The caller has its lock.
     async fn mirror(
         &self,
         request: &GitRequest,
+        access: &Access,
         resolved: &Resolved,
     ) -> Result<PathBuf, GitErrorKind> {
         let path = self.mirrors.join(request.mirror_id().hex());
-        std::fs::create_dir_all(&path).map_err(GitErrorKind::disk("make", &path))?;
-        let git = self.git(&path, request);
+        let unfinished = path.join(UNFINISHED);
+        if unfinished.exists() {
+            // A git that was killed leaves locks behind, on which the next one would fail.
+            let mut grave = self.layers.begin()?;
+            std::fs::rename(&path, grave.work_path()?.join("mirror"))
+                .map_err(GitErrorKind::disk("remove", &path))?;
+        }
+        let git = self.git(&path, request, access);
+        let mark =
+            || std::fs::write(&unfinished, "").map_err(GitErrorKind::disk("write", &unfinished));
         if !path.join("HEAD").exists() {
+            std::fs::create_dir_all(&path).map_err(GitErrorKind::disk("make", &path))?;
+            mark()?;
             let hash = if resolved.commit.len() == 64 { "sha256" } else { "sha1" };
             let format = format!("--object-format={hash}");
             git.run_here("init", ["init", "--quiet", "--bare", "--template=", &format]).await?;
         }
         let commit = resolved.commit.as_str();
         if has_commit(&git, commit).await {
-            return Ok(path);
+            return finished(path, &unfinished);
         }
+        mark()?;
         let get = |depth: Option<&'static str>, specs: Vec<String>| {
-            let fixed = ["fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"];
+            let fixed = ["fetch", "--progress", "--force", "--no-tags", "--no-write-fetch-head"];
             let arguments: Vec<String> = fixed
                 .into_iter()
                 .chain(depth)
@@ -162,7 +196,7 @@ impl Inner {
                 .map(str::to_owned)
                 .chain(specs)
                 .collect();
-            async move { git.run("fetch", arguments).await }
+            async move { git.run(Reach::Remote, "fetch", arguments).await }
         };
         // The reference keeps the commit, and says to the remote what is here already.
         let kept = format!("refs/commits/{commit}");
@@ -176,13 +210,24 @@ impl Inner {
         }
         if !has_commit(&git, commit).await {
             let all = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/all/{kind}/*"));
-            failed = get(None, all.into()).await.err();
+            let depth = path.join("shallow").exists().then_some("--unshallow");
+            failed = get(depth, all.into()).await.err();
         }
         match (has_commit(&git, commit).await, failed) {
-            (true, _) => Ok(path),
+            (true, _) => finished(path, &unfinished),
             (false, Some(error)) => Err(error),
             (false, None) => Err(GitErrorKind::NoReference(commit.to_owned())),
         }
+    }
+}
+
+/// Takes the mark away.
+fn finished(mirror: PathBuf, mark: &Path) -> Result<PathBuf, GitErrorKind> {
+    match std::fs::remove_file(mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(GitErrorKind::disk("remove", mark)(error))
+        }
+        _ => Ok(mirror),
     }
 }
 

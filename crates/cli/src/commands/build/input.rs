@@ -1,6 +1,7 @@
 //! What a build reads: the Dockerfile, its `.dockerignore`, and the context folder, from wherever they were
 //! given (sections 1.14 and 1.15 of the behaviour reference).
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -10,6 +11,7 @@ use rbuild_cache::{ApplyForm, ApplyOptions, ArchiveLimits, Decoder, apply};
 use rbuild_frontend::RemoteContext;
 use tempfile::TempDir;
 
+use super::confined;
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
 
@@ -17,6 +19,8 @@ use crate::error::{CommandError, Kind};
 const DOCKERFILE_LIMIT: u64 = 64 << 20;
 /// The name that Dockerfiles have when none is given.
 pub(super) const DOCKERFILE: &str = "Dockerfile";
+/// The name that is looked for next.
+pub(super) const LOWER_DOCKERFILE: &str = "dockerfile";
 
 /// What a build reads.
 #[derive(Debug)]
@@ -122,6 +126,11 @@ impl Input {
     /// Standard input is an archive with the context, or a Dockerfile that needs none.
     fn from_stdin(args: &BuildArgs, scratch: &Path) -> Result<Self, CommandError> {
         let mut stdin = io::stdin().lock();
+        let folder =
+            tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(|error| {
+                let message = "cannot make a folder for the context";
+                CommandError::caused(Kind::Environment, message, error)
+            })?;
         let mut head = Vec::new();
         let fail = |error| CommandError::caused(Kind::Usage, "cannot read standard input", error);
         stdin.by_ref().take(512).read_to_end(&mut head).map_err(fail)?;
@@ -133,58 +142,60 @@ impl Input {
             }
             let dockerfile = read_limited(head.as_slice().chain(stdin), "standard input")?;
             // Its context is there and has nothing in it.
-            let empty = tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(
-                |error| {
-                    CommandError::caused(
-                        Kind::Environment,
-                        "cannot make a folder for the context",
-                        error,
-                    )
-                },
-            )?;
             let input = Self::of_dockerfile(dockerfile);
-            return Ok(Self {
-                context: Some(empty.path().to_owned()),
-                _unpacked: Some(empty),
-                ..input
-            });
+            let context = Some(folder.path().to_owned());
+            return Ok(Self { context, _unpacked: Some(folder), ..input });
         }
-        let unpacked =
-            tempfile::Builder::new().prefix("context-").tempdir_in(scratch).map_err(|error| {
-                CommandError::caused(
-                    Kind::Environment,
-                    "cannot make a folder for the context",
-                    error,
-                )
-            })?;
-        let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
-            CommandError::new(
-                Kind::Usage,
-                format!("cannot unpack the archive on standard input: {error}"),
-            )
+        let archive = Decoder::for_archive(head.as_slice().chain(stdin)).map_err(cannot_unpack)?;
+        let root = File::open(folder.path()).map_err(cannot_unpack)?;
+        let options = ApplyOptions {
+            form: ApplyForm::Plain,
+            ignore_chown_errors: true,
+            limits: ArchiveLimits::default(),
         };
-        let archive = Decoder::for_archive(head.as_slice().chain(stdin))
-            .map_err(|error| bad(error.into()))?;
-        let root = File::open(unpacked.path()).map_err(|error| bad(error.into()))?;
-        apply(
-            archive,
-            root.as_fd(),
-            &ApplyOptions {
-                form: ApplyForm::Plain,
-                ignore_chown_errors: true,
-                limits: ArchiveLimits::default(),
-            },
-        )
-        .map_err(|error| bad(error.into()))?;
-        let input = Self::from_folder(
-            &BuildArgs {
-                file: args.file.as_ref().map(|file| in_folder(unpacked.path(), file)),
-                ..BuildArgs::default()
-            },
-            unpacked.path(),
-        )?;
-        Ok(Self { _unpacked: Some(unpacked), ..input })
+        apply(archive, root.as_fd(), &options).map_err(cannot_unpack)?;
+        Self::from_archive(args, &root, folder)
     }
+
+    /// The files of an archive, which may be of somebody who is not trusted.
+    fn from_archive(args: &BuildArgs, root: &File, folder: TempDir) -> Result<Self, CommandError> {
+        let path = match &args.file {
+            Some(file) => file.as_str(),
+            None if confined::open(root, DOCKERFILE).is_err()
+                && confined::open(root, LOWER_DOCKERFILE).is_ok() =>
+            {
+                LOWER_DOCKERFILE
+            }
+            None => DOCKERFILE,
+        };
+        let file = confined::open(root, path).map_err(|error| {
+            let message = format!("cannot open `{path}` in the archive on standard input");
+            CommandError::caused(Kind::Usage, message, error)
+        })?;
+        let dockerfile = read_limited(file, path)?;
+        let mut ignore = None;
+        for path in [format!("{path}.dockerignore"), ".dockerignore".to_owned()] {
+            if let Ok(file) = confined::open(root, &path) {
+                let text = read_limited(file, &path)?;
+                let text = String::from_utf8_lossy(&text).into_owned();
+                ignore = Some(IgnoreFile { path: path.into(), text });
+                break;
+            }
+        }
+        let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+        let input = Self::of_dockerfile(dockerfile);
+        Ok(Self {
+            name: name.unwrap_or_else(|| path.to_owned()),
+            ignore,
+            context: Some(folder.path().to_owned()),
+            _unpacked: Some(folder),
+            ..input
+        })
+    }
+}
+
+fn cannot_unpack(error: impl Error + Send + Sync + 'static) -> CommandError {
+    CommandError::caused(Kind::Usage, "cannot unpack the archive on standard input", error)
 }
 
 /// The folder of a context, as an absolute path.
@@ -206,18 +217,13 @@ fn context_folder(folder: &Path) -> Result<PathBuf, CommandError> {
     Ok(folder)
 }
 
-/// A path in an archive, wherever it says that it begins.
-fn in_folder(folder: &Path, file: &str) -> String {
-    folder.join(file.trim_start_matches('/')).display().to_string()
-}
-
 /// The given Dockerfile, or `Dockerfile` in the folder, or `dockerfile` there.
 pub(crate) fn dockerfile_path(args: &BuildArgs, folder: &Path) -> PathBuf {
     if let Some(file) = &args.file {
         return PathBuf::from(file);
     }
     let usual = folder.join(DOCKERFILE);
-    let lower = folder.join("dockerfile");
+    let lower = folder.join(LOWER_DOCKERFILE);
     if !usual.exists() && lower.exists() { lower } else { usual }
 }
 

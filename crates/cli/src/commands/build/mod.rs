@@ -1,6 +1,7 @@
 //! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
 
 pub(crate) mod call;
+mod confined;
 pub(crate) mod failure;
 pub(crate) mod frontend;
 pub(crate) mod input;
@@ -51,11 +52,9 @@ pub(crate) fn build(
         return call(store, args, question, identity);
     }
     let plan = result::plan(args)?;
-    let provided = provided::provided(args, |name| {
-        std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
-    })?;
+    let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
-    let session = Arc::new(Session::open(store, identity)?);
+    let session = Arc::new(Session::open(store, identity, &provided)?);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
         let log = session.store.logs().begin(title(args));
@@ -93,34 +92,57 @@ fn call(
     question: Call,
     identity: &Identity,
 ) -> Result<(), CommandError> {
-    let session = Session::open(store, identity)?;
-    let input = Input::read(args, &session.store.root().join("tmp"))?;
-    let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
-    let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
+    let session = Session::open(store, identity, &provided_by(args)?)?;
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
         let (display, progress) = Display::start(mode, None);
-        let read = frontend::read(&input, &request.options, &progress);
-        let evaluated = match (question.method, read) {
-            (_, Err(error)) => Err(error),
-            // The file says it all.
-            (Method::Targets, Ok((source, dockerfile))) => {
-                Ok(Evaluated::of_text(source, dockerfile))
-            }
-            (method, Ok((source, dockerfile))) => {
-                let stages = match method {
-                    Method::Check if args.target.is_none() => Stages::All,
-                    _ => Stages::Target,
-                };
-                let registries = (&session, pull, &progress);
-                Ok(frontend::evaluate(source, dockerfile, &request.options, stages, registries)
-                    .await)
-            }
-        };
+        let evaluated = evaluated(&session, args, question, &progress).await;
         drop(progress);
         display.finish().await;
         call::answer(&evaluated?, question)
     })
+}
+
+/// What there is to say of the Dockerfile.
+async fn evaluated(
+    session: &Session,
+    args: &BuildArgs,
+    question: Call,
+    progress: &Progress,
+) -> Result<Evaluated, CommandError> {
+    let (input, mut request) = read(session, args, progress).await?;
+    let (source, dockerfile) = frontend::read(&input, &request.options, progress)?;
+    let stages = match question.method {
+        // The file says it all.
+        Method::Targets => return Ok(Evaluated::of_text(source, dockerfile)),
+        Method::Check if args.target.is_none() => Stages::All,
+        _ => Stages::Target,
+    };
+    remote::named(session, &mut request.options, progress).await?;
+    let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
+    let registries = (session, pull, progress);
+    Ok(frontend::evaluate(source, dockerfile, &request.options, stages, registries).await)
+}
+
+/// What the user lets the build use.
+fn provided_by(args: &BuildArgs) -> Result<Provided, CommandError> {
+    provided::provided(args, |name| {
+        std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
+    })
+}
+
+/// Reads or fetches what is built.
+async fn read(
+    session: &Session,
+    args: &BuildArgs,
+    progress: &Progress,
+) -> Result<(Input, Request), CommandError> {
+    let input = match remote::input(session, args, progress).await? {
+        Some(input) => input,
+        None => Input::read(args, &session.store.root().join("tmp"))?,
+    };
+    let request = Request::new(args, &input, |name| std::env::var(name).ok())?;
+    Ok((input, request))
 }
 
 /// `rbuild debug dump-llb`.
@@ -129,7 +151,7 @@ pub(crate) fn dump_llb(
     args: &BuildArgs,
     identity: &Identity,
 ) -> Result<(), CommandError> {
-    let session = Session::open(store, identity)?;
+    let session = Session::open(store, identity, &provided_by(args)?)?;
     in_runtime(async {
         let prepared = prepare(&session, args, &Progress::discard()).await?;
         let Some(target) = prepared.target else {
@@ -145,7 +167,7 @@ pub(crate) fn dump_llb(
 /// `rbuild save`.
 pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result<(), CommandError> {
     let image = super::images::find(&store, &args.image)?;
-    let session = Arc::new(Session::open(store, identity)?);
+    let session = Arc::new(Session::open(store, identity, &Provided::default())?);
     in_runtime(result::save(session, image, args))
 }
 
@@ -209,12 +231,8 @@ async fn prepare(
     if let Some(llb) = &args.llb {
         return prepare_llb(args, llb);
     }
-    let input = match remote::input(session, args, progress).await? {
-        Some(input) => input,
-        None => Input::read(args, &session.store.root().join("tmp"))?,
-    };
+    let (input, mut request) = read(session, args, progress).await?;
     let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
-    let mut request = Request::new(args, &input, |name| std::env::var(name).ok())?;
     remote::named(session, &mut request.options, progress).await?;
     let Lowered { build, source, warnings } =
         frontend::lower(session, &input, &request.options, pull, progress).await?;

@@ -1,14 +1,24 @@
 //! `--secret` and `--ssh`: what steps may use of the user's.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use rbuild_worker::{Provided, Secrets, check_agent_socket};
+use rbuild_frontend::GitUrl;
+use rbuild_worker::{Provided, Secrets, SshAgent, SshKeyError, SshKeys};
 
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
+
+/// The agent that is meant where none is named.
+const DEFAULT_AGENT: &str = "default";
+/// No key file is larger.
+const LARGEST_KEY: u64 = 64 << 10;
 
 /// Reads the secrets and finds the agents. `environment` looks up a variable.
 pub(crate) fn provided(
@@ -28,10 +38,25 @@ pub(crate) fn provided(
     }
     let mut agents = BTreeMap::new();
     for text in &args.ssh {
-        let (id, path) = agent(text, &environment)?;
-        agents.insert(id, path);
+        let (id, agent) = agent(text, &environment)?;
+        agents.insert(id, agent);
+    }
+    // As buildx does: who types the address of a repository lets it be fetched.
+    if agents.is_empty() && names_ssh(args) && agent_of_environment(&environment).is_some() {
+        let (id, agent) = agent(DEFAULT_AGENT, &environment)?;
+        agents.insert(id, agent);
     }
     Ok(Provided { secrets, agents })
+}
+
+/// Whether a context is a git repository behind ssh.
+fn names_ssh(args: &BuildArgs) -> bool {
+    let named = args.build_context.iter().filter_map(|named| named.split_once('='));
+    let mut contexts = args.context.as_deref().into_iter().chain(named.map(|(_, source)| source));
+    contexts.any(|context| {
+        let url = GitUrl::parse(context).ok().flatten();
+        url.is_some_and(|url| url.remote.starts_with("ssh://") || !url.remote.contains("://"))
+    })
 }
 
 /// Where a secret is.
@@ -112,39 +137,66 @@ impl SecretSpec {
     }
 }
 
-/// `default` or `ID[=SOCKET]`.
+/// `default` or `ID[=SOCKET|KEY[,KEY..]]`.
 fn agent(
     text: &str,
     environment: impl Fn(&str) -> Option<Vec<u8>>,
-) -> Result<(String, PathBuf), CommandError> {
-    let (id, path) = match text.split_once('=') {
-        Some((id, path)) if !path.is_empty() => (id, Some(PathBuf::from(path))),
-        Some((id, _)) => (id, None),
-        None => (text, None),
+) -> Result<(String, SshAgent), CommandError> {
+    let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    let paths: Vec<PathBuf> =
+        paths.split(',').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let paths = match paths.as_slice() {
+        [] => vec![agent_of_environment(&environment).ok_or_else(|| {
+            CommandError::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set")).hint(
+                "start an agent: eval $(ssh-agent) && ssh-add; or give a key: --ssh default=PATH",
+            )
+        })?],
+        _ => paths,
     };
-    let path = match path {
-        Some(path) => path,
-        None => environment("SSH_AUTH_SOCK")
-            .filter(|path| !path.is_empty())
-            .map(|path| {
-                use std::os::unix::ffi::OsStringExt;
-                PathBuf::from(std::ffi::OsString::from_vec(path))
-            })
-            .ok_or_else(|| {
-                CommandError::usage(format!("`--ssh {text}`: SSH_AUTH_SOCK is not set"))
-                    .hint("start an agent: eval $(ssh-agent) && ssh-add")
-            })?,
+    let is_socket =
+        |path: &PathBuf| path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    let agent = match paths.as_slice() {
+        // The build may be in another folder than the one that is typed from.
+        [path] if is_socket(path) => {
+            SshAgent::Socket(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        }
+        paths if paths.iter().any(is_socket) => {
+            let message = format!("`--ssh {text}`: it is either one socket or keys");
+            return Err(CommandError::usage(message));
+        }
+        paths => SshAgent::Keys(Arc::new(keys(text, paths)?)),
     };
-    check_agent_socket(&path).map_err(|error| {
-        let message = format!("`--ssh {text}`: `{}` is not the socket of an agent", path.display());
-        CommandError::caused(Kind::Usage, message, error).hint(
-            "key files are not supported yet: give them to an agent (ssh-add) and name its socket",
-        )
-    })?;
-    // The build may be in another folder than the one that is typed from.
-    let path = std::path::absolute(&path).unwrap_or(path);
-    let id = if id.is_empty() { "default" } else { id };
-    Ok((id.to_owned(), path))
+    let id = if id.is_empty() { DEFAULT_AGENT } else { id };
+    Ok((id.to_owned(), agent))
+}
+
+fn agent_of_environment(environment: impl Fn(&str) -> Option<Vec<u8>>) -> Option<PathBuf> {
+    let path = environment("SSH_AUTH_SOCK").filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsString::from_vec(path)))
+}
+
+/// Reads key files.
+fn keys(text: &str, paths: &[PathBuf]) -> Result<SshKeys, CommandError> {
+    let mut keys = SshKeys::default();
+    for path in paths {
+        let fail = |what: &str| format!("`--ssh {text}`: {what} `{}`", path.display());
+        let mut file = Vec::new();
+        let read = File::open(path).and_then(|it| it.take(LARGEST_KEY).read_to_end(&mut file));
+        read.map_err(|error| CommandError::caused(Kind::Usage, fail("cannot read"), error))?;
+        keys.add(&file).map_err(|error| {
+            let hint = match error {
+                SshKeyError::NotAKey => {
+                    "name the socket of an agent, or private keys (not the .pub file beside one)"
+                }
+                SshKeyError::Encrypted => {
+                    "give the key to an agent, which asks for the passphrase: ssh-add PATH; then --ssh default"
+                }
+                _ => "ssh-keygen -p -f PATH writes a key anew in OpenSSH's form; others go into an agent: ssh-add PATH",
+            };
+            CommandError::caused(Kind::Usage, fail("cannot use"), error).hint(hint)
+        })?;
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]
@@ -191,19 +243,50 @@ mod tests {
     }
 
     #[test]
-    fn agents_are_sockets() {
+    fn agents_are_sockets_or_keys() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         let text = socket.display().to_string();
         let environment = |name: &str| (name == "SSH_AUTH_SOCK").then(|| text.clone().into_bytes());
-        for (given, id) in [("default", "default"), ("x", "x"), (&*format!("y={text}"), "y")] {
-            assert_eq!(agent(given, environment).unwrap(), (id.to_owned(), socket.clone()));
+        for (given, expected) in [("default", "default"), ("x", "x"), (&*format!("y={text}"), "y")]
+        {
+            let (id, agent) = agent(given, environment).unwrap();
+            let SshAgent::Socket(path) = agent else { panic!("{given}") };
+            assert_eq!((id.as_str(), &path), (expected, &socket));
         }
         assert!(agent("default", |_| None).unwrap_err().to_string().contains("SSH_AUTH_SOCK"));
         let key = dir.path().join("key");
         std::fs::write(&key, "").unwrap();
-        let error = agent(&format!("a={}", key.display()), |_| None).unwrap_err().to_string();
-        assert!(error.contains("is not the socket of an agent"), "{error}");
+        let key = key.display();
+        for (given, words) in [
+            (format!("a={key}"), "it is no private key"),
+            (format!("a={key},{text}"), "either one socket or keys"),
+            ("a=/no/such/key".to_owned(), "cannot read `/no/such/key`"),
+        ] {
+            let error = agent(&given, |_| None).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_typed_may_use_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let path = socket.into_os_string().into_vec();
+        let of = |context: &str, named: &str| {
+            let args = BuildArgs {
+                context: Some(context.to_owned()),
+                build_context: vec![named.to_owned()],
+                ..BuildArgs::default()
+            };
+            let environment = |name: &str| (name == "SSH_AUTH_SOCK").then(|| path.clone());
+            provided(&args, environment).unwrap().agents.len()
+        };
+        assert_eq!(of(".", "a=."), 0);
+        assert_eq!(of("https://h/r.git", "a=."), 0);
+        assert_eq!(of("git@h:r", "a=."), 1);
+        assert_eq!(of(".", "a=ssh://git@h/r#main"), 1);
     }
 }

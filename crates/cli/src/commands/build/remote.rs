@@ -12,7 +12,8 @@ use rbuild_solver::{Output, Progress, Snapshot, SolveOptions, redact_url, solve}
 use rbuild_worker::Provided;
 use rustix::fs::{AtFlags, FileType, OFlags, ResolveFlags};
 
-use super::input::{DOCKERFILE, Input, is_archive, read_limited};
+use super::confined;
+use super::input::{DOCKERFILE, Input, LOWER_DOCKERFILE, is_archive, read_limited};
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
 use crate::wiring::{Bounds, Session};
@@ -98,8 +99,8 @@ pub(super) async fn input(
         (Some(given), _) => given,
         (None, None) if is_dockerfile => files.read(RemoteContext::FILE)?,
         (None, Some(name)) => files.read(name)?,
-        (None, None) if !files.has(DOCKERFILE) && files.has("dockerfile") => {
-            files.read("dockerfile")?
+        (None, None) if !files.has(DOCKERFILE) && files.has(LOWER_DOCKERFILE) => {
+            files.read(LOWER_DOCKERFILE)?
         }
         (None, None) => files.read(DOCKERFILE)?,
     };
@@ -262,16 +263,8 @@ impl Files {
         read_limited(file, path)
     }
 
-    /// Opens a file, whose links lead no further than the context.
     fn open(&self, path: &str) -> std::io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let root = self.view.root();
-        let file = File::from(rbuild_cache::open_in_root(root, path, flags, resolve)?);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(std::io::Error::other("it is no file")),
-        }
+        confined::open(self.view.root(), path)
     }
 
     fn unreadable(&self, path: &str, error: std::io::Error) -> CommandError {
