@@ -6,6 +6,7 @@
 //! layer directories as one tree; [`diff`] turns a layer directory into an archive.
 //! [`Tree`] selects and hashes files of a context folder or of a view.
 
+mod builds;
 mod cache_mounts;
 mod content;
 mod disk_error;
@@ -33,6 +34,10 @@ mod store;
 mod tree;
 mod view;
 
+pub use builds::{
+    BuildId, BuildRecord, BuildState, BuildSubject, Builds, BuildsError, FileList, InputState,
+    ListedFile, ListedKind, Millis, StepRecord, StepState,
+};
 pub use cache_mounts::{
     CacheMount, CacheMountError, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount,
     TakenCacheMount,

@@ -9,6 +9,7 @@
 //!       leases/       Lease: one flock per living build, with what it uses
 //!       caches/       cache mounts of steps
 //!       git/          mirrors of git repositories, made when one is fetched
+//!       builds/       what is remembered of the latest builds
 //!       contexts/     stat caches of build contexts
 //!       logs/         Logs: what steps have printed, a directory per build
 //!       tmp/          what is being made, a directory per process
@@ -28,7 +29,8 @@ use crate::gate::{ClosedGate, Gate};
 use crate::lease::{GATE, Pinned};
 use crate::staging::Staging;
 use crate::{
-    CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError, Locks, Logs,
+    Builds, CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError,
+    Locks, Logs,
 };
 
 /// The layout that this version of rbuild writes. Older ones are brought up to it when opened.
@@ -36,8 +38,18 @@ const VERSION: u32 = 1;
 
 const LEASES: &str = "leases";
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs/sha256", "layers", "locks", LEASES, "contexts", "tmp", "caches", "git", "logs"];
+const DIRECTORIES: [&str; 10] = [
+    "blobs/sha256",
+    "layers",
+    "locks",
+    LEASES,
+    "contexts",
+    "tmp",
+    "caches",
+    "git",
+    "builds",
+    "logs",
+];
 
 /// An opened store: its parts, to be passed separately to those that use them. All are cheap to clone.
 #[derive(Debug)]
@@ -50,6 +62,8 @@ pub struct Store {
     pub index: Index,
     /// Directories of steps that outlive builds.
     pub cache_mounts: CacheMounts,
+    /// What is remembered of the latest builds.
+    pub builds: Builds,
     /// Who makes what.
     pub locks: Locks,
     /// What went wrong without keeping the store from working.
@@ -160,6 +174,7 @@ impl Store {
         let content = Content::new(root.join("blobs"), Arc::clone(&staging), Arc::clone(&gate));
         let layers = Layers::new(root.join("layers"), Arc::clone(&staging), Arc::clone(&gate))
             .map_err(failed)?;
+        let builds = Builds::new(root.join("builds"), Arc::clone(&staging));
         let cache_mounts = CacheMounts::new(root.join("caches"), staging, Arc::clone(&gate));
         let locks = Locks::new(root.join("locks"));
         let (index, warnings) = Index::open(root).map_err(|source| {
@@ -175,6 +190,7 @@ impl Store {
             layers,
             index,
             cache_mounts,
+            builds,
             locks,
             warnings,
             root: root.to_owned(),

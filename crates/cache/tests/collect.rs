@@ -57,7 +57,7 @@ fn garbage_goes_and_the_rest_stays() {
         after.each_layer.iter().map(|layer| (layer.records, layer.in_use)).collect::<Vec<_>>(),
         [(1, false), (1, false)]
     );
-    assert_eq!(after.reclaimable(), after.layers.size + after.contexts);
+    assert_eq!(after.reclaimable(), after.layers.size + after.contexts + after.builds);
 }
 
 #[test]

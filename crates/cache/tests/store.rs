@@ -19,8 +19,8 @@ fn an_empty_place_becomes_a_private_store() {
     assert_eq!(
         names,
         [
-            "blobs", "caches", "contexts", "git", "index.db", "layers", "leases", "locks", "logs",
-            "tmp", "version"
+            "blobs", "builds", "caches", "contexts", "git", "index.db", "layers", "leases",
+            "locks", "logs", "tmp", "version"
         ]
     );
     assert_eq!(std::fs::read_to_string(fixture.root().join("version")).unwrap(), "1\n");

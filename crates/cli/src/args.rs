@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::output::OutputSpec;
+use crate::output::{OnFailure, OutputSpec};
 use crate::progress::Mode;
 
 /// Builds container images from Dockerfiles: no daemon, no root, no container runtime.
@@ -49,9 +49,11 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what nothing refers to: no name, no cache and no running build.
     Prune(PruneArgs),
-    /// Look inside.
-    #[command(subcommand)]
-    Debug(DebugCommand),
+    /// Open a shell in what a failed step has left, or in the state of another step of the last build.
+    Debug(DebugArgs),
+    /// Say why a step of the last build ran and did not come from the cache.
+    #[command(visible_alias = "why")]
+    Explain(ExplainArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -85,6 +87,15 @@ pub(crate) struct BuildArgs {
     /// a tar on standard output. Without it: the local image store.
     #[arg(short, long, value_name = "SPEC", value_parser = OutputSpec::parse)]
     pub(crate) output: Vec<OutputSpec>,
+
+    /// When a step fails, write the files that it has left: as --output, and of local and tar with `src=PATH` to take only
+    /// a part.
+    #[arg(long, value_name = "SPEC", value_parser = OnFailure::parse)]
+    pub(crate) on_failure: Vec<OnFailure>,
+
+    /// Say at the end why the first step of each stage that ran did not come from the cache.
+    #[arg(long)]
+    pub(crate) explain: bool,
 
     /// Build up to this stage.
     #[arg(long, value_name = "STAGE")]
@@ -528,6 +539,56 @@ pub(crate) struct PruneArgs {
 }
 
 /// `rbuild debug`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DebugArgs {
+    #[command(subcommand)]
+    pub(crate) inner: Option<DebugCommand>,
+    /// Which step: its number, such as 7 or #7, or its name, or a part of it [default: the one that failed].
+    pub(crate) step: Option<String>,
+    /// Open it as it was before the step ran.
+    #[arg(long)]
+    pub(crate) before: bool,
+    /// The shell [default: the step's own, or else /bin/sh].
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "command")]
+    pub(crate) shell: Option<String>,
+    /// A build other than the last: its name, or the beginning of it.
+    #[arg(long, value_name = "BUILD")]
+    pub(crate) build: Option<String>,
+    /// A secret that the step mounts, as for the build: none is kept.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) secret: Vec<String>,
+    /// An SSH agent that the step mounts, as for the build.
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// What the step asks for beyond the sandbox, as for the build.
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["security.insecure", "network.host"])]
+    pub(crate) allow: Vec<String>,
+    /// Run this in place of a shell; the exit code is its own.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// `rbuild explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Which step: its number, such as 7 or #7, or its name, or a part of it [default: the first of each stage that ran].
+    pub(crate) step: Option<String>,
+    /// All steps, those from the cache too.
+    #[arg(short, long, conflicts_with = "step")]
+    pub(crate) all: bool,
+    /// How long the steps took, and which of them the build waited for.
+    #[arg(long, conflicts_with_all = ["step", "all"])]
+    pub(crate) timings: bool,
+    /// A build other than the last: its name, or the beginning of it.
+    #[arg(long, value_name = "BUILD")]
+    pub(crate) build: Option<String>,
+    /// Print JSON, one step a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `rbuild debug` does beside.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     /// Write the graph of a build, as LLB in protobuf form, to standard output.

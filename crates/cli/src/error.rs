@@ -29,6 +29,8 @@ pub(crate) struct CommandError {
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     hints: Vec<String>,
+    /// What failed besides; printed after it.
+    more: Vec<CommandError>,
 }
 
 impl CommandError {
@@ -40,7 +42,14 @@ impl CommandError {
             message: message.to_string(),
             source: None,
             hints: Vec::new(),
+            more: Vec::new(),
         }
+    }
+
+    /// Adds an error that came after this one, which stays the reason of the failure.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.more.push(more);
+        self
     }
 
     /// Nothing more to say: what was asked for was found, and told; the exit code is 1.
@@ -92,6 +101,11 @@ impl CommandError {
         reason
     }
 
+    /// Whether the user stopped it.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+    }
+
     /// Whether a file's owner could not be set.
     pub(crate) fn is_about_owners(&self) -> bool {
         let mut cause: Option<&dyn Error> =
@@ -114,6 +128,21 @@ impl CommandError {
     }
 }
 
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent wrapper says what its cause says.
+        if !text.ends_with(&more) {
+            text.extend([": ", &more]);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.preface)?;
@@ -121,6 +150,7 @@ impl fmt::Display for CommandError {
             return Ok(());
         }
         writeln!(f, "ERROR: {}", printable::text(&self.reason()))?;
+        self.more.iter().try_for_each(|more| more.fmt(f))?;
         self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))
     }
 }

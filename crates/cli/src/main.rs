@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return code;
     }
     match commands::run(args::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.
             let _ = write!(std::io::stderr(), "{error}");

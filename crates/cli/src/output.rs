@@ -54,14 +54,18 @@ impl OutputSpec {
             return Ok(Self::Tar(FileDestination::Stdout));
         }
         let fields = csv_fields(text)?;
-        if let [field] = fields.as_slice()
+        Self::of_fields(&fields)
+    }
+
+    fn of_fields(fields: &[String]) -> Result<Self, String> {
+        if let [field] = fields
             && !field.contains('=')
         {
             return Ok(Self::Local(PathBuf::from(field)));
         }
         let mut kind = None;
         let mut attributes = Attributes::default();
-        for field in &fields {
+        for field in fields {
             let Some((key, value)) = field.split_once('=') else {
                 return Err(format!("`{field}` is not of the form key=value"));
             };
@@ -72,6 +76,42 @@ impl OutputSpec {
         }
         let kind = kind.ok_or("type is required, such as type=oci")?;
         attributes.build(&kind)
+    }
+}
+
+/// One `--on-failure`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OnFailure {
+    /// Where it goes.
+    pub(crate) output: OutputSpec,
+    /// The part that goes there, as a COPY names it; all of it if missing.
+    pub(crate) src: Option<String>,
+}
+
+impl OnFailure {
+    /// Parses what [`OutputSpec::parse`] does, with `src=PATH`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (mut fields, mut src) = (csv_fields(text)?, None);
+        fields.retain(|field| match field.strip_prefix("src=") {
+            Some(path) => {
+                src = Some(path.to_owned());
+                false
+            }
+            None => true,
+        });
+        let output = match text {
+            "-" => OutputSpec::parse(text)?,
+            _ => OutputSpec::of_fields(&fields)?,
+        };
+        let is_files = matches!(output, OutputSpec::Local(_) | OutputSpec::Tar(_));
+        match src.as_deref() {
+            _ if output == OutputSpec::CacheOnly => {
+                Err("type=cacheonly writes nothing: what failed is in no cache".to_owned())
+            }
+            Some("") => Err("src needs a path".to_owned()),
+            Some(_) if !is_files => Err("src is for type=local and type=tar".to_owned()),
+            _ => Ok(Self { output, src }),
+        }
     }
 }
 
@@ -234,6 +274,26 @@ mod tests {
             ),
         ] {
             assert_eq!(OutputSpec::parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_failed_goes_in_parts_too() {
+        let parse = OnFailure::parse;
+        let local = OutputSpec::Local(PathBuf::from("out"));
+        let expected = OnFailure { output: local.clone(), src: Some("/app/r".to_owned()) };
+        assert_eq!(parse("type=local,dest=out,src=/app/r").unwrap(), expected);
+        assert_eq!(parse("out,src=/app/r").unwrap(), expected);
+        assert_eq!(parse("out").unwrap(), OnFailure { output: local, src: None });
+        assert!(parse("-").is_ok());
+        for (text, reason) in [
+            ("type=oci,dest=x,src=/a", "src is for type=local"),
+            ("type=local,dest=x,src=", "src needs a path"),
+            ("type=cacheonly", "writes nothing"),
+            ("src=/a", "type is required"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
         }
     }
 

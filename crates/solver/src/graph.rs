@@ -7,7 +7,7 @@ use rbuild_oci::{Digest, Platform};
 use crate::Op;
 
 /// A vertex of one graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VertexId(u32);
 
 impl VertexId {

@@ -8,7 +8,7 @@ use rbuild_oci::{Digest, Hasher};
 
 use crate::running::Running;
 use crate::{
-    CacheKey, CacheMap, Edge, Executor, Graph, InputKeying, KeyParts, Op, Output, Progress,
+    CacheKey, CacheMap, Edge, Event, Executor, Graph, InputKeying, KeyParts, Op, Output, Progress,
     Selector, SolveError, SolveErrorKind, Vertex, VertexId,
 };
 
@@ -102,7 +102,14 @@ impl Keys {
                 None => (answers[&(*id, 0)], Vec::new()),
             };
             let parts = KeyParts { op, inputs, by_content: false };
-            fast[id.index()] = Some((parts.key(), parts));
+            let key = parts.key();
+            progress.send(Event::Keyed {
+                vertex: vertex.digest,
+                key,
+                folders: folders_of(graph, vertex, &parts),
+                ignores_cache: vertex.meta.ignore_cache,
+            });
+            fast[id.index()] = Some((key, parts));
         }
         Ok(Self { maps, fast })
     }
@@ -112,6 +119,13 @@ impl Keys {
         let (key, parts) = self.fast[id.index()].as_ref().expect("the solve comes to the vertex");
         (key, parts)
     }
+}
+
+/// The parts of a key that are of local folders.
+fn folders_of(graph: &Graph, vertex: &Vertex, parts: &KeyParts) -> Vec<(usize, Digest)> {
+    let inputs = vertex.inputs.iter().zip(&parts.inputs).enumerate();
+    let folders = inputs.filter(|(_, (edge, _))| local_folder(graph.vertex(edge.vertex)).is_some());
+    folders.map(|(position, (_, digest))| (position, *digest)).collect()
 }
 
 /// What stands for an input by its definition: its key, which output of it, and which part of that.

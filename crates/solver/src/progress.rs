@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::CacheKey;
 use rbuild_oci::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -22,6 +23,17 @@ pub enum Event {
         name: String,
         /// What it works on.
         inputs: Vec<Digest>,
+    },
+    /// A vertex has its fast key: it may be looked up, and is not at work yet.
+    Keyed {
+        /// Which.
+        vertex: Digest,
+        /// Its key.
+        key: CacheKey,
+        /// By position of the input: the digest of what it uses of a local folder.
+        folders: Vec<(usize, Digest)>,
+        /// Whether a known result may not be used.
+        ignores_cache: bool,
     },
     /// Work on a vertex began.
     Started {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rbuild_oci::{DiffId, Digest};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::SourceOp;
 
@@ -63,6 +64,19 @@ impl fmt::Display for LayerId {
 impl fmt::Debug for LayerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for LayerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LayerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("not a layer id of 64 hex digits"))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::mounts::{Changed, Mounts, StepInput};
 use crate::processes::ProcessTree;
 use crate::sandbox::{
     self, ControlGroup, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
+    Terminal, TerminalSpec,
 };
 use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -155,6 +156,8 @@ pub(crate) struct Step {
     limits: Arc<StepLimits>,
     /// What is written to, and what becomes of it. Dropped after the descriptors.
     layers: Vec<Changed>,
+    /// Which of them is the root.
+    root_layer: usize,
     /// Keeps read-only mounts there.
     _views: Vec<View>,
     /// Keep what they are of there.
@@ -197,10 +200,11 @@ impl Step {
             in_place,
         };
         let mut spec = spec(&op, resolv_conf, &provided.secrets)?;
-        let mut root = None;
+        let (mut root, mut root_layer) = (None, 0);
         for (index, mount) in op.mounts.iter().enumerate() {
             if mount.dest == "/" {
                 spec.root_read_only = mount.readonly;
+                root_layer = mounts.layers.len();
                 root = Some(mounts.open_root(mount)?);
             } else {
                 let cache = cache_keys.get(index).and_then(Option::as_ref);
@@ -222,11 +226,20 @@ impl Step {
             group,
             limits,
             layers: mounts.layers,
+            root_layer,
             _views: mounts.views,
             locals: mounts.locals,
             _caches: caches.clone(),
             command: op.meta.args.join(" "),
         })
+    }
+
+    /// Gives the step a terminal in place of its three streams.
+    pub(crate) fn attach(&mut self, terminal: Terminal) {
+        let (rows, columns) = terminal.size;
+        let descriptor = self.descriptors.len();
+        self.descriptors.push(terminal.theirs);
+        self.spec.terminal = Some(TerminalSpec { descriptor, rows, columns });
     }
 
     /// Runs the step; its output goes to `progress`. Dropping the future kills it. `oom_before` is from before it.
@@ -287,6 +300,19 @@ impl Step {
     /// Whether the user's folders still are what the step's key was made of, as far as the step has seen them.
     pub(crate) fn saw_its_inputs(&self) -> bool {
         self.locals.iter().all(LocalMount::is_unchanged)
+    }
+
+    /// Makes a layer of what the step has written to its root although it failed; returns the state with it.
+    pub(crate) fn leave(
+        mut self,
+        snapshots: &Snapshots,
+        seed: &Digest,
+    ) -> Result<Snapshot, ExecError> {
+        drop(self.root);
+        drop(self.descriptors);
+        let Changed { layer, base, .. } = self.layers.swap_remove(self.root_layer);
+        let id = LayerId::derived("rbuild.failed.v1", &[seed.as_bytes()]);
+        Ok(snapshots.commit(layer, &base, id)?)
     }
 
     /// Makes layers of what the step has written; returns the outputs in order.

@@ -14,6 +14,7 @@ mod entitlements;
 mod exec;
 mod file;
 mod git;
+mod inspect;
 mod killed;
 mod local_mounts;
 mod logins;
@@ -39,6 +40,7 @@ pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError, OwnerError};
 pub use git::{GitError, GitErrorKind, GitOptions};
+pub use inspect::Inspection;
 pub use killed::Killed;
 pub use logins::LoginError;
 pub use open_files::{OpenFiles, raise_open_files};
@@ -48,11 +50,12 @@ pub use remote::RemoteSources;
 pub use sandbox::{
     CommandError, ControlGroup, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind,
     NetworkMode, OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess,
-    SandboxSpec, SecurityMode, Usage, User, UserError, host_resolv_conf, init_main_if_requested,
+    SandboxSpec, SecurityMode, Terminal, TerminalEnd, TerminalSpec, Usage, User, UserError,
+    host_resolv_conf, init_main_if_requested,
 };
 pub use secrets::{Provided, Secrets, SshAgent};
 pub use snapshots::SnapshotError;
 pub use ssh::{SshKeyError, SshKeys};
 pub use step_limits::{Overdue, StepLimits};
 pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
-pub use worker::{Worker, WorkerParts};
+pub use worker::{LeftByStep, Worker, WorkerParts};

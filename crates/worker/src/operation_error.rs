@@ -64,6 +64,21 @@ pub enum OperationError {
     UnsupportedSource(String),
 }
 
+impl OperationError {
+    /// Whether a step could not run because there is no program of the name.
+    pub fn is_missing_program(&self) -> bool {
+        matches!(self, Self::Exec(ExecError::Sandbox(error)) if error.exit_code() == Some(127))
+    }
+
+    /// The exit code that a shell would give for a step whose program could not be executed.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exec(ExecError::Sandbox(error)) => error.exit_code(),
+            _ => None,
+        }
+    }
+}
+
 impl From<ImageError> for OperationError {
     fn from(error: ImageError) -> Self {
         Self::Image(Box::new(error))

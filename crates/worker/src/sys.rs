@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -239,3 +239,21 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     // SAFETY: the limit is live and only read.
     check(unsafe { libc::setrlimit(resource as _, &raw const limit) }.into()).map(drop)
 }
+
+/// Unlocks the terminal of which `end` is the other end, and opens it, whatever is mounted where.
+pub(crate) fn open_terminal(end: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let unlocked: c_int = 0;
+    // SAFETY: the request takes a pointer to a live `int`, which the kernel only reads.
+    let result =
+        unsafe { libc::ioctl(end.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked) };
+    check(result.into())?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes flags by value and returns a new descriptor.
+    let terminal = check(unsafe { libc::ioctl(end.as_raw_fd(), TIOCGPTPEER as _, flags) }.into())?;
+    let terminal = c_int::try_from(terminal).map_err(|_| Errno::BADF)?;
+    // SAFETY: the descriptor is new, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(terminal) })
+}
+
+/// `_IO('T', 0x41)`.
+const TIOCGPTPEER: u64 = 0x5441;

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{
-    CacheMountKey, CacheMounts, ImageSource, Layers, Overlay, PullProgress, StatCacheError, Tree,
-    TreeError,
+    CacheMountKey, CacheMounts, FileList, ImageSource, Layers, Overlay, PullProgress,
+    StatCacheError, Tree, TreeError,
 };
 use rbuild_oci::Digest;
 use rbuild_solver::{
-    ExecOp, ExecuteCall, Executor, FileOp, LayerId, LogStream, MountKind, Op, Output, Progress,
-    SecurityMode, Selector, Snapshot, Vertex,
+    CopyAction, Event, ExecOp, ExecuteCall, Executor, FileAction, FileActionKind, FileOp, LayerId,
+    LogStream, MountKind, Op, Output, Progress, SecurityMode, Selector, Snapshot, SourceOp, Vertex,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cache_mounts::{self, StepCaches, TakenCaches, WantedCache};
 use crate::cgroup::OomKills;
@@ -64,6 +64,25 @@ pub struct WorkerParts {
     pub limits: StepLimits,
 }
 
+/// What a step that failed has left.
+#[derive(Clone, Debug)]
+pub struct LeftByStep {
+    /// The step's vertex.
+    pub vertex: Digest,
+    /// What it worked on, by input of the vertex.
+    pub inputs: Vec<Output>,
+    /// The files of its root. The last layer is in the store, and no key finds it.
+    pub state: Snapshot,
+}
+
+/// What a step runs on, and the permission to.
+pub(crate) struct Ground<'a> {
+    inputs: Vec<StepInput>,
+    cache_keys: Vec<Option<CacheMountKey>>,
+    caches: TakenCaches,
+    _running: Option<SemaphorePermit<'a>>,
+}
+
 /// Does the operations of a build.
 #[derive(Debug)]
 pub struct Worker {
@@ -71,7 +90,7 @@ pub struct Worker {
     contexts: Arc<Contexts>,
     images: ImageSource,
     remotes: RemoteSources,
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     entitlements: Entitlements,
     provided: Arc<Provided>,
     caches: Arc<StepCaches>,
@@ -82,6 +101,8 @@ pub struct Worker {
     oom_before: OnceLock<OomKills>,
     /// For work that keeps processors and disk busy and a thread waiting.
     blocking: Semaphore,
+    /// What failed steps have left, if that is to be kept.
+    left: Option<Mutex<Vec<LeftByStep>>>,
 }
 
 impl Worker {
@@ -102,7 +123,67 @@ impl Worker {
             limits: Arc::new(parts.limits),
             oom_before: OnceLock::new(),
             blocking: Semaphore::new(2 * processors),
+            left: None,
         }
+    }
+
+    /// Makes layers of what failed steps leave; see [`Worker::left`].
+    #[must_use]
+    pub fn keeping_failed(self) -> Self {
+        Self { left: Some(Mutex::default()), ..self }
+    }
+
+    /// What failed steps have left since it was asked for last.
+    pub fn left(&self) -> Vec<LeftByStep> {
+        let left =
+            self.left.as_ref().map(|left| left.lock().unwrap_or_else(PoisonError::into_inner));
+        left.map(|mut left| std::mem::take(&mut *left)).unwrap_or_default()
+    }
+
+    /// The part of a state that a COPY of `path` to an empty directory makes.
+    pub async fn part_of(
+        &self,
+        state: &Snapshot,
+        path: &str,
+        seed: &Digest,
+    ) -> Result<Snapshot, OperationError> {
+        let copy = CopyAction {
+            src: path.to_owned(),
+            dest: "/".to_owned(),
+            allow_wildcard: true,
+            dir_copy_contents: true,
+            follow_symlink: true,
+            ..CopyAction::default()
+        };
+        let action = FileAction {
+            input: None,
+            secondary_input: Some(0),
+            output: Some(0),
+            kind: FileActionKind::Copy(copy),
+        };
+        let op = FileOp { actions: vec![action] };
+        let (snapshots, seed, state) = (Arc::clone(&self.snapshots), *seed, state.clone());
+        let made = self
+            .blocking(move || file::run(&op, vec![Input::Snapshot(state)], &snapshots, &seed))
+            .await?;
+        Ok(made.into_iter().next().unwrap_or_default())
+    }
+
+    /// The files of a local source that these selectors pick.
+    pub fn files_of(
+        &self,
+        folder: &SourceOp,
+        selectors: &[Selector],
+    ) -> Result<FileList, OperationError> {
+        let tree = self.contexts.tree(folder)?;
+        let mut files = FileList::default();
+        let everything = [Selector::everything()];
+        let selectors = if selectors.is_empty() { &everything } else { selectors };
+        for selector in selectors {
+            let of = Output::Local(Arc::new(folder.clone()));
+            files.add(&tree, selector).map_err(|source| checksum_error(&of, source))?;
+        }
+        Ok(files)
     }
 
     /// Remembers what was learned of the user's folders; see [`Contexts::save`].
@@ -139,42 +220,18 @@ impl Worker {
         op: &ExecOp,
         call: &ExecuteCall<'_>,
     ) -> Result<Vec<Output>, OperationError> {
-        self.entitlements.check_exec(op)?;
-        let mut inputs = Vec::with_capacity(call.inputs.len());
-        for position in 0..call.inputs.len() {
-            inputs.push(self.step_input(op, call, position).await?);
-        }
-        // Before the permission to run, which those who hold what it waits for may need.
-        let (cache_keys, caches) = self.take_caches(op, call).await?;
-        let _running = match &self.steps {
-            Some(steps) => steps.acquire().await.ok(),
-            None => None,
-        };
+        let ground = self.ground(op, call).await?;
         // What is not confined could make the mount of a folder writable.
         let mut in_place = op.security == SecurityMode::Sandbox;
         let oom_before = *self.oom_before.get_or_init(OomKills::now);
         let step = loop {
-            let (op, inputs, snapshots) = (op.clone(), inputs.clone(), Arc::clone(&self.snapshots));
-            let (cache_keys, caches) = (cache_keys.clone(), caches.clone());
-            let (provided, limits) = (Arc::clone(&self.provided), Arc::clone(&self.limits));
-            let step = self
-                .blocking(move || {
-                    let resolv_conf =
-                        host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
-                    let parts = StepParts {
-                        op,
-                        inputs,
-                        resolv_conf,
-                        provided,
-                        limits,
-                        caches,
-                        cache_keys,
-                        in_place,
-                    };
-                    Step::prepare(parts, &snapshots)
-                })
-                .await?;
-            step.run(&self.sandbox, call.vertex.digest, call.progress, oom_before).await?;
+            let step = self.open(op, &ground, in_place).await?;
+            if let Err(error) =
+                step.run(&self.sandbox, call.vertex.digest, call.progress, oom_before).await
+            {
+                self.keep(step, call).await;
+                return Err(error.into());
+            }
             let (step, saw_its_inputs) = self
                 .blocking(move || {
                     let saw_its_inputs = step.saw_its_inputs();
@@ -191,6 +248,73 @@ impl Worker {
         let (snapshots, seed) = (Arc::clone(&self.snapshots), call.layer_seed);
         let made = self.blocking(move || step.commit(&snapshots, &seed)).await?;
         Ok(made.into_iter().map(Output::Snapshot).collect())
+    }
+
+    /// Gets everything that a step needs, and waits for the permission to run it.
+    pub(crate) async fn ground(
+        &self,
+        op: &ExecOp,
+        call: &ExecuteCall<'_>,
+    ) -> Result<Ground<'_>, OperationError> {
+        self.entitlements.check_exec(op)?;
+        let mut inputs = Vec::with_capacity(call.inputs.len());
+        for position in 0..call.inputs.len() {
+            inputs.push(self.step_input(op, call, position).await?);
+        }
+        // Before the permission to run, which those who hold what it waits for may need.
+        let (cache_keys, caches) = self.take_caches(op, call).await?;
+        let running = match &self.steps {
+            Some(steps) => steps.acquire().await.ok(),
+            None => None,
+        };
+        Ok(Ground { inputs, cache_keys, caches, _running: running })
+    }
+
+    /// Opens the mounts of a step.
+    pub(crate) async fn open(
+        &self,
+        op: &ExecOp,
+        ground: &Ground<'_>,
+        in_place: bool,
+    ) -> Result<Step, OperationError> {
+        let (op, inputs, snapshots) =
+            (op.clone(), ground.inputs.clone(), Arc::clone(&self.snapshots));
+        let (cache_keys, caches) = (ground.cache_keys.clone(), ground.caches.clone());
+        let (provided, limits) = (Arc::clone(&self.provided), Arc::clone(&self.limits));
+        self.blocking(move || {
+            let resolv_conf =
+                host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
+            let parts = StepParts {
+                op,
+                inputs,
+                resolv_conf,
+                provided,
+                limits,
+                caches,
+                cache_keys,
+                in_place,
+            };
+            Step::prepare(parts, &snapshots)
+        })
+        .await
+    }
+
+    /// Keeps what a failed step has left, if that is wanted.
+    async fn keep(&self, step: Step, call: &ExecuteCall<'_>) {
+        let Some(left) = &self.left else { return };
+        let (snapshots, seed) = (Arc::clone(&self.snapshots), call.layer_seed);
+        let kept = self.blocking(move || step.leave(&snapshots, &seed)).await;
+        match kept {
+            Ok(state) => left.lock().unwrap_or_else(PoisonError::into_inner).push(LeftByStep {
+                vertex: call.vertex.digest,
+                inputs: call.inputs.to_vec(),
+                state,
+            }),
+            Err(error) => {
+                let message = format!("cannot keep what the failed step has left: {error}");
+                call.progress.send(Event::Warning { vertex: Some(call.vertex.digest), message });
+            }
+        }
     }
 
     /// An input of a step. Of a folder of which something stays all files are copied into the store.

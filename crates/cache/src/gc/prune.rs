@@ -21,8 +21,8 @@ use crate::{IndexError, LockName, Store, StoredRecord};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Cache records and cache mounts go as well, so that only images and what living builds use remain; and stat
-    /// caches of build contexts, and mirrors of git repositories; and logs of builds, unless `keep_storage`, which they do
-    /// not count for, or `only` is given.
+    /// caches of build contexts, mirrors of git repositories, and what is remembered of builds; and logs of builds, unless
+    /// `keep_storage`, which they do not count for, or `only` is given.
     pub all: bool,
     /// Cache records, cache mounts and logs that were used within this time stay, the others go.
     pub keep_duration: Option<Duration>,
@@ -150,6 +150,9 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned, CollectErr
     }
     for staged in detached.into_iter().chain(cache_mounts) {
         staged.discard()?;
+    }
+    if options.all && options.only.is_none() {
+        store.builds.clear()?;
     }
     if options.all && options.keep_storage.is_none() && options.only.is_none() {
         let (count, freed) = store.logs().remove(options.keep_duration)?;

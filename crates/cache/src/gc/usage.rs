@@ -32,6 +32,8 @@ pub struct Usage {
     pub contexts: u64,
     /// What steps have printed.
     pub logs: KindUsage,
+    /// What is remembered of builds, without what failed steps have left.
+    pub builds: u64,
     /// What is being made right now.
     pub pending: u64,
     /// Each layer directory, least recently used first.
@@ -153,6 +155,7 @@ impl Usage {
                 shared: 0,
                 reclaimable: logs.reclaimable,
             },
+            builds: directory_size(&store.root().join("builds"))?,
             pending: directory_size(&store.root().join("tmp"))?,
             each_layer,
             each_cache_mount,
@@ -162,14 +165,14 @@ impl Usage {
     /// What everything takes together.
     pub fn total(&self) -> u64 {
         let kinds = self.blobs.size + self.layers.size + self.cache_mounts.size;
-        kinds + self.index + self.contexts + self.logs.size + self.pending
+        kinds + self.index + self.contexts + self.builds + self.logs.size + self.pending
     }
 
     /// What pruning everything would free.
     pub fn reclaimable(&self) -> u64 {
         let kinds =
             self.blobs.reclaimable + self.layers.reclaimable + self.cache_mounts.reclaimable;
-        kinds + self.contexts + self.logs.reclaimable
+        kinds + self.contexts + self.builds + self.logs.reclaimable
     }
 }
 

@@ -2,11 +2,16 @@
 
 mod amounts;
 mod build;
+mod builds;
 mod check;
 mod context;
+mod debug;
+mod explain;
 mod images;
 mod logs;
 mod space;
+
+use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use rbuild_cache::Store;
@@ -17,17 +22,21 @@ use crate::error::{CommandError, Kind};
 use crate::paths;
 
 /// Does what was typed.
-pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     match &cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "rbuild", &mut script);
-            return images::print(&script);
+            return images::print(&script).map(|()| ExitCode::SUCCESS);
         }
-        Command::Man { command } => return manual(command.as_deref()),
+        Command::Man { command } => {
+            return manual(command.as_deref()).map(|()| ExitCode::SUCCESS);
+        }
         // Neither needs the store.
-        Command::Check(args) => return check::check(args),
-        Command::Context(ContextCommand::Ls(args)) => return context::ls(args),
+        Command::Check(args) => return check::check(args).map(|()| ExitCode::SUCCESS),
+        Command::Context(ContextCommand::Ls(args)) => {
+            return context::ls(args).map(|()| ExitCode::SUCCESS);
+        }
         _ => {}
     }
     let root = paths::store_root(cli.root.as_deref())?;
@@ -39,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
     })?;
     let store = Store::open(&root)
         .map_err(|error| CommandError::caused(Kind::Environment, "cannot open the store", error))?;
+    let mut code = ExitCode::SUCCESS;
     let done = match cli.command {
         Command::Build(args) => build::build(store, &args, &identity),
         Command::Images(args) => images::images(&store, &args),
@@ -49,12 +59,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Logs(args) => logs::logs(&store, &args),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
-        Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),
+        Command::Debug(args) => match &args.inner {
+            Some(DebugCommand::DumpLlb(args)) => build::dump_llb(store, args, &identity),
+            None => debug::debug(store, &args, &identity).map(|of_command| code = of_command),
+        },
+        Command::Explain(args) => explain::explain(&store, &args),
         Command::Completions { .. }
         | Command::Man { .. }
         | Command::Check(_)
         | Command::Context(_) => Ok(()),
     };
+    let done = done.map(|()| code);
     match identity {
         Identity::SingleId { reason } => done.map_err(|error| {
             if error.is_about_owners() {

@@ -59,6 +59,7 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
         row("Cache mounts", caches.count, caches.size, caches.reclaimable),
         row("Logs", usage.logs.count, usage.logs.size, usage.logs.reclaimable),
         row("Contexts", 0, usage.contexts, usage.contexts),
+        row("Builds", 0, usage.builds, usage.builds),
         row("Index", usage.records, usage.index, 0),
         row("Being made", 0, usage.pending, 0),
         row("Total", usage.images, usage.total(), usage.reclaimable()),
@@ -72,7 +73,7 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
     let rows = rows.into_iter().filter(is_shown).map(|mut row| {
         // Only layers, blobs, cache mounts, logs and records are counted; the others are amounts.
         row[1] = match row[0].as_str() {
-            "Contexts" | "Being made" => String::new(),
+            "Contexts" | "Builds" | "Being made" => String::new(),
             "Index" => format!("{} records", row[1]),
             "Total" => format!("{} images", row[1]),
             _ => row[1].clone(),

@@ -111,6 +111,7 @@ impl<W: Write> Json<W> {
         let vertices = &mut self.vertices;
         let changed = match event {
             Event::Added { vertex, name, inputs } => Some(vertices.add(vertex, name, inputs)),
+            Event::Keyed { .. } => None,
             Event::Started { vertex, at, .. } => {
                 vertices.index(&vertex).inspect(|index| vertices.start(*index, at))
             }

@@ -6,6 +6,7 @@ mod json;
 mod layout;
 mod plain;
 mod record;
+mod step_notes;
 mod tty;
 mod vertex;
 
@@ -22,6 +23,7 @@ use self::json::Json;
 use self::layout::ScreenSize;
 use self::plain::Plain;
 use self::record::Recorder;
+pub(crate) use self::step_notes::StepNotes;
 use self::tty::Tty;
 pub(crate) use self::vertex::CANCELLED;
 use self::vertex::Vertices;
@@ -96,6 +98,15 @@ pub(crate) struct Display {
 impl Display {
     /// Starts to draw on standard error, and to record in `log`.
     pub(crate) fn start(mode: Mode, log: Option<BuildLog>) -> (Self, Progress) {
+        Self::start_noting(mode, log, StepNotes::default())
+    }
+
+    /// The same, and notes what becomes of vertices.
+    pub(crate) fn start_noting(
+        mode: Mode,
+        log: Option<BuildLog>,
+        notes: StepNotes,
+    ) -> (Self, Progress) {
         let (progress, events) = Progress::channel();
         let now = SystemTime::now();
         let size = terminal_size();
@@ -112,7 +123,7 @@ impl Display {
             }
         };
         let recorder = Recorder::new(log, renderer.gives_numbers());
-        let task = tokio::spawn(run(renderer, recorder, events));
+        let task = tokio::spawn(run(renderer, (recorder, notes), events));
         (Self { task }, progress)
     }
 
@@ -154,7 +165,7 @@ fn terminal_size() -> Option<ScreenSize> {
 
 async fn run(
     mut renderer: Renderer,
-    mut recorder: Recorder,
+    (mut recorder, notes): (Recorder, StepNotes),
     mut events: ProgressReceiver,
 ) -> Outcome {
     let mut frames = tokio::time::interval(FRAME);
@@ -166,6 +177,7 @@ async fn run(
                 None => break,
                 Some(event) => {
                     recorder.event(&event);
+                    notes.event(&event);
                     draw(&mut renderer, event)
                 }
             },

@@ -67,9 +67,11 @@ impl<W: Write> Plain<W> {
             Event::Started { vertex, at, .. } => {
                 if let Some(index) = self.vertices.index(&vertex) {
                     self.vertices.start(index, at);
+                    self.number(index);
                     self.enqueue(index, None);
                 }
             }
+            Event::Keyed { .. } => {}
             Event::Completed { vertex, at, cached, error } => {
                 if let Some(index) = self.vertices.index(&vertex) {
                     self.completed(index, at, cached, error);
@@ -249,12 +251,7 @@ impl<W: Write> Plain<W> {
                 writeln!(self.out, "#{} ...", self.numbers[&shown])?;
             }
         }
-        let next = self.numbers.len() + 1;
-        let digest = self.vertices.list()[index].digest;
-        let number = *self.numbers.entry(index).or_insert_with(|| {
-            self.numbered.push((digest, next));
-            next
-        });
+        let number = self.number(index);
         if self.anything_printed {
             writeln!(self.out)?;
         }
@@ -263,6 +260,16 @@ impl<W: Write> Plain<W> {
         writeln!(self.out, "#{number} {name}")?;
         self.shown = Some((index, now));
         Ok(())
+    }
+
+    /// Vertices are numbered as they begin, as records of builds do it ([`super::StepNotes`]).
+    fn number(&mut self, index: usize) -> usize {
+        let next = self.numbers.len() + 1;
+        let digest = self.vertices.list()[index].digest;
+        *self.numbers.entry(index).or_insert_with(|| {
+            self.numbered.push((digest, next));
+            next
+        })
     }
 
     fn drain(&mut self, index: usize) -> io::Result<()> {

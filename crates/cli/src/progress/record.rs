@@ -47,7 +47,7 @@ impl Recorder {
             Event::Completed { vertex, at, cached, error } => {
                 log.completed(*vertex, *at, *cached, error.as_deref())
             }
-            Event::Status(_) | Event::Warning { .. } => Ok(()),
+            Event::Status(_) | Event::Warning { .. } | Event::Keyed { .. } => Ok(()),
         };
         self.check(written);
     }

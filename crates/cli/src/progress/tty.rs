@@ -75,7 +75,7 @@ impl<W: Write> Tty<W> {
                 }
             }
             // Warnings are listed once the build is over, where they are not drawn over.
-            Event::Warning { .. } => {}
+            Event::Warning { .. } | Event::Keyed { .. } => {}
         }
     }
 

@@ -20,7 +20,7 @@ use super::rootfs::Rootfs;
 use super::stubs::Stub;
 use super::user::{User, UserError};
 use super::wire::{Descriptors, Request};
-use super::{caps, namespaces, reaper, seccomp};
+use super::{caps, namespaces, reaper, seccomp, terminal};
 use crate::sys;
 
 /// What the first process tells init before it becomes the program; one line of JSON each.
@@ -80,6 +80,9 @@ impl First<'_> {
             set_rlimit(limit)?;
         }
         self.enter_working_directory(&user)?;
+        if let Some(spec) = spec.terminal {
+            terminal::attach(spec, &self.descriptors.mounts, &user)?;
+        }
         let command = Command::new(&spec.args, &environment(&spec.env, &user))?;
         self.tell(&Notice::Stubs(std::mem::take(stubs)));
 
@@ -107,6 +110,10 @@ impl First<'_> {
             sys::exit_now(1);
         }
         reaper::fork_from_reaper(&self.ended)?;
+        if spec.terminal.is_some() {
+            // In the program's own session.
+            terminal::control()?;
+        }
         Err(command.execute().into())
     }
 

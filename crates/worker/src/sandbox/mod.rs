@@ -37,6 +37,7 @@ mod rootfs;
 mod seccomp;
 mod spawn;
 mod stubs;
+mod terminal;
 mod user;
 mod wire;
 
@@ -49,5 +50,6 @@ pub use plan::{
     RlimitResource, SandboxSpec, SecurityMode,
 };
 pub use spawn::{OutputStream, Sandbox, SandboxProcess};
+pub use terminal::{Terminal, TerminalEnd, TerminalSpec};
 pub use user::{User, UserError};
 pub use wire::{Exit, ExitStatus, Usage};

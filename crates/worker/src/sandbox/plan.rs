@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::terminal::TerminalSpec;
+
 /// Everything about a step that the sandbox must know. Descriptors travel beside it; mounts refer to them by index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
@@ -33,6 +35,8 @@ pub struct SandboxSpec {
     pub root_read_only: bool,
     /// Exit codes that count as success.
     pub valid_exit_codes: Vec<i32>,
+    /// A terminal in place of the three streams.
+    pub terminal: Option<TerminalSpec>,
 }
 
 /// The host name of a step that names none; BuildKit's.
@@ -57,6 +61,7 @@ impl SandboxSpec {
             mounts: Vec::new(),
             root_read_only: false,
             valid_exit_codes: vec![0],
+            terminal: None,
         }
     }
 

@@ -78,6 +78,24 @@ impl BuildError {
         self
     }
 
+    /// The same, with what a user can do.
+    pub(crate) fn with_hint(self, hint: &str) -> Self {
+        match self {
+            Self::Step { error, excerpt } => Self::Step { error: error.hint(hint), excerpt },
+            other => other,
+        }
+    }
+
+    /// The same, with errors that came after it.
+    pub(crate) fn with_more(self, more: Vec<CommandError>) -> Self {
+        match self {
+            Self::Step { error, excerpt } => {
+                Self::Step { error: more.into_iter().fold(error, CommandError::and), excerpt }
+            }
+            other => other,
+        }
+    }
+
     /// The error with everything that explains it. `failed` is the step as the display saw it.
     pub(crate) fn into_command_error(self, failed: Option<&FailedStep>) -> CommandError {
         match self {

@@ -7,7 +7,9 @@ pub(crate) mod frontend;
 pub(crate) mod input;
 mod limits;
 mod metadata;
+mod on_failure;
 mod provided;
+pub(crate) mod record;
 mod remote;
 pub(crate) mod request;
 mod result;
@@ -29,6 +31,7 @@ use rbuild_worker::{Entitlements, Identity, Provided, StepLimits};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
+use self::record::Recording;
 use self::request::Request;
 use crate::args::{BuildArgs, Call, Method, SaveArgs};
 use crate::commands::context::Ignore;
@@ -52,18 +55,21 @@ pub(crate) fn build(
         return call(store, args, question, identity);
     }
     let plan = result::plan(args)?;
+    let on_failure = on_failure::OnFailurePlan::new(args)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
     let session = Arc::new(Session::open(store, identity, &provided)?);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
-    in_runtime(async {
+    let recording = Recording::begin(&session.store, args);
+    let done = in_runtime(async {
         let log = session.store.logs().begin(title(args));
-        let (display, progress) = Display::start(mode, Some(log));
-        for warning in &session.store.warnings {
-            progress.warn(warning.to_string());
+        let (display, progress) = Display::start_noting(mode, Some(log), recording.notes.clone());
+        let own = session.store.warnings.iter().map(ToString::to_string);
+        for warning in own.chain(recording.warning.clone()).chain(warnings) {
+            progress.warn(warning);
         }
-        warnings.into_iter().for_each(|warning| progress.warn(warning));
-        let built = build_and_export(&session, args, plan, (provided, limits), progress).await;
+        let plans = Plans { result: plan, on_failure, limits };
+        let built = build_and_export(&session, args, plans, provided, &recording, progress).await;
         let mut shown = display.finish().await;
         if let Some(error) = shown.end_log(built.is_err()) {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
@@ -73,7 +79,19 @@ pub(crate) fn build(
             ));
         }
         built.map_err(|error| error.into_command_error(shown.failed.as_ref()))?.report(args)
-    })
+    });
+    let warned = |problem: &str| {
+        crate::progress::print_after(&format!("WARN: {}\n", crate::printable::line(problem)));
+    };
+    match recording.finish(done.as_ref().copied()) {
+        Ok(record) if args.explain => match super::explain::of_build(&session.store, &record) {
+            Ok(text) => crate::progress::print_after(&text),
+            Err(error) => warned(&error.reason()),
+        },
+        Ok(_) => {}
+        Err(problem) => warned(&problem),
+    }
+    done
 }
 
 /// What people know a build by, in the list of logs.
@@ -125,7 +143,7 @@ async fn evaluated(
 }
 
 /// What the user lets the build use.
-fn provided_by(args: &BuildArgs) -> Result<Provided, CommandError> {
+pub(crate) fn provided_by(args: &BuildArgs) -> Result<Provided, CommandError> {
     provided::provided(args, |name| {
         std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec)
     })
@@ -172,7 +190,9 @@ pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result
 }
 
 /// Runs a command's async part until it ends or the user interrupts it.
-fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+pub(crate) fn in_runtime(
+    work: impl Future<Output = Result<(), CommandError>>,
+) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -295,7 +315,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
     })
 }
 
-fn entitlements(args: &BuildArgs) -> Entitlements {
+pub(crate) fn entitlements(args: &BuildArgs) -> Entitlements {
     let is_allowed = |name: &str| args.allow.iter().any(|allowed| allowed == name);
     Entitlements {
         security_insecure: is_allowed("security.insecure"),
@@ -319,12 +339,23 @@ fn check(
     })
 }
 
+/// What is to be written, and where, and within which bounds.
+#[derive(Debug)]
+struct Plans {
+    result: result::Plan,
+    /// When a step fails.
+    on_failure: on_failure::OnFailurePlan,
+    /// What bounds steps.
+    limits: StepLimits,
+}
+
 /// Solves and exports. `progress` is gone afterwards, so that the display can end.
 async fn build_and_export(
     session: &Arc<Session>,
     args: &BuildArgs,
-    plan: result::Plan,
-    (provided, limits): (Provided, StepLimits),
+    plans: Plans,
+    provided: Provided,
+    recording: &Recording,
     progress: Progress,
 ) -> Result<result::Built, failure::BuildError> {
     let prepared = prepare(session, args, &progress).await?;
@@ -333,8 +364,10 @@ async fn build_and_export(
         Some(target) => {
             let entitlements = entitlements(args);
             check(&prepared, target, entitlements)?;
-            let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
+            recording.folders(&prepared.folders, &session.store.root().join("tmp"));
+            let bounds = Bounds { entitlements, limits: plans.limits, jobs: args.limits.jobs };
             let worker = session.worker(prepared.folders, bounds, provided, &progress)?;
+            let worker = worker.keeping_failed();
             let records = session.records();
             let solved = solve(
                 &prepared.graph,
@@ -350,11 +383,29 @@ async fn build_and_export(
             if let Err(error) = worker.save_contexts() {
                 progress.warn(format!("cannot remember what was read of the context: {error}"));
             }
-            let outputs = solved.map_err(|error| {
-                let ignore = prepared.ignore.as_ref();
-                failure::BuildError::step(error, prepared.source.as_ref(), ignore)
-                    .with_warnings(&prepared.warnings)
-            })?;
+            tokio::task::block_in_place(|| {
+                recording.solved(&session.store, &prepared.graph, target, &worker, &progress);
+            });
+            let outputs = match solved {
+                Ok(outputs) => outputs,
+                Err(error) => {
+                    let vertex = prepared.graph.vertex(error.vertex);
+                    let left = recording.left_by(&vertex.digest);
+                    let also =
+                        plans.on_failure.export(session, &worker, vertex, left.as_ref(), &progress);
+                    let also = also.await;
+                    let ignore = prepared.ignore.as_ref();
+                    let error = failure::BuildError::step(error, prepared.source.as_ref(), ignore)
+                        .with_warnings(&prepared.warnings)
+                        .with_more(also);
+                    return Err(match left {
+                        Some(_) => {
+                            error.with_hint("rbuild debug opens a shell in what the step has left")
+                        }
+                        None => error,
+                    });
+                }
+            };
             match outputs.into_iter().next() {
                 Some(Output::Snapshot(snapshot)) => snapshot,
                 _ => {
@@ -373,7 +424,7 @@ async fn build_and_export(
         base_history: prepared.base_history,
         epoch: prepared.epoch,
     };
-    let mut built = result::export(session, plan, result, &progress).await?;
+    let mut built = result::export(session, plans.result, result, &progress).await?;
     built.warnings = prepared.warnings;
     Ok(built)
 }

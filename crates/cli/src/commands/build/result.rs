@@ -30,8 +30,9 @@ pub(crate) struct Plan {
     names: Vec<Reference>,
 }
 
+/// One output, checked.
 #[derive(Debug)]
-enum PlannedOutput {
+pub(super) enum PlannedOutput {
     Image { options: ImageOptions, types: DocumentTypes, destination: ImageDestination },
     Files(FilesDestination),
 }
@@ -53,42 +54,7 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     let default = [OutputSpec::default_image()];
     let specs = if args.output.is_empty() { &default[..] } else { &args.output };
     for spec in specs {
-        let with_names = |own: &[String]| {
-            let own = own.iter().map(|name| image_name(name)).collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, CommandError>(names.iter().cloned().chain(own).collect::<Vec<_>>())
-        };
-        match spec {
-            OutputSpec::Image { names: own, options } => outputs.push(PlannedOutput::Image {
-                options: *options,
-                types: types(options, DocumentTypes::Oci),
-                destination: ImageDestination::Store { names: with_names(own)? },
-            }),
-            OutputSpec::Archive { form, destination, names: own, options } => {
-                let form = match form {
-                    ArchiveKind::Oci => ArchiveForm::Oci,
-                    ArchiveKind::Docker => ArchiveForm::Docker,
-                };
-                outputs.push(PlannedOutput::Image {
-                    options: *options,
-                    types: types(options, DocumentTypes::Oci),
-                    destination: ImageDestination::Archive {
-                        form,
-                        names: with_names(own)?,
-                        file: destination.clone(),
-                    },
-                });
-            }
-            OutputSpec::Tar(file) => {
-                outputs.push(PlannedOutput::Files(FilesDestination::Tar(file.clone())));
-            }
-            OutputSpec::Local(path) => {
-                outputs.push(PlannedOutput::Files(FilesDestination::Folder {
-                    path: path.clone(),
-                    keep_owners: !in_user_namespace(),
-                }));
-            }
-            OutputSpec::CacheOnly => {}
-        }
+        outputs.extend(planned(spec, &names)?);
     }
     let only_files = !outputs.is_empty()
         && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
@@ -97,21 +63,62 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
             "local and tar exporters are incompatible with image ID file",
         ));
     }
-    if let Some(twice) = written_twice(&outputs) {
+    if let Some(twice) = written_twice(outputs.iter()) {
         return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
     }
     Ok(Plan { outputs, names })
 }
 
+/// An output, checked; `None` for one that goes nowhere. `names` are those of `--tag`.
+pub(super) fn planned(
+    spec: &OutputSpec,
+    names: &[Reference],
+) -> Result<Option<PlannedOutput>, CommandError> {
+    let with_names = |own: &[String]| {
+        let own = own.iter().map(|name| image_name(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, CommandError>(names.iter().cloned().chain(own).collect::<Vec<_>>())
+    };
+    Ok(match spec {
+        OutputSpec::Image { names: own, options } => Some(PlannedOutput::Image {
+            options: *options,
+            types: types(options, DocumentTypes::Oci),
+            destination: ImageDestination::Store { names: with_names(own)? },
+        }),
+        OutputSpec::Archive { form, destination, names: own, options } => {
+            let form = match form {
+                ArchiveKind::Oci => ArchiveForm::Oci,
+                ArchiveKind::Docker => ArchiveForm::Docker,
+            };
+            Some(PlannedOutput::Image {
+                options: *options,
+                types: types(options, DocumentTypes::Oci),
+                destination: ImageDestination::Archive {
+                    form,
+                    names: with_names(own)?,
+                    file: destination.clone(),
+                },
+            })
+        }
+        OutputSpec::Tar(file) => Some(PlannedOutput::Files(FilesDestination::Tar(file.clone()))),
+        OutputSpec::Local(path) => Some(PlannedOutput::Files(FilesDestination::Folder {
+            path: path.clone(),
+            keep_owners: !in_user_namespace(),
+        })),
+        OutputSpec::CacheOnly => None,
+    })
+}
+
 /// A place that more than one output would be written to.
-fn written_twice(outputs: &[PlannedOutput]) -> Option<String> {
+pub(super) fn written_twice<'a>(
+    outputs: impl Iterator<Item = &'a PlannedOutput>,
+) -> Option<String> {
     let mut seen = HashSet::new();
     let file = |output: &PlannedOutput| match output {
         PlannedOutput::Image { destination: ImageDestination::Archive { file, .. }, .. }
         | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
         _ => None,
     };
-    outputs.iter().filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {
+    outputs.filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {
         FileDestination::Stdout => "standard output".to_owned(),
         FileDestination::Path(path) => format!("`{}`", path.display()),
     })
@@ -136,25 +143,7 @@ pub(crate) async fn export(
     let mut built = Built { image: None, names, warnings: Vec::new() };
     let result = Arc::new(result);
     for output in plan.outputs {
-        let vertex = progress.start(match &output {
-            PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => {
-                "exporting to image"
-            }
-            PlannedOutput::Image {
-                destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. },
-                ..
-            } => "exporting to oci image format",
-            PlannedOutput::Image { destination: ImageDestination::Archive { .. }, .. } => {
-                "exporting to docker image format"
-            }
-            PlannedOutput::Files(FilesDestination::Tar(_)) => "exporting to client tarball",
-            PlannedOutput::Files(FilesDestination::Folder { .. }) => {
-                "exporting to client directory"
-            }
-        });
-        let pull = PullProgress { progress: progress.clone(), vertex };
-        let exported = one(session, output, &result, &pull).await;
-        progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
+        let exported = write(session, output, &result, "", progress).await;
         if let Some(image) = exported? {
             if image.surplus_history > 0 {
                 progress.warn(format!(
@@ -166,6 +155,34 @@ pub(crate) async fn export(
         }
     }
     Ok(built)
+}
+
+/// Writes one output. `what` says what is exported, if it is not the build's result.
+pub(super) async fn write(
+    session: &Arc<Session>,
+    output: PlannedOutput,
+    result: &Arc<BuildResult>,
+    what: &str,
+    progress: &Progress,
+) -> Result<Option<Image>, CommandError> {
+    let to = match &output {
+        PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => "image",
+        PlannedOutput::Image {
+            destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. },
+            ..
+        } => "oci image format",
+        PlannedOutput::Image { destination: ImageDestination::Archive { .. }, .. } => {
+            "docker image format"
+        }
+        PlannedOutput::Files(FilesDestination::Tar(_)) => "client tarball",
+        PlannedOutput::Files(FilesDestination::Folder { .. }) => "client directory",
+    };
+    let what = if what.is_empty() { String::new() } else { format!("{what} ") };
+    let vertex = progress.start(&format!("exporting {what}to {to}"));
+    let pull = PullProgress { progress: progress.clone(), vertex };
+    let exported = one(session, output, result, &pull).await;
+    progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
+    exported
 }
 
 async fn one(
