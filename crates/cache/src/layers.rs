@@ -18,6 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::copied::CopyError;
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{Gate, TOUCHED};
 use crate::staging::{Staged, Staging};
@@ -42,6 +43,9 @@ pub enum LayersError {
     /// The disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// What was changed in a copy of a snapshot could not be found.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 impl Layers {

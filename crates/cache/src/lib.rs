@@ -9,6 +9,8 @@
 mod builds;
 mod cache_mounts;
 mod content;
+mod copied;
+mod copy_data;
 mod disk_error;
 mod download;
 mod gate;
@@ -43,6 +45,8 @@ pub use cache_mounts::{
     TakenCacheMount,
 };
 pub use content::{BlobWriter, Content, ContentError};
+pub use copied::CopyError;
+pub use copy_data::DataCopier;
 pub use disk_error::DiskError;
 pub use download::{
     Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, Pace,

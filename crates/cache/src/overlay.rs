@@ -6,12 +6,15 @@
 //! of options (45 layers) and all quoting of `:` and `,`. Kernels before 6.7 know no `lowerdir+`; on them the
 //! same kind of mount comes about in another way (`overlay_by_path`).
 //!
+//! Where the kernel refuses overlays altogether, [`Overlay::copying`] makes views and layers without them (`copied`).
+//!
 //! `redirect_dir=nofollow,metacopy=off,index=off` is always given: it is accepted with and without `userxattr`,
 //! and it keeps the upper directory readable as a layer on its own (no redirects, no files without their
 //! content).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
@@ -20,7 +23,7 @@ use thiserror::Error;
 
 use crate::layer::OverlayXattrs;
 use crate::overlay_by_path::{Stacks, mount_detached};
-use crate::{Layers, LayersError, PendingLayer};
+use crate::{Layers, LayersError, PendingLayer, ViewError};
 
 /// The most lower directories that the kernel takes in one overlay (`OVL_MAX_STACK`).
 const KERNEL_LOWER_LIMIT: usize = 500;
@@ -32,14 +35,25 @@ const OPTIONS: [(&str, &str); 3] =
 /// The most layers that can be merged: one full overlay below another, the kernel's greatest depth.
 pub const MAX_LAYERS: usize = 2 * KERNEL_LOWER_LIMIT - 1;
 
-/// How overlays are mounted on this machine. Made once and shared.
+/// How layers are put on top of one another on this machine. Made once and shared.
 #[derive(Debug)]
 pub struct Overlay {
     xattrs: OverlayXattrs,
+    layers: Layers,
+    copying: Copying,
     /// Stays empty: the merged tree of no layers, and what a lone layer is mounted over.
     empty: PendingLayer,
     /// Whether the kernel takes no layer by descriptor; found out when it refuses the first.
     by_path: AtomicBool,
+}
+
+/// When files are copied instead of mounted.
+#[derive(Debug)]
+enum Copying {
+    Never,
+    Always,
+    /// What the kernel said, if it refused, once it was asked.
+    IfRefused(OnceLock<Option<ViewError>>),
 }
 
 /// Where writes to an overlay go.
@@ -54,7 +68,13 @@ pub struct Upper<'a> {
 impl Overlay {
     /// Prepares to mount the layers of a store, with attributes in the namespace that this process may use.
     pub fn new(xattrs: OverlayXattrs, layers: &Layers) -> Result<Self, LayersError> {
-        Ok(Self { xattrs, empty: layers.begin()?, by_path: AtomicBool::new(false) })
+        Ok(Self {
+            xattrs,
+            layers: layers.clone(),
+            copying: Copying::Never,
+            empty: layers.begin()?,
+            by_path: AtomicBool::new(false),
+        })
     }
 
     /// Makes it mount as it has to on kernels before 6.7, which also works on later ones, but takes longer.
@@ -62,6 +82,55 @@ impl Overlay {
     pub fn by_path(mut self) -> Self {
         *self.by_path.get_mut() = true;
         self
+    }
+
+    /// Makes it copy files where it would mount.
+    #[must_use]
+    pub fn copying(mut self) -> Self {
+        self.copying = Copying::Always;
+        self
+    }
+
+    /// Makes it copy files where it would mount if the kernel refuses overlays, which is found out when the first is needed.
+    #[must_use]
+    pub fn copying_if_refused(mut self) -> Self {
+        self.copying = Copying::IfRefused(OnceLock::new());
+        self
+    }
+
+    /// Whether files are copied instead of mounted.
+    pub(crate) fn copies(&self) -> bool {
+        match &self.copying {
+            Copying::Never => false,
+            Copying::Always => true,
+            Copying::IfRefused(refusal) => refusal.get_or_init(|| self.probe().err()).is_some(),
+        }
+    }
+
+    /// Why files were copied instead of mounted, if they were because of a refusal.
+    pub fn refusal(&self) -> Option<&ViewError> {
+        match &self.copying {
+            Copying::IfRefused(refusal) => refusal.get()?.as_ref(),
+            Copying::Never | Copying::Always => None,
+        }
+    }
+
+    /// Tries whether the kernel mounts an overlay that can be written to, with its layers where the store is.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn probe(&self) -> Result<(), ViewError> {
+        let mut pending = self.layers.begin()?;
+        let work = pending.work_dir()?.try_clone_to_owned().map_err(ViewError::Root)?;
+        let upper = Upper { dir: pending.dir(), work: work.as_fd() };
+        self.mount(&[self.empty()], Some(upper))?;
+        Ok(())
+    }
+
+    /// The layer directories of the store.
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     /// Where overlayfs keeps its own attributes.

@@ -3,15 +3,20 @@
 //! A [`View`] shows a snapshot. An [`ActiveLayer`] is a snapshot that is being changed: what is written through
 //! its root collects in a new layer directory, which [`ActiveLayer::commit`] puts into the store. Both are
 //! descriptors of mounts that are in no mount table; dropping them, or dying, unmounts.
+//!
+//! Where overlays are refused ([`Overlay::copying`]) both are directories below the store's `tmp/`, deleted when dropped.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbuild_solver::{LayerId, Snapshot};
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 use thiserror::Error;
 
-use crate::layer::xattrs;
+use crate::copied::{self, CopyError, Marks, Merged};
+use crate::layer::{OverlayXattrs, xattrs};
 use crate::overlay::{Overlay, OverlayError, Upper};
 use crate::tree::is_kept_xattr;
 use crate::{Layers, LayersError, PendingLayer};
@@ -20,6 +25,8 @@ use crate::{Layers, LayersError, PendingLayer};
 #[derive(Debug)]
 pub struct View {
     root: OwnedFd,
+    /// What the root is of, where it is no mount.
+    _files: Option<PendingLayer>,
 }
 
 impl View {
@@ -31,14 +38,17 @@ impl View {
     ) -> Result<Self, ViewError> {
         let directories = open_all(layers, snapshot)?;
         let directories: Vec<_> = directories.iter().map(AsFd::as_fd).collect();
-        Ok(Self::of_directories(overlay, &directories)?)
+        Self::of_directories(overlay, &directories)
     }
 
     /// Merges layer directories, bottom first. No layers: an empty directory, without a mount.
-    pub fn of_directories(
-        overlay: &Overlay,
-        layers: &[BorrowedFd<'_>],
-    ) -> Result<Self, OverlayError> {
+    pub fn of_directories(overlay: &Overlay, layers: &[BorrowedFd<'_>]) -> Result<Self, ViewError> {
+        if overlay.copies() && !layers.is_empty() {
+            let files = overlay.layers().begin()?;
+            let merged = Merged::root(layers, overlay.xattrs()).map_err(ViewError::Root)?;
+            copied::make_readable(&merged, overlay.xattrs(), files.dir())?;
+            return Ok(Self { root: attachable(files.dir())?, _files: Some(files) });
+        }
         let root = if layers.is_empty() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(overlay.empty(), ".", flags, Mode::empty())
@@ -46,7 +56,7 @@ impl View {
         } else {
             overlay.mount(layers, None)?
         };
-        Ok(Self { root })
+        Ok(Self { root, _files: None })
     }
 
     /// The root directory, to be used with `openat2` and `RESOLVE_IN_ROOT`.
@@ -66,7 +76,18 @@ impl AsFd for View {
 pub struct ActiveLayer {
     /// Before the directory, so that it is unmounted first. `None` on top of no layers: nothing needs merging.
     merged: Option<OwnedFd>,
+    /// What `merged` is of, where it is no overlay.
+    copy: Option<Copy>,
     pending: PendingLayer,
+}
+
+/// A copy of all the files of a snapshot.
+#[derive(Debug)]
+struct Copy {
+    files: PendingLayer,
+    marks: Marks,
+    below: Merged,
+    xattrs: OverlayXattrs,
 }
 
 impl ActiveLayer {
@@ -83,14 +104,22 @@ impl ActiveLayer {
         below: &[OwnedFd],
     ) -> Result<Self, ViewError> {
         let mut pending = layers.begin()?;
-        let Some(top) = below.last() else { return Ok(Self { merged: None, pending }) };
+        let Some(top) = below.last() else { return Ok(Self { merged: None, copy: None, pending }) };
+        if overlay.copies() {
+            let below: Vec<_> = below.iter().map(AsFd::as_fd).collect();
+            let (files, xattrs) = (layers.begin()?, overlay.xattrs());
+            let below = Merged::root(&below, xattrs).map_err(ViewError::Root)?;
+            let marks = copied::make_writable(&below, xattrs, files.dir())?;
+            let merged = Some(attachable(files.dir())?);
+            return Ok(Self { merged, copy: Some(Copy { files, marks, below, xattrs }), pending });
+        }
         // The merged root is the root of the topmost directory, so the new one has to look like the last.
         copy_root(top, pending.dir()).map_err(ViewError::Root)?;
         let work = pending.work_dir()?.try_clone_to_owned().map_err(ViewError::Root)?;
         let below: Vec<_> = below.iter().map(AsFd::as_fd).collect();
         let upper = Upper { dir: pending.dir(), work: work.as_fd() };
         let merged = overlay.mount(&below, Some(upper))?;
-        Ok(Self { merged: Some(merged), pending })
+        Ok(Self { merged: Some(merged), copy: None, pending })
     }
 
     /// The root directory of the snapshot with the changes so far: to be read, written through, or made the
@@ -105,7 +134,21 @@ impl ActiveLayer {
     /// it stays and this one is discarded.
     pub fn commit(self, id: &LayerId) -> Result<(), LayersError> {
         drop(self.merged);
+        if let Some(Copy { files, marks, below, xattrs }) = &self.copy {
+            copied::collect(files.dir(), below, marks, self.pending.dir(), *xattrs)?;
+        }
         self.pending.commit(id)
+    }
+}
+
+/// A directory as a mount that a step can have, if this process may make one; else the directory.
+fn attachable(dir: BorrowedFd<'_>) -> Result<OwnedFd, ViewError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    match rustix::mount::open_tree(dir, c"", flags) {
+        Err(Errno::PERM | Errno::NOSYS) => dir.try_clone_to_owned().map_err(ViewError::Root),
+        mount => mount.map_err(|errno| ViewError::Root(errno.into())),
     }
 }
 
@@ -136,6 +179,9 @@ pub enum ViewError {
     /// They could not be merged.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// They could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The new layer's root could not be prepared.
     #[error("cannot prepare the root directory of a new layer")]
     Root(#[source] io::Error),

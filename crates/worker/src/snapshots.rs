@@ -58,10 +58,7 @@ impl Snapshots {
         if let Some((_, tree)) = trees().iter().find(|(of, _)| of == snapshot) {
             return Ok(Arc::clone(tree));
         }
-        // The mount lives as long as the last descriptor of its root.
-        let root = self.view(snapshot)?.root().try_clone_to_owned();
-        let root = root.map_err(|source| SnapshotError::Root { source })?;
-        let tree = Arc::new(Tree::of_snapshot(root)?);
+        let tree = Arc::new(Tree::of_view(self.view(snapshot)?)?);
         let mut trees = trees();
         if trees.len() == TREES_KEPT {
             trees.pop_front();
@@ -77,7 +74,7 @@ impl Snapshots {
 
     /// A mount with the files of directories that are not in the store, bottom first, read only.
     pub(crate) fn view_of(&self, directories: &[BorrowedFd<'_>]) -> Result<View, SnapshotError> {
-        Ok(View::of_directories(&self.overlay, directories).map_err(ViewError::Overlay)?)
+        Ok(View::of_directories(&self.overlay, directories)?)
     }
 
     /// Begins a layer on top of directories that are not in the store, bottom first.

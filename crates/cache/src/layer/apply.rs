@@ -27,7 +27,7 @@ use super::directories::Directories;
 use super::name::CleanName;
 use super::tar_reader::{ArchiveLimits, Entry, TarReadError, TarReader, Time};
 use super::tree;
-use super::whiteout::{Marker, OverlayXattrs, is_whiteout};
+use super::whiteout::{Marker, OverlayXattrs, is_whiteout, place_whiteout};
 use super::{EntryKind, path_of};
 
 /// How an archive is applied.
@@ -328,10 +328,9 @@ impl<'a> Unpacker<'a> {
     fn whiteout(&mut self, name: &CleanName) -> Result<(), ApplyError> {
         match self.form {
             ApplyForm::Merged | ApplyForm::Plain => self.directories.remove(name),
-            ApplyForm::Layer(_) => self.directories.make(name, |dir, last| {
-                let mode = Mode::empty();
-                rustix::fs::mknodat(dir, last, FileType::CharacterDevice, mode, 0)
-            }),
+            ApplyForm::Layer(xattrs) => {
+                self.directories.make(name, |dir, last| place_whiteout(dir.as_fd(), last, xattrs))
+            }
         }
     }
 

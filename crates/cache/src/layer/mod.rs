@@ -15,8 +15,8 @@ mod name;
 mod sparse;
 mod tar_reader;
 mod tar_writer;
-mod tree;
-mod whiteout;
+pub(crate) mod tree;
+pub(crate) mod whiteout;
 
 pub use apply::{AppliedLayer, ApplyError, ApplyForm, ApplyOptions, OutsideHardlink, apply};
 pub use blob::{LayerBlob, LayerBlobReader, LayerBlobWriter};

@@ -5,12 +5,22 @@
 //! | one name is gone | an entry `.wh.<name>` | a character device 0:0 called `<name>` |
 //! | all names below are gone | an entry `.wh..wh..opq` in the directory | the directory's xattr `overlay.opaque` = `y` |
 //!
+//! Where the surroundings of the process let nobody make even such a device (a filter of system calls, a kernel before 5.8 without
+//! `CAP_MKNOD`), the name is an empty file with the attribute `overlay.whiteout`, in a directory whose `overlay.opaque` is `x`. That is
+//! overlayfs's other form, which Linux mounts from 6.8 on and rbuild reads everywhere.
+//!
 //! overlayfs keeps its attributes under `trusted.`, or under `user.` when it is mounted in a user namespace. An
 //! image may itself contain attributes of that name (somebody stored an overlay in it). They are *escaped* on
 //! the way in, `trusted.overlay.x` becoming `trusted.overlay.overlay.x`, so that an image cannot redirect or
 //! hide files of the layers below; and unescaped on the way out.
 
-use rustix::fs::{FileType, Stat};
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, Mode, OFlags, Stat, XattrFlags};
+use rustix::io::Errno;
+
+use super::tree;
 
 /// What the name of a deletion starts with in an archive.
 pub(crate) const PREFIX: &[u8] = b".wh.";
@@ -40,6 +50,13 @@ impl OverlayXattrs {
         match self {
             Self::Trusted => "trusted.overlay.opaque",
             Self::User => "user.overlay.opaque",
+        }
+    }
+
+    pub(crate) fn whiteout(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.whiteout",
+            Self::User => "user.overlay.whiteout",
         }
     }
 
@@ -113,6 +130,38 @@ impl<'a> Marker<'a> {
     }
 }
 
+/// Makes a whiteout in a directory of a layer, where nothing has the name.
+pub(crate) fn place_whiteout(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    xattrs: OverlayXattrs,
+) -> Result<(), Errno> {
+    match rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
+            place_xattr_whiteout(dir, name, xattrs)
+        }
+        made => made,
+    }
+}
+
+fn place_xattr_whiteout(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    xattrs: OverlayXattrs,
+) -> Result<(), Errno> {
+    // The descriptor may be one of a place only.
+    let dir = tree::open_directory(dir, c".")
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    match rustix::fs::fsetxattr(&dir, xattrs.opaque(), b"x", XattrFlags::CREATE) {
+        // Nothing below shows through it anyway.
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&dir, name, flags, Mode::RUSR)?;
+    rustix::fs::fsetxattr(&file, xattrs.whiteout(), b"y", XattrFlags::empty())
+}
+
 /// Whether a file in a layer directory is a whiteout.
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
@@ -120,7 +169,26 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+
+    #[test]
+    fn a_whiteout_without_a_device_is_read_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(folder.path()).unwrap();
+        if place_xattr_whiteout(dir.as_fd(), c"gone", OverlayXattrs::User) == Err(Errno::OPNOTSUPP)
+        {
+            eprintln!("SKIPPED a_whiteout_without_a_device_is_read_as_one: no extended attributes");
+            return;
+        }
+        place_xattr_whiteout(dir.as_fd(), c"too", OverlayXattrs::User).unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        let merged = crate::copied::Merged::root(&[dir.as_fd()], OverlayXattrs::User).unwrap();
+        let names: Vec<_> = merged.entries().unwrap().into_keys().collect();
+        assert_eq!(names, [c"empty".to_owned()]);
+        assert!(merged.lookup(c"gone").unwrap().is_none());
+    }
 
     #[test]
     fn markers() {

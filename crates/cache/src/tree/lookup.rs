@@ -14,6 +14,7 @@ use super::meta::Meta;
 use super::node::{Child, Directory, Listing, Node};
 use super::stat_cache::StatCache;
 use super::xattr::read_xattrs;
+use crate::View;
 
 /// Bytes for the names of a directory; what does not fit takes another call.
 const LISTING_BUFFER: usize = 32 << 10;
@@ -25,6 +26,8 @@ pub struct Tree {
     pub(super) top: Arc<Node>,
     origin: Origin,
     pub(super) digests: Mutex<HashMap<Selector, Digest>>,
+    /// Keeps the files there.
+    _view: Option<View>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,13 @@ impl Tree {
         Self::new(root, Origin::Context { ignore, cache })
     }
 
+    /// The files of a view, which stays as long as this.
+    pub fn of_view(view: View) -> Result<Self, TreeError> {
+        let root = view.root().try_clone_to_owned();
+        let root = root.map_err(|source| TreeError::io("open", b"", source))?;
+        Ok(Self { _view: Some(view), ..Self::of_snapshot(root)? })
+    }
+
     fn new(root: OwnedFd, origin: Origin) -> Result<Self, TreeError> {
         let stat =
             rustix::fs::fstat(&root).map_err(|errno| TreeError::io("inspect", b"", errno))?;
@@ -59,7 +69,7 @@ impl Tree {
             Origin::Context { .. } => Meta { uid: 0, gid: 0, ..Meta::new(&stat) },
         };
         let top = Arc::new(Node::new(meta, None, Decision::default()));
-        Ok(Self { root, top, origin, digests: Mutex::default() })
+        Ok(Self { root, top, origin, digests: Mutex::default(), _view: None })
     }
 
     /// The root directory.

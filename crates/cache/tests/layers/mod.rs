@@ -1,6 +1,7 @@
 //! Layers, archives and overlay mounts.
 
 mod archive;
+mod conformance;
 mod hostile;
 mod listing;
 pub(crate) mod namespace;

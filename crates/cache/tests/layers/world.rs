@@ -28,6 +28,22 @@ impl World {
         [new, Self { overlay: old.overlay.by_path(), ..old }]
     }
 
+    /// A world with each way of making views and layers.
+    pub(super) fn all(xattrs: OverlayXattrs) -> Vec<Self> {
+        Self::both(xattrs).into_iter().chain([Self::new(xattrs).copying()]).collect()
+    }
+
+    /// The same store, with layers made by copying.
+    pub(super) fn copying(self) -> Self {
+        Self { overlay: self.overlay.copying(), ..self }
+    }
+
+    /// The same store, with layers made by mounting.
+    pub(super) fn mounting(self) -> Self {
+        let overlay = Overlay::new(self.overlay.xattrs(), &self.layers).unwrap();
+        Self { overlay, ..self }
+    }
+
     /// Writes a layer on top of `base` with `write`, which gets a path to its root.
     pub(super) fn layer(&self, base: &Snapshot, name: &str, write: impl FnOnce(&str)) -> Snapshot {
         let active = ActiveLayer::begin(&self.overlay, &self.layers, base).unwrap();

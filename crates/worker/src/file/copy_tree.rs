@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rayon::prelude::*;
-use rbuild_cache::{Entry, Node, Selected, Tree, TreeError, hash_content, read_xattrs};
+use rbuild_cache::{DataCopier, Entry, Node, Selected, Tree, TreeError, hash_content, read_xattrs};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Changes, set_times};
-use super::copy_data::DataCopier;
 use super::error::{FileError, shown};
 use super::place::{Target, base_name, file_type, join, parent, stat_at};
 use super::remove::remove_all;

@@ -10,7 +10,6 @@ mod attributes;
 mod chmod;
 mod chown;
 mod copy;
-mod copy_data;
 mod copy_tree;
 mod error;
 mod make;

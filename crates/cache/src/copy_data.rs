@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 30;
 
 /// What has turned out not to work between two file systems, so that it is not tried for each file.
 #[derive(Debug, Default)]
-pub(super) struct DataCopier {
+pub struct DataCopier {
     no_clone: AtomicBool,
     no_kernel_copy: AtomicBool,
 }
@@ -23,7 +23,11 @@ impl DataCopier {
     /// Copies a file of about `size` bytes into an empty one: shares its blocks (`FICLONE`), else copies in the
     /// kernel, else reads and writes. `buffer` is kept by the caller from one file to the next. Goes to the end of
     /// the file, wherever that is; returns how many bytes that were.
-    pub(super) fn copy(
+    ///
+    /// # Errors
+    ///
+    /// Of reading or writing.
+    pub fn copy(
         &self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
