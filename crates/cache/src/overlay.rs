@@ -99,7 +99,7 @@ impl Overlay {
     }
 
     /// Whether files are copied instead of mounted.
-    pub(crate) fn copies(&self) -> bool {
+    pub fn copies(&self) -> bool {
         match &self.copying {
             Copying::Never => false,
             Copying::Always => true,

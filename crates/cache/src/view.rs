@@ -77,7 +77,7 @@ pub struct ActiveLayer {
     /// Before the directory, so that it is unmounted first. `None` on top of no layers: nothing needs merging.
     merged: Option<OwnedFd>,
     /// What `merged` is of, where it is no overlay.
-    copy: Option<Copy>,
+    copy: Option<Box<Copy>>,
     pending: PendingLayer,
 }
 
@@ -111,7 +111,11 @@ impl ActiveLayer {
             let below = Merged::root(&below, xattrs).map_err(ViewError::Root)?;
             let marks = copied::make_writable(&below, xattrs, files.dir())?;
             let merged = Some(attachable(files.dir())?);
-            return Ok(Self { merged, copy: Some(Copy { files, marks, below, xattrs }), pending });
+            return Ok(Self {
+                merged,
+                copy: Some(Box::new(Copy { files, marks, below, xattrs })),
+                pending,
+            });
         }
         // The merged root is the root of the topmost directory, so the new one has to look like the last.
         copy_root(top, pending.dir()).map_err(ViewError::Root)?;
@@ -134,7 +138,8 @@ impl ActiveLayer {
     /// it stays and this one is discarded.
     pub fn commit(self, id: &LayerId) -> Result<(), LayersError> {
         drop(self.merged);
-        if let Some(Copy { files, marks, below, xattrs }) = &self.copy {
+        if let Some(copy) = &self.copy {
+            let Copy { files, marks, below, xattrs } = &**copy;
             copied::collect(files.dir(), below, marks, self.pending.dir(), *xattrs)?;
         }
         self.pending.commit(id)

@@ -18,8 +18,45 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "RBUILD_ROOT", value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
 
+    /// How layers become one file system: `overlay` mounts them, `copy` copies their files, which takes the time and the space that
+    /// this takes; `auto` mounts, and copies where the kernel refuses that.
+    #[arg(
+        long,
+        global = true,
+        env = "RBUILD_SNAPSHOTTER",
+        value_name = "auto|overlay|copy",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "auto"
+    )]
+    pub(crate) snapshotter: Snapshotter,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How steps are kept apart from the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Isolation {
+    #[default]
+    Auto,
+    Chroot,
+}
+
+/// Arguments of `rbuild doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How layers become one file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Snapshotter {
+    Auto,
+    Overlay,
+    Copy,
 }
 
 /// The commands.
@@ -49,6 +86,11 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what nothing refers to: no name, no cache and no running build.
     Prune(PruneArgs),
+    /// Say how well this machine isolates steps, why, and what would improve it.
+    ///
+    /// The exit code is for scripts: 0 steps run in namespaces of their own and layers are mounted; 3 the same, but files are copied
+    /// for each step; 4 steps can run with `build --isolation=chroot` only; 5 no step can run here. 1 and 2 are failures of the command.
+    Doctor(DoctorArgs),
     /// Open a shell in what a failed step has left, or in the state of another step of the last build.
     Debug(DebugArgs),
     /// Say why a step of the last build ran and did not come from the cache.
@@ -112,6 +154,17 @@ pub(crate) struct BuildArgs {
     /// The platform to build for, such as linux/amd64.
     #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Option<String>,
+
+    /// How steps are kept apart from the machine. `auto` uses namespaces and fails without; `chroot` gives them a root directory of
+    /// their own and little else, so only for what you trust.
+    #[arg(
+        long,
+        value_name = "auto|chroot",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "auto"
+    )]
+    pub(crate) isolation: Isolation,
 
     /// Do not use what earlier builds made.
     #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Environment,
     /// Interrupted by the user: 130, as a shell says it of SIGINT.
     Interrupted,
+    /// An answer that scripts tell apart by its exit code.
+    Answer(u8),
 }
 
 /// A failed command.
@@ -57,6 +59,11 @@ impl CommandError {
         Self::new(Kind::Build, "")
     }
 
+    /// As [`CommandError::told`], with an exit code of its own.
+    pub(crate) fn told_with(code: u8) -> Self {
+        Self::new(Kind::Answer(code), "")
+    }
+
     /// Wrong usage.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::new(Kind::Usage, message)
@@ -85,20 +92,8 @@ impl CommandError {
 
     /// The message and what caused it, without what is printed around.
     pub(crate) fn reason(&self) -> String {
-        let mut reason = self.message.clone();
-        let mut cause: Option<&dyn Error> =
-            self.source.as_deref().map(|source| source as &dyn Error);
-        let mut last = self.message.clone();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // A transparent wrapper says what its cause says.
-            if text != last {
-                reason.extend([": ", &text]);
-            }
-            last = text;
-            cause = error.source();
-        }
-        reason
+        let source = self.source.as_deref().map(|source| source as &dyn Error);
+        joined(self.message.clone(), source)
     }
 
     /// Whether the user stopped it.
@@ -124,23 +119,29 @@ impl CommandError {
             Kind::Usage => 2,
             Kind::Build | Kind::Environment => 1,
             Kind::Interrupted => 130,
+            Kind::Answer(code) => code,
         }
     }
 }
 
 /// An error and what caused it, in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+pub(crate) fn chain(error: &dyn Error) -> String {
+    joined(error.to_string(), error.source())
+}
+
+fn joined(message: String, mut cause: Option<&dyn Error>) -> String {
+    let mut last = message.clone();
+    let mut reason = message;
     while let Some(error) = cause {
-        let more = error.to_string();
+        let text = error.to_string();
         // A transparent wrapper says what its cause says.
-        if !text.ends_with(&more) {
-            text.extend([": ", &more]);
+        if text != last {
+            reason.extend([": ", &text]);
         }
+        last = text;
         cause = error.source();
     }
-    text
+    reason
 }
 
 impl fmt::Display for CommandError {

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod error;
+mod machine;
 mod output;
 mod paths;
 mod printable;

@@ -82,3 +82,9 @@ pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
 pub(crate) fn known_hosts() -> Option<PathBuf> {
     env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
 }
+
+/// Where programs are looked for.
+pub(crate) fn programs() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    env::split_paths(&path).collect()
+}

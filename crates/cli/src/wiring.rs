@@ -12,11 +12,13 @@ use rbuild_cache::{
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
 use rbuild_worker::{
-    Contexts, Entitlements, GitOptions, Identity, OpenFiles, Provided, RemoteSources, Sandbox,
-    StepLimits, Worker, WorkerParts,
+    Contexts, Entitlements, GitOptions, Identity, OpenFiles, Platforms, Provided, RemoteSources,
+    Sandbox, StepLimits, Worker, WorkerParts,
 };
 
+use crate::args::{Isolation, Snapshotter};
 use crate::error::{CommandError, Kind};
+use crate::machine::Machine;
 use crate::paths;
 
 /// Everything that one run works with.
@@ -28,6 +30,7 @@ pub(crate) struct Session {
     pub(crate) images: ImageSource,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
+    isolation: Isolation,
 }
 
 /// What bounds the steps of a build.
@@ -53,14 +56,14 @@ impl Session {
     /// Puts a session together. Hosts are told what of `provided` is meant for them.
     pub(crate) fn open(
         store: Store,
-        identity: &Identity,
+        machine: &Machine,
         provided: &Provided,
     ) -> Result<Self, CommandError> {
         let open_files = rbuild_worker::raise_open_files();
         let lease = store.lease().map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot take a lease on the store", error)
         })?;
-        let xattrs = if rbuild_worker::in_user_namespace() {
+        let xattrs = if rbuild_worker::in_user_namespace() || !rbuild_worker::may_mount() {
             OverlayXattrs::User
         } else {
             OverlayXattrs::Trusted
@@ -68,9 +71,15 @@ impl Session {
         let overlay = Overlay::new(xattrs, &store.layers).map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot use the store for mounts", error)
         })?;
-        let overlay = Arc::new(overlay);
+        let overlay = Arc::new(match machine.snapshotter {
+            // Without mounts there is no other way.
+            _ if machine.isolation == Isolation::Chroot => overlay.copying(),
+            Snapshotter::Auto => overlay.copying_if_refused(),
+            Snapshotter::Overlay => overlay,
+            Snapshotter::Copy => overlay.copying(),
+        });
         let options = ImageSourceOptions {
-            ignore_chown_errors: matches!(identity, Identity::SingleId { .. }),
+            ignore_chown_errors: matches!(machine.identity, Identity::SingleId { .. }),
             ..ImageSourceOptions::default()
         };
         let registry = RegistryClient::new(RegistryOptions {
@@ -87,7 +96,15 @@ impl Session {
             ..GitOptions::default()
         };
         let remotes = RemoteSources::new(&store, lease.clone(), http, git, provided);
-        Ok(Self { store, lease, overlay, images, remotes, open_files })
+        Ok(Self {
+            store,
+            lease,
+            overlay,
+            images,
+            remotes,
+            open_files,
+            isolation: machine.isolation,
+        })
     }
 
     /// How many vertices may be at work at the same time: half of the descriptors are theirs.
@@ -126,7 +143,11 @@ impl Session {
         provided: Provided,
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
-        let sandbox = Sandbox::open().map_err(|error| {
+        let sandbox = match self.isolation {
+            Isolation::Auto => Sandbox::open(),
+            Isolation::Chroot => Sandbox::open_chroot(),
+        };
+        let sandbox = sandbox.map_err(|error| {
             CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
         })?;
         let sandbox = sandbox.with_rlimits(vec![self.open_files.inherited]);
@@ -137,6 +158,7 @@ impl Session {
             remotes: self.remotes.clone(),
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
+            platforms: Platforms::new(paths::programs()),
             entitlements: bounds.entitlements,
             provided,
             cache_mounts: self.store.cache_mounts.clone(),

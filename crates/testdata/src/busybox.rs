@@ -12,7 +12,7 @@ const PROGRAM: &str = "/bin/busybox";
 /// Makes a root file system in the existing folder `root`: busybox with a link for each applet, `/etc/passwd` and
 /// `/etc/group` with root and nobody, `/tmp`, `/root`, `/proc`, `/dev` and `/sys`.
 pub fn busybox_rootfs(root: &Path) {
-    for entry in busybox_entries() {
+    for entry in busybox_entries(installed()) {
         let path = root.join(&entry.path);
         match &entry.kind {
             crate::EntryKind::Directory => fs::create_dir_all(&path),
@@ -30,7 +30,7 @@ pub fn busybox_rootfs(root: &Path) {
 
 /// The same root file system as a layer.
 pub fn busybox_layer() -> Layer {
-    Layer::new(&busybox_entries())
+    Layer::new(&busybox_entries(installed()))
 }
 
 /// An image of one layer that runs `sh`, for the platform of this machine.
@@ -40,7 +40,16 @@ pub fn busybox_image() -> Image {
         "aarch64" => "arm64",
         other => other,
     };
-    Image::new(&format!("linux/{architecture}")).layer(busybox_layer()).configured(|config| {
+    with_shell(&format!("linux/{architecture}"), busybox_layer())
+}
+
+/// The same image for another platform, with the busybox of that in `program`.
+pub fn foreign_busybox_image(platform: &str, program: Vec<u8>) -> Image {
+    with_shell(platform, Layer::new(&busybox_entries(program)))
+}
+
+fn with_shell(platform: &str, layer: Layer) -> Image {
+    Image::new(platform).layer(layer).configured(|config| {
         config["config"]["Cmd"] = serde_json::json!(["sh"]);
         config["config"]["Env"] = serde_json::json!([
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,10 +57,13 @@ pub fn busybox_image() -> Image {
     })
 }
 
-fn busybox_entries() -> Vec<Entry> {
-    let program = fs::read(PROGRAM).unwrap_or_else(|error| {
+fn installed() -> Vec<u8> {
+    fs::read(PROGRAM).unwrap_or_else(|error| {
         panic!("cannot read {PROGRAM}: {error}; install Debian's `busybox-static`")
-    });
+    })
+}
+
+fn busybox_entries(program: Vec<u8>) -> Vec<Entry> {
     let listing = Command::new(PROGRAM).arg("--list").output().expect("busybox lists its applets");
     let applets = String::from_utf8(listing.stdout).expect("applets have ASCII names");
     let mut entries: Vec<Entry> =

@@ -16,7 +16,7 @@ mod registry;
 mod scripted;
 pub mod validate;
 
-pub use busybox::{busybox_image, busybox_layer, busybox_rootfs};
+pub use busybox::{busybox_image, busybox_layer, busybox_rootfs, foreign_busybox_image};
 pub use image::{Blob, Image, ImageIndex, Published};
 pub use layer::{Compression, Entry, EntryKind, Layer, sha256};
 pub use layout::Layout;

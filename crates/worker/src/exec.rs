@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use rbuild_cache::{CacheMountKey, View};
-use rbuild_oci::Digest;
+use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
     ExecMeta, ExecOp, LayerId, LogStream, NetworkMode, Progress, SecurityMode, Snapshot, Ulimit,
 };
@@ -15,10 +15,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::agent::Agent;
 use crate::cache_mounts::TakenCaches;
 use crate::cgroup::{CgroupError, OomKills, StepGroup};
+use crate::chroot::{self, NotInChroot};
 use crate::file::FileError;
 use crate::killed::Killed;
 use crate::local_mounts::LocalMount;
 use crate::mounts::{Changed, Mounts, StepInput};
+use crate::platforms::StepPlatform;
 use crate::processes::ProcessTree;
 use crate::sandbox::{
     self, ControlGroup, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
@@ -89,6 +91,28 @@ pub enum ExecError {
         /// Why.
         source: std::io::Error,
     },
+    /// Its program is of another architecture, and nothing here runs those.
+    #[error("cannot run programs of {platform}: {reason}")]
+    NoEmulator {
+        /// What the step is for.
+        platform: Platform,
+        /// What is missing.
+        reason: String,
+        /// What the kernel said.
+        source: Box<Self>,
+    },
+    /// It is to be emulated and unconfined at once.
+    #[error(
+        "a step of {platform} with `--security=insecure` cannot be emulated by rbuild, which does that in a user namespace; \
+         register an emulator in the machine's binfmt_misc (Debian packages `qemu-user-static` and `binfmt-support`)"
+    )]
+    EmulatedInsecure {
+        /// What the step is for.
+        platform: Platform,
+    },
+    /// It asks for what takes namespaces.
+    #[error(transparent)]
+    NotInChroot(#[from] NotInChroot),
     /// Its output could not be read.
     #[error("cannot read the output of the step")]
     Output {
@@ -163,6 +187,7 @@ pub(crate) struct Step {
     /// Keep what they are of there.
     locals: Vec<LocalMount>,
     _caches: TakenCaches,
+    platform: StepPlatform,
     command: String,
 }
 
@@ -176,6 +201,9 @@ pub(crate) struct StepParts {
     pub(crate) provided: Arc<Provided>,
     pub(crate) limits: Arc<StepLimits>,
     pub(crate) caches: TakenCaches,
+    pub(crate) platform: StepPlatform,
+    /// Whether there are neither namespaces nor mounts.
+    pub(crate) is_chroot: bool,
     /// Which of the caches each mount of the operation shows.
     pub(crate) cache_keys: Vec<Option<CacheMountKey>>,
     /// Whether folders of the user's may be used in place.
@@ -185,8 +213,18 @@ pub(crate) struct StepParts {
 impl Step {
     /// Opens the mounts of an operation. Makes mounts and directories, so not for an async thread.
     pub(crate) fn prepare(parts: StepParts, snapshots: &Snapshots) -> Result<Self, ExecError> {
-        let StepParts { op, inputs, resolv_conf, provided, limits, caches, cache_keys, in_place } =
-            parts;
+        let StepParts {
+            op,
+            inputs,
+            resolv_conf,
+            provided,
+            limits,
+            caches,
+            platform,
+            is_chroot,
+            cache_keys,
+            in_place,
+        } = parts;
         let mut mounts = Mounts {
             inputs: &inputs,
             snapshots,
@@ -200,6 +238,10 @@ impl Step {
             in_place,
         };
         let mut spec = spec(&op, resolv_conf, &provided.secrets)?;
+        platform.describe(&mut spec)?;
+        if is_chroot {
+            chroot::check(&op, &spec)?;
+        }
         let (mut root, mut root_layer) = (None, 0);
         for (index, mount) in op.mounts.iter().enumerate() {
             if mount.dest == "/" {
@@ -230,6 +272,7 @@ impl Step {
             _views: mounts.views,
             locals: mounts.locals,
             _caches: caches.clone(),
+            platform,
             command: op.meta.args.join(" "),
         })
     }
@@ -259,7 +302,10 @@ impl Step {
         let (sandbox, stopper) = (process.id(), process.stopper()?);
         let ended = async {
             tokio::try_join!(
-                async { process.wait().await.map_err(ExecError::Sandbox) },
+                async {
+                    let exit = process.wait().await.map_err(ExecError::Sandbox);
+                    exit.map_err(|error| self.platform.explain(error))
+                },
                 stdout,
                 stderr
             )

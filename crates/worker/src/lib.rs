@@ -8,6 +8,7 @@
 mod agent;
 mod cache_mounts;
 mod cgroup;
+mod chroot;
 mod context;
 mod diff;
 mod entitlements;
@@ -22,6 +23,7 @@ mod merge;
 mod mounts;
 mod open_files;
 mod operation_error;
+mod platforms;
 mod processes;
 mod remote;
 mod sandbox;
@@ -35,6 +37,7 @@ mod userns;
 mod worker;
 
 pub use cgroup::{CgroupError, ControlGroups, ResourceLimits, SwapLimit};
+pub use chroot::NotInChroot;
 pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
@@ -45,6 +48,7 @@ pub use killed::Killed;
 pub use logins::LoginError;
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
+pub use platforms::{Emulator, PlatformSupport, Platforms};
 pub use processes::{ProcessTree, StepProcess};
 pub use remote::RemoteSources;
 pub use sandbox::{
@@ -57,5 +61,7 @@ pub use secrets::{Provided, Secrets, SshAgent};
 pub use snapshots::SnapshotError;
 pub use ssh::{SshKeyError, SshKeys};
 pub use step_limits::{Overdue, StepLimits};
-pub use userns::{Identity, UserNamespaceError, enter_user_namespace, in_user_namespace};
+pub use userns::{
+    Identity, UserNamespaceError, can_chroot, enter_user_namespace, in_user_namespace, may_mount,
+};
 pub use worker::{LeftByStep, Worker, WorkerParts};

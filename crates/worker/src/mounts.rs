@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rbuild_cache::{ActiveLayer, CacheMountKey, Tree, View};
 use rbuild_solver::{Mount, MountKind, Snapshot};
 use rustix::fs::{OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
 use crate::agent::{Agent, SocketOwner};
@@ -77,8 +78,11 @@ impl Mounts<'_> {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_EMPTY_PATH;
-            rustix::mount::open_tree(layer.root(), c"", flags)
-                .map_err(|errno| SnapshotError::Root { source: errno.into() })?
+            match rustix::mount::open_tree(layer.root(), c"", flags) {
+                // For a step without mounts the directory will do; for others it is refused later.
+                Err(Errno::PERM) => duplicate(layer.root())?,
+                root => root.map_err(|errno| SnapshotError::Root { source: errno.into() })?,
+            }
         } else {
             duplicate(layer.root())?
         };

@@ -47,6 +47,11 @@ impl Snapshots {
         Self { layers, overlay, trees: Mutex::default() }
     }
 
+    /// Whether views and layers are copies, because nothing is mounted.
+    pub(crate) fn are_copies(&self) -> bool {
+        self.overlay.copies()
+    }
+
     /// A mount of its own with the files of a snapshot, read only.
     pub(crate) fn view(&self, snapshot: &Snapshot) -> Result<View, SnapshotError> {
         Ok(View::open(&self.overlay, &self.layers, snapshot)?)

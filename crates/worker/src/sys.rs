@@ -59,6 +59,14 @@ pub(crate) fn unshare(namespaces: c_int) -> Result<(), Errno> {
     check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
 }
 
+/// Makes `uname` tell of the 32-bit sibling of the machine, for the calling process and what it executes.
+pub(crate) fn set_32_bit_personality() -> Result<(), Errno> {
+    /// `PER_LINUX32` of personality(2), which the C library's crate does not name.
+    const PER_LINUX32: std::ffi::c_ulong = 8;
+    // SAFETY: it changes what later calls answer, and no memory.
+    check(unsafe { libc::personality(PER_LINUX32) }.into()).map(drop)
+}
+
 /// Whom a fork returned to.
 #[derive(Debug)]
 pub(crate) enum Fork {

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{getegid, geteuid, getpid};
+use rustix::thread::CapabilitySet;
 
 use crate::sys::{self, Fork};
 
@@ -65,7 +66,22 @@ pub enum UserNamespaceError {
     Threads,
 }
 
-/// Makes the process root, in a user and a mount namespace of its own unless it is root already.
+impl UserNamespaceError {
+    /// What would help, for people: a command where there is one.
+    #[must_use]
+    pub fn fix(&self) -> Option<String> {
+        let (Self::Create { hint, .. } | Self::Map { hint, .. }) = self else { return None };
+        let hint = (*hint)?;
+        // Most hints have a command in them.
+        Some(match hint.split_once("as root: `").and_then(|(_, rest)| rest.split_once('`')) {
+            Some((command, _)) => command.to_owned(),
+            None => "run the container with user namespaces allowed, or rbuild as root with CAP_SYS_ADMIN".to_owned(),
+        })
+    }
+}
+
+/// Makes the process root, in a user and a mount namespace of its own unless it is root already. Root that may not mount, as in a
+/// container without privileges, moves as everybody else.
 ///
 /// To be called at the very start of `main`: a process with threads cannot enter a user namespace.
 ///
@@ -73,28 +89,63 @@ pub enum UserNamespaceError {
 ///
 /// When the kernel does not allow user namespaces; missing sub-ids are not an error but [`Identity::SingleId`].
 pub fn enter_user_namespace() -> Result<Identity, UserNamespaceError> {
-    if geteuid().is_root() {
+    let is_root = geteuid().is_root();
+    if is_root && may_mount() {
         return Ok(Identity::Root);
     }
     if !sys::is_single_threaded() {
         return Err(UserNamespaceError::Threads);
     }
     let outer = Outer::current();
+    if is_root {
+        return outer.enter_with_own_ids();
+    }
     match SubIds::of_user(outer.user) {
         Ok(sub_ids) => outer.enter_with_sub_ids(&sub_ids),
         Err(reason) => outer.enter_with_single_id(reason),
     }
 }
 
+/// Whether the process has the right to mount, where it is now.
+#[must_use]
+pub fn may_mount() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Whether the process can run steps without namespaces: it is root, may change the root directory, and can give up what leads out.
+#[must_use]
+pub fn can_chroot() -> bool {
+    let needed = CapabilitySet::SYS_CHROOT | CapabilitySet::SETPCAP;
+    geteuid().is_root()
+        && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// The map of a namespace below one with this map, in which each id keeps its number: `INSIDE OUTSIDE COUNT` becomes
+/// `INSIDE INSIDE COUNT`.
+pub(crate) fn same_ids(map: &str) -> String {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (inside, count) = (words.next()?, words.nth(1)?);
+        Some(format!("{inside} {inside} {count}\n"))
+    };
+    map.lines().filter_map(line).collect()
+}
+
+/// How many ids a map has besides root's.
+fn ids_besides_root(map: &str) -> u64 {
+    let count = |line: &str| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok();
+    map.lines().filter_map(count).sum::<u64>().saturating_sub(1)
+}
+
 /// Whether the process is in a user namespace, that is whether its root is not the machine's.
 #[must_use]
 pub fn in_user_namespace() -> bool {
+    // The first one of a machine has had this number since there are others (`PROC_USER_INIT_INO`). Its map would not do: that of
+    // another may have all ids as well.
+    const FIRST: &str = "user:[4026531837]";
     // Without /proc nothing else works either; the cautious answer is that this is not the machine's root.
-    fs::read_to_string("/proc/self/uid_map").map_or(true, |map| !is_full_range(&map))
-}
-
-fn is_full_range(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    fs::read_link("/proc/self/ns/user").map_or(true, |own| own.as_os_str() != FIRST)
 }
 
 /// Moves the process; `hint` is worth the look only once it failed.
@@ -152,17 +203,45 @@ impl Outer {
 
     fn enter_with_sub_ids(self, sub_ids: &SubIds) -> Result<Identity, UserNamespaceError> {
         let target = getpid().as_raw_pid().to_string();
-        let helpers = [
-            ("newuidmap", helper_arguments(&target, self.user, &sub_ids.users)),
-            ("newgidmap", helper_arguments(&target, self.group, &sub_ids.groups)),
-        ];
+        let users = helper_arguments(&target, self.user, &sub_ids.users);
+        let groups = helper_arguments(&target, self.group, &sub_ids.groups);
+        let count = |ranges: &[SubIdRange]| ranges.iter().map(|range| u64::from(range.count)).sum();
+        let mapped =
+            Identity::SubIds { users: count(&sub_ids.users), groups: count(&sub_ids.groups) };
+        self.enter_with(
+            &[&|| run_helper("newuidmap", &users), &|| run_helper("newgidmap", &groups)],
+            mapped,
+        )
+    }
+
+    /// As root, who needs nobody's help to keep all ids.
+    fn enter_with_own_ids(self) -> Result<Identity, UserNamespaceError> {
+        let process = getpid().as_raw_pid();
+        let map = |name: &'static str| fs::read_to_string(format!("/proc/self/{name}"));
+        let (users, groups) =
+            (map("uid_map").unwrap_or_default(), map("gid_map").unwrap_or_default());
+        let mapped =
+            Identity::SubIds { users: ids_besides_root(&users), groups: ids_besides_root(&groups) };
+        let write = |name: &str, map: &str| {
+            fs::write(format!("/proc/{process}/{name}"), same_ids(map))
+                .map_err(|error| format!("root here may not map ids (`{name}`: {error})"))
+        };
+        self.enter_with(&[&|| write("uid_map", &users), &|| write("gid_map", &groups)], mapped)
+    }
+
+    /// Moves the process, while a child that stays outside writes the maps.
+    fn enter_with(
+        self,
+        maps: &[&dyn Fn() -> Result<(), String>; 2],
+        mapped: Identity,
+    ) -> Result<Identity, UserNamespaceError> {
         let helper = |errno: rustix::io::Errno| UserNamespaceError::Helper { source: errno.into() };
         let (entered_read, entered_write) = pipe_with(PipeFlags::CLOEXEC).map_err(helper)?;
         let (result_read, result_write) = pipe_with(PipeFlags::CLOEXEC).map_err(helper)?;
         match sys::fork().map_err(helper)? {
             Fork::Child => {
                 drop((entered_write, result_read));
-                map_with_helpers(File::from(entered_read), File::from(result_write), &helpers)
+                write_maps(File::from(entered_read), File::from(result_write), maps)
             }
             Fork::Parent(child) => {
                 drop((entered_read, result_write));
@@ -179,14 +258,14 @@ impl Outer {
                 sys::wait(child).map_err(helper)?;
                 created?;
                 read.map_err(|source| UserNamespaceError::Helper { source })?;
-                self.finish(sub_ids, &result)
+                self.finish(mapped, &result)
             }
         }
     }
 
     /// Completes the maps after the helpers ran. `result` has a line for each helper that succeeded, or the reason of the first that
     /// did not, in which case its map and the ones after it are still to be written.
-    fn finish(self, sub_ids: &SubIds, result: &str) -> Result<Identity, UserNamespaceError> {
+    fn finish(self, mapped: Identity, result: &str) -> Result<Identity, UserNamespaceError> {
         let mut lines = result.lines();
         let (users, groups) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         if users != DONE {
@@ -198,8 +277,7 @@ impl Outer {
             self.map_single_group()?;
             return Ok(Identity::SingleId { reason: groups.to_owned() });
         }
-        let count = |ranges: &[SubIdRange]| ranges.iter().map(|range| u64::from(range.count)).sum();
-        Ok(Identity::SubIds { users: count(&sub_ids.users), groups: count(&sub_ids.groups) })
+        Ok(mapped)
     }
 }
 
@@ -213,12 +291,16 @@ const GO: u8 = b'1';
 /// What the child answers for a map that is written.
 const DONE: &str = "done";
 
-/// The life of the forked child: waits until its parent is in the namespace, runs the helpers, answers with a line for each.
-fn map_with_helpers(mut entered: File, mut result: File, helpers: &[(&str, Vec<String>)]) -> ! {
+/// The life of the forked child: waits until its parent is in the namespace, writes the maps, answers with a line for each.
+fn write_maps(
+    mut entered: File,
+    mut result: File,
+    maps: &[&dyn Fn() -> Result<(), String>; 2],
+) -> ! {
     let mut go = [0];
     if entered.read_exact(&mut go).is_ok() {
-        for (program, arguments) in helpers {
-            let answer = match run_helper(program, arguments) {
+        for write in maps {
+            let answer = match write() {
                 Ok(()) => DONE.to_owned(),
                 Err(reason) => reason,
             };
@@ -320,10 +402,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_range_is_the_machines_root() {
-        assert!(is_full_range("         0          0 4294967295\n"));
-        assert!(!is_full_range("         0       1000          1\n"));
-        assert!(!is_full_range("0 1000 1\n1 100000 65536\n"));
+    fn ids_stay_as_they_are() {
+        assert_eq!(same_ids("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(same_ids("0 1000 1\n 1 100000 65536\n"), "0 0 1\n1 1 65536\n");
+        assert_eq!(ids_besides_root("0 1000 1\n 1 100000 65536\n"), 65536);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rbuild_cache::{
     CacheMountKey, CacheMounts, FileList, ImageSource, Layers, Overlay, PullProgress,
     StatCacheError, Tree, TreeError,
 };
-use rbuild_oci::Digest;
+use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
     CopyAction, Event, ExecOp, ExecuteCall, Executor, FileAction, FileActionKind, FileOp, LayerId,
     LogStream, MountKind, Op, Output, Progress, SecurityMode, Selector, Snapshot, SourceOp, Vertex,
@@ -23,6 +23,7 @@ use crate::exec::{ExecError, Step, StepParts};
 use crate::file::{self, Input};
 use crate::mounts::StepInput;
 use crate::operation_error::OperationError;
+use crate::platforms::{Platforms, StepPlatform};
 use crate::remote::RemoteSources;
 use crate::sandbox::{Sandbox, host_resolv_conf};
 use crate::secrets::Provided;
@@ -50,6 +51,8 @@ pub struct WorkerParts {
     pub remotes: RemoteSources,
     /// Starts steps.
     pub sandbox: Sandbox,
+    /// Knows what runs steps of other platforms.
+    pub platforms: Platforms,
     /// What steps may ask for.
     pub entitlements: Entitlements,
     /// What steps may use of the user's.
@@ -80,6 +83,7 @@ pub(crate) struct Ground<'a> {
     inputs: Vec<StepInput>,
     cache_keys: Vec<Option<CacheMountKey>>,
     caches: TakenCaches,
+    platform: Option<Platform>,
     _running: Option<SemaphorePermit<'a>>,
 }
 
@@ -91,6 +95,7 @@ pub struct Worker {
     images: ImageSource,
     remotes: RemoteSources,
     pub(crate) sandbox: Sandbox,
+    platforms: Arc<Platforms>,
     entitlements: Entitlements,
     provided: Arc<Provided>,
     caches: Arc<StepCaches>,
@@ -115,6 +120,7 @@ impl Worker {
             images: parts.images,
             remotes: parts.remotes,
             sandbox: parts.sandbox,
+            platforms: Arc::new(parts.platforms),
             entitlements: parts.entitlements,
             provided: Arc::new(parts.provided),
             caches: Arc::new(StepCaches::new(parts.cache_mounts)),
@@ -267,7 +273,8 @@ impl Worker {
             Some(steps) => steps.acquire().await.ok(),
             None => None,
         };
-        Ok(Ground { inputs, cache_keys, caches, _running: running })
+        let platform = call.vertex.platform.clone();
+        Ok(Ground { inputs, cache_keys, caches, platform, _running: running })
     }
 
     /// Opens the mounts of a step.
@@ -281,6 +288,10 @@ impl Worker {
             (op.clone(), ground.inputs.clone(), Arc::clone(&self.snapshots));
         let (cache_keys, caches) = (ground.cache_keys.clone(), ground.caches.clone());
         let (provided, limits) = (Arc::clone(&self.provided), Arc::clone(&self.limits));
+        let (platforms, platform) = (Arc::clone(&self.platforms), ground.platform.clone());
+        let is_chroot = self.sandbox.is_chroot();
+        // On copies nothing is mounted that could cover what is ignored.
+        let in_place = in_place && !self.snapshots.are_copies();
         self.blocking(move || {
             let resolv_conf =
                 host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
@@ -291,6 +302,8 @@ impl Worker {
                 provided,
                 limits,
                 caches,
+                platform: StepPlatform::new(&platforms, platform),
+                is_chroot,
                 cache_keys,
                 in_place,
             };

@@ -17,7 +17,8 @@ use rbuild_solver::{
     VertexMeta, solve,
 };
 use rbuild_worker::{
-    Contexts, Entitlements, GitOptions, Provided, RemoteSources, StepLimits, Worker, WorkerParts,
+    Contexts, Entitlements, GitOptions, Platforms, Provided, RemoteSources, StepLimits, Worker,
+    WorkerParts,
 };
 
 use crate::support::{require_root, sandbox};
@@ -93,6 +94,7 @@ impl World {
             ),
             contexts: Contexts::new(folders, store.contexts()),
             sandbox: sandbox(),
+            platforms: Platforms::new(Vec::new()),
             entitlements: Entitlements::default(),
             provided: Provided::default(),
             cache_mounts: store.cache_mounts.clone(),

@@ -168,6 +168,7 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stderr, reason = "says what is skipped")]
 mod tests {
     use std::os::fd::AsFd;
 

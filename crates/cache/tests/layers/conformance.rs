@@ -66,10 +66,11 @@ fn outcomes(world: &World) -> Vec<(String, Vec<u8>)> {
     let outcome = |(index, step): (usize, &&str)| {
         let after = world.layer(&base, &format!("step {index}"), |root| run(root, step));
         let files = listing(&path_of(&world.view(&after)));
-        assert_eq!(listing(&path_of(&world.view(&base))), before, "`{step}` changed its base");
         (files, world.diff(&after))
     };
-    STEPS.iter().enumerate().map(outcome).collect()
+    let outcomes = STEPS.iter().enumerate().map(outcome).collect();
+    assert_eq!(listing(&path_of(&world.view(&base))), before, "a step changed its base");
+    outcomes
 }
 
 /// Directories without the times that only the run tells.

@@ -6,6 +6,7 @@ mod builds;
 mod check;
 mod context;
 mod debug;
+mod doctor;
 mod explain;
 mod images;
 mod logs;
@@ -15,10 +16,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use rbuild_cache::Store;
-use rbuild_worker::Identity;
+use rbuild_worker::{Identity, UserNamespaceError};
 
-use crate::args::{Cli, Command, ContextCommand, DebugCommand};
+use crate::args::{Cli, Command, ContextCommand, DebugCommand, Isolation};
 use crate::error::{CommandError, Kind};
+use crate::machine::Machine;
 use crate::paths;
 
 /// Does what was typed.
@@ -42,35 +44,42 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let root = paths::store_root(cli.root.as_deref())?;
     // Layers belong to sub-ids of the user, so every command that touches the store runs where those are ids of
     // its own; and before any thread exists, for the kernel takes no process with threads into a namespace.
-    let identity = rbuild_worker::enter_user_namespace().map_err(|error| {
-        CommandError::caused(Kind::Environment, "cannot become root in a user namespace", error)
-            .hint("run rbuild as root, or allow user namespaces to your user")
-    })?;
+    let entered = rbuild_worker::enter_user_namespace();
+    if let Command::Doctor(args) = &cli.command {
+        return doctor::doctor(args, &root, &entered).map(|()| ExitCode::SUCCESS);
+    }
+    let isolation = Isolation::of(&cli.command);
+    let identity = match entered {
+        Err(_) if isolation == Isolation::Chroot && rbuild_worker::can_chroot() => Identity::Root,
+        entered => entered.map_err(cannot_be_root)?,
+    };
+    let machine = Machine { identity, snapshotter: cli.snapshotter, isolation };
     let store = Store::open(&root)
         .map_err(|error| CommandError::caused(Kind::Environment, "cannot open the store", error))?;
     let mut code = ExitCode::SUCCESS;
     let done = match cli.command {
-        Command::Build(args) => build::build(store, &args, &identity),
+        Command::Build(args) => build::build(store, &args, &machine),
         Command::Images(args) => images::images(&store, &args),
         Command::Inspect(args) => images::inspect(&store, &args),
         Command::Tag(args) => images::tag(&store, &args),
         Command::Rmi(args) => images::rmi(&store, &args),
-        Command::Save(args) => build::save(store, &args, &identity),
+        Command::Save(args) => build::save(store, &args, &machine),
         Command::Logs(args) => logs::logs(&store, &args),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(args) => match &args.inner {
-            Some(DebugCommand::DumpLlb(args)) => build::dump_llb(store, args, &identity),
-            None => debug::debug(store, &args, &identity).map(|of_command| code = of_command),
+            Some(DebugCommand::DumpLlb(args)) => build::dump_llb(store, args, &machine),
+            None => debug::debug(store, &args, &machine).map(|of_command| code = of_command),
         },
         Command::Explain(args) => explain::explain(&store, &args),
         Command::Completions { .. }
         | Command::Man { .. }
         | Command::Check(_)
+        | Command::Doctor(_)
         | Command::Context(_) => Ok(()),
     };
     let done = done.map(|()| code);
-    match identity {
+    match machine.identity {
         Identity::SingleId { reason } => done.map_err(|error| {
             if error.is_about_owners() {
                 return error.hint(format!("files can have no other owner than you: {reason}"));
@@ -79,6 +88,19 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         }),
         _ => done,
     }
+}
+
+fn cannot_be_root(error: UserNamespaceError) -> CommandError {
+    let error = CommandError::caused(
+        Kind::Environment,
+        "cannot become root in a user namespace",
+        error,
+    )
+    .hint("run rbuild as root, or allow user namespaces to your user; `rbuild doctor` says more");
+    if !rbuild_worker::can_chroot() {
+        return error;
+    }
+    error.hint("`rbuild build --isolation=chroot` does without, and hardly protects this machine from what is built")
 }
 
 /// `rbuild man [COMMAND]`.

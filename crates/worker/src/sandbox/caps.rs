@@ -23,11 +23,11 @@ pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Takes everything but [`DEFAULT`] out of the bounding set, so that no program can bring it back.
-pub(super) fn bound() -> Result<(), Errno> {
+/// Takes everything but `allowed` out of the bounding set, so that no program can bring it back.
+pub(super) fn bound(allowed: CapabilitySet) -> Result<(), Errno> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
-        if DEFAULT.contains(capability) {
+        if allowed.contains(capability) {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
@@ -39,11 +39,11 @@ pub(super) fn bound() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Reduces the current sets to [`DEFAULT`]. To be called as the step's user: another user than root has none left to reduce.
-pub(super) fn confine() -> Result<(), Errno> {
+/// Reduces the current sets to `allowed`. To be called as the step's user: another user than root has none left to reduce.
+pub(super) fn confine(allowed: CapabilitySet) -> Result<(), Errno> {
     clear_ambient_capability_set()?;
     let current = capabilities(None)?;
-    let permitted = current.permitted & DEFAULT;
+    let permitted = current.permitted & allowed;
     set_capabilities(
         None,
         CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() },

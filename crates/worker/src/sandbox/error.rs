@@ -129,6 +129,10 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
         ("mount", "/proc", Errno::PERM) => Some(
             "the surrounding container masks parts of its /proc; start it with an unmasked /proc",
         ),
+        ("mount", "binfmt_misc", Errno::PERM | Errno::NODEV) => Some(
+            "Linux before 6.7 has one for the whole machine only; as root, register emulators there: Debian packages \
+             `qemu-user-static` and `binfmt-support`",
+        ),
         ("mount", _, Errno::LOOP) => {
             Some("it is a symbolic link in the image; it must be an ordinary directory")
         }

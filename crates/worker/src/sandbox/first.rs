@@ -3,16 +3,17 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Signal, fchdir, getcwd, set_parent_process_death_signal, setsid, umask};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
 use super::command::Command;
+use super::emulation::Emulation;
 use super::error::{Context, Failure};
 use super::mount_point::{PlaceKind, open_or_make};
 use super::plan::{Rlimit, RlimitResource, SecurityMode};
@@ -20,7 +21,7 @@ use super::rootfs::Rootfs;
 use super::stubs::Stub;
 use super::user::{User, UserError};
 use super::wire::{Descriptors, Request};
-use super::{caps, namespaces, reaper, seccomp, terminal};
+use super::{caps, chroot, namespaces, reaper, seccomp, terminal};
 use crate::sys;
 
 /// What the first process tells init before it becomes the program; one line of JSON each.
@@ -38,6 +39,7 @@ pub(super) struct First<'a> {
     pub(super) request: &'a Request,
     pub(super) descriptors: &'a Descriptors,
     pub(super) binds: Vec<Option<OwnedFd>>,
+    pub(super) emulation: Option<&'a Emulation>,
     /// Where notices go. Closed when the program is executed.
     pub(super) notices: File,
     /// Where it is told how the program ended.
@@ -69,12 +71,10 @@ impl First<'_> {
         umask(Mode::empty());
         setsid().context("start", "a session")?;
         let user = User::resolve(root, &spec.user)?;
-        namespaces::enter(spec)?;
-        let read_only = Rootfs::new(root, self.request, stubs)
-            .assemble(&self.descriptors.mounts, &self.binds)?;
-        match read_only {
-            None => namespaces::pivot(root, 2)?,
-            Some(read_only) => namespaces::pivot(read_only.as_fd(), 3)?,
+        if self.request.is_chroot {
+            chroot::enter(root)?;
+        } else {
+            self.enter_namespaces(root, stubs)?;
         }
         for limit in &spec.rlimits {
             set_rlimit(limit)?;
@@ -87,13 +87,26 @@ impl First<'_> {
         self.tell(&Notice::Stubs(std::mem::take(stubs)));
 
         sys::reset_signals();
+        if spec.is_32_bit {
+            sys::set_32_bit_personality().context("set", "the personality")?;
+        }
+        // Nothing is mounted from here on: the mounts are another user namespace's.
+        if let Some(emulation) = self.emulation {
+            emulation.enter()?;
+        }
         match spec.security {
             SecurityMode::Sandbox => {
+                let allowed = if self.request.is_chroot {
+                    set_no_new_privs(true).context("give up", "new privileges")?;
+                    chroot::CAPABILITIES
+                } else {
+                    caps::DEFAULT
+                };
                 // Before the capabilities go, since without `no_new_privs` it takes CAP_SYS_ADMIN.
-                seccomp::install(caps::DEFAULT).context("install", "the seccomp filter")?;
-                caps::bound().context("limit", "the capabilities")?;
+                seccomp::install(allowed).context("install", "the seccomp filter")?;
+                caps::bound(allowed).context("limit", "the capabilities")?;
                 self.become_user(&user)?;
-                caps::confine().context("reduce", "the capabilities")?;
+                caps::confine(allowed).context("reduce", "the capabilities")?;
             }
             SecurityMode::Insecure => {
                 caps::keep_over_change_of_user().context("keep", "the capabilities")?;
@@ -109,7 +122,10 @@ impl First<'_> {
         if self.init_is_gone() {
             sys::exit_now(1);
         }
-        reaper::fork_from_reaper(&self.ended)?;
+        // Without a namespace of processes it would be no better a parent of orphans than init.
+        if !self.request.is_chroot {
+            reaper::fork_from_reaper(&self.ended)?;
+        }
         if spec.terminal.is_some() {
             // In the program's own session.
             terminal::control()?;
@@ -124,6 +140,17 @@ impl First<'_> {
             rustix::io::write(entrance, b"0").context("enter the control group", &group.path)?;
         }
         Ok(())
+    }
+
+    /// Leaves the machine's namespaces and mounts.
+    fn enter_namespaces(&self, root: BorrowedFd<'_>, stubs: &mut Vec<Stub>) -> Result<(), Failure> {
+        namespaces::enter(&self.request.spec)?;
+        let read_only = Rootfs::new(root, self.request, stubs)
+            .assemble(&self.descriptors.mounts, &self.binds)?;
+        match read_only {
+            None => namespaces::pivot(root, 2),
+            Some(read_only) => namespaces::pivot(read_only.as_fd(), 3),
+        }
     }
 
     /// Whether init ended before the death signal was set; its parent's id cannot tell, as it is always 0 for a first process.

@@ -14,6 +14,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::stdio::{dup2_stdin, stdin};
 
+use super::chroot::{self, Borrowed};
+use super::emulation::Emulation;
 use super::error::{Context, Failure};
 use super::first::{First, Notice};
 use super::rootfs::clone_binds;
@@ -61,14 +63,24 @@ fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Res
     // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
     setsid().context("start", "a session")?;
     let binds = clone_binds(&request.spec.mounts, &descriptors.mounts)?;
+    let borrowed = match request.is_chroot {
+        true => Some(Borrowed::new(descriptors.root.as_fd(), &request.spec)?),
+        false => None,
+    };
+    // Before the next fork becomes the first process of another PID namespace, and before there are pipes whose ends it would keep.
+    let emulation = Emulation::start(&request.spec.emulators)?;
     let (notices, notices_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
     let (ended, ended_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
-    namespaces::enter_pid_namespace()?;
+    match request.is_chroot {
+        true => chroot::adopt_orphans()?,
+        false => namespaces::enter_pid_namespace()?,
+    }
     let first = match sys::fork().context("start", "the first process")? {
         Fork::Child => First {
             request,
             descriptors: &descriptors,
             binds,
+            emulation: emulation.as_ref(),
             notices: File::from(notices_of_first),
             ended: File::from(ended_of_first),
         }
@@ -89,7 +101,16 @@ fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Res
     }
     // Without it PID 1 was killed, or never came to have a program.
     first.status = reaper::status(ended).unwrap_or(first.status);
-    finish(&root, &notices.context("watch", "the first process")?, first)
+    if request.is_chroot {
+        chroot::kill_orphans();
+    }
+    let exit = notices
+        .context("watch", "the first process")
+        .and_then(|notices| finish(&root, &notices, first));
+    match borrowed.map(|borrowed| borrowed.give_back(root.as_fd())) {
+        Some(Err(failure)) => exit.and(Err(failure)),
+        _ => exit,
+    }
 }
 
 /// Collects the first process's notices until it ends or until the build goes away.

@@ -23,8 +23,10 @@
 //! * PID 1 ends: the kernel kills everything in its PID namespace before init hears of it.
 
 mod caps;
+mod chroot;
 mod command;
 mod devices;
+mod emulation;
 mod error;
 mod first;
 mod init;

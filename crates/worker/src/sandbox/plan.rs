@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::terminal::TerminalSpec;
+use crate::platforms::Emulator;
 
 /// Everything about a step that the sandbox must know. Descriptors travel beside it; mounts refer to them by index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,11 @@ pub struct SandboxSpec {
     pub valid_exit_codes: Vec<i32>,
     /// A terminal in place of the three streams.
     pub terminal: Option<TerminalSpec>,
+    /// What runs the programs of other architectures, those that the step's programs start included. The step is then in a user
+    /// namespace of its own, with the ids that it would have anyway.
+    pub emulators: Vec<Emulator>,
+    /// Whether `uname` tells of a machine of 32 bits.
+    pub is_32_bit: bool,
 }
 
 /// The host name of a step that names none; BuildKit's.
@@ -62,6 +68,8 @@ impl SandboxSpec {
             root_read_only: false,
             valid_exit_codes: vec![0],
             terminal: None,
+            emulators: Vec::new(),
+            is_32_bit: false,
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Stat, fstat, stat};
+use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, stat};
 use rustix::mount::OpenTreeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
@@ -32,6 +32,7 @@ pub struct Sandbox {
     /// The program, on a read-only mount of its own.
     program: Arc<OwnedFd>,
     in_user_namespace: bool,
+    is_chroot: bool,
     /// Limits of the steps that have no other of the same resource.
     rlimits: Vec<Rlimit>,
 }
@@ -91,8 +92,36 @@ impl Sandbox {
         Ok(Self {
             program: Arc::new(program),
             in_user_namespace: in_user_namespace(),
+            is_chroot: false,
             rlimits: Vec::new(),
         })
+    }
+
+    /// As [`Sandbox::open`], for steps without namespaces and mounts: they have a root directory of their own and little else, and
+    /// are no protection from what one does not trust.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be opened.
+    pub fn open_chroot() -> Result<Self, SandboxError> {
+        const OWN: &str = "/proc/self/exe";
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        // There is no /proc in the step through which it could reach this program.
+        let program = rustix::fs::open(OWN, flags, Mode::empty()).map_err(|errno| {
+            SandboxError::OpenProgram { path: OWN.to_owned(), source: errno.into() }
+        })?;
+        Ok(Self {
+            program: Arc::new(program),
+            in_user_namespace: in_user_namespace(),
+            is_chroot: true,
+            rlimits: Vec::new(),
+        })
+    }
+
+    /// Whether steps have neither namespaces nor mounts.
+    #[must_use]
+    pub fn is_chroot(&self) -> bool {
+        self.is_chroot
     }
 
     /// Gives limits to the steps that do not have another of the same resource; without one they have this process's.
@@ -126,6 +155,7 @@ impl Sandbox {
         let request = Request {
             spec,
             in_user_namespace: self.in_user_namespace,
+            is_chroot: self.is_chroot,
             descriptors: descriptors.len(),
         };
         wire::send_request(&control, &request, root, descriptors)

@@ -31,6 +31,8 @@ pub(super) struct Request {
     pub(super) spec: SandboxSpec,
     /// Whether the build runs inside a user namespace, where devices cannot be made and sysfs cannot be mounted.
     pub(super) in_user_namespace: bool,
+    /// Whether the step gets no namespaces and no mounts.
+    pub(super) is_chroot: bool,
     /// How many descriptors follow the root's.
     pub(super) descriptors: usize,
 }
@@ -175,8 +177,12 @@ mod tests {
         mounts.push(zero.as_fd());
         let mut spec = SandboxSpec::new(vec!["true".to_owned()]);
         spec.env = vec!["BIG=".to_owned() + &"x".repeat(1 << 20)];
-        let request =
-            Request { spec: spec.clone(), in_user_namespace: false, descriptors: mounts.len() };
+        let request = Request {
+            spec: spec.clone(),
+            in_user_namespace: false,
+            is_chroot: false,
+            descriptors: mounts.len(),
+        };
         send_request(&here, &request, zero.as_fd(), &mounts).unwrap();
         let (received, descriptors) = receive_request(there.as_fd()).unwrap();
         assert_eq!(received.spec, spec);

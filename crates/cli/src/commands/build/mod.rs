@@ -27,15 +27,16 @@ use rbuild_exporter::BuildResult;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::{Entitlements, Identity, Provided, StepLimits};
+use rbuild_worker::{Entitlements, Provided, StepLimits};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
 use self::record::Recording;
 use self::request::Request;
-use crate::args::{BuildArgs, Call, Method, SaveArgs};
+use crate::args::{BuildArgs, Call, Isolation, Method, SaveArgs};
 use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
+use crate::machine::Machine;
 use crate::progress::{Display, Mode, print_after};
 use crate::wiring::{Bounds, Session};
 
@@ -43,22 +44,18 @@ use crate::wiring::{Bounds, Session};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `rbuild build`.
-pub(crate) fn build(
-    store: Store,
-    args: &BuildArgs,
-    identity: &Identity,
-) -> Result<(), CommandError> {
+pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result<(), CommandError> {
     if let Some(flag) = args.later.refused() {
         return Err(CommandError::usage(format!("{flag} is not supported yet")));
     }
     if let Some(question) = args.question() {
-        return call(store, args, question, identity);
+        return call(store, args, question, machine);
     }
     let plan = result::plan(args)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
-    let session = Arc::new(Session::open(store, identity, &provided)?);
+    let session = Arc::new(Session::open(store, machine, &provided)?);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     let recording = Recording::begin(&session.store, args);
     let done = in_runtime(async {
@@ -67,6 +64,13 @@ pub(crate) fn build(
         let own = session.store.warnings.iter().map(ToString::to_string);
         for warning in own.chain(recording.warning.clone()).chain(warnings) {
             progress.warn(warning);
+        }
+        if machine.isolation == Isolation::Chroot {
+            progress.warn(
+                "--isolation=chroot: steps share processes, network and the kernel's settings with this machine; \
+                 build only what you trust"
+                    .to_owned(),
+            );
         }
         let plans = Plans { result: plan, on_failure, limits };
         let built = build_and_export(&session, args, plans, provided, &recording, progress).await;
@@ -108,9 +112,9 @@ fn call(
     store: Store,
     args: &BuildArgs,
     question: Call,
-    identity: &Identity,
+    machine: &Machine,
 ) -> Result<(), CommandError> {
-    let session = Session::open(store, identity, &provided_by(args)?)?;
+    let session = Session::open(store, machine, &provided_by(args)?)?;
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     in_runtime(async {
         let (display, progress) = Display::start(mode, None);
@@ -167,9 +171,9 @@ async fn read(
 pub(crate) fn dump_llb(
     store: Store,
     args: &BuildArgs,
-    identity: &Identity,
+    machine: &Machine,
 ) -> Result<(), CommandError> {
-    let session = Session::open(store, identity, &provided_by(args)?)?;
+    let session = Session::open(store, machine, &provided_by(args)?)?;
     in_runtime(async {
         let prepared = prepare(&session, args, &Progress::discard()).await?;
         let Some(target) = prepared.target else {
@@ -183,9 +187,9 @@ pub(crate) fn dump_llb(
 }
 
 /// `rbuild save`.
-pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result<(), CommandError> {
+pub(crate) fn save(store: Store, args: &SaveArgs, machine: &Machine) -> Result<(), CommandError> {
     let image = super::images::find(&store, &args.image)?;
-    let session = Arc::new(Session::open(store, identity, &Provided::default())?);
+    let session = Arc::new(Session::open(store, machine, &Provided::default())?);
     in_runtime(result::save(session, image, args))
 }
 
@@ -382,6 +386,12 @@ async fn build_and_export(
             // failing for.
             if let Err(error) = worker.save_contexts() {
                 progress.warn(format!("cannot remember what was read of the context: {error}"));
+            }
+            if let Some(refusal) = session.overlay.refusal() {
+                progress.warn(format!(
+                    "files are copied for each step, which takes time and space: {}",
+                    crate::error::chain(refusal)
+                ));
             }
             tokio::task::block_in_place(|| {
                 recording.solved(&session.store, &prepared.graph, target, &worker, &progress);

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use rbuild_cache::Store;
 use rbuild_solver::{Event, LogStream, Progress, ProgressReceiver};
-use rbuild_worker::{Identity, Inspection, OperationError, StepLimits, Worker};
+use rbuild_worker::{Inspection, OperationError, StepLimits, Worker};
 
 use self::state::Found;
 use self::terminal::InTerminal;
@@ -16,6 +16,7 @@ use super::builds::{self, Chosen};
 use crate::args::{BuildArgs, DebugArgs};
 use crate::commands::build::{entitlements, in_runtime, provided_by};
 use crate::error::{CommandError, Kind};
+use crate::machine::Machine;
 use crate::printable;
 use crate::progress::print_after;
 use crate::wiring::{Bounds, Session};
@@ -27,7 +28,7 @@ const SHELL: &str = "/bin/sh";
 pub(crate) fn debug(
     store: Store,
     args: &DebugArgs,
-    identity: &Identity,
+    machine: &Machine,
 ) -> Result<ExitCode, CommandError> {
     let given = BuildArgs {
         secret: args.secret.clone(),
@@ -43,7 +44,7 @@ pub(crate) fn debug(
     };
     // Until the end: what the step has left stays meanwhile.
     let held = store.builds.hold(&chosen.project).map_err(builds::unreadable)?;
-    let session = Session::open(store, identity, &provided)?;
+    let session = Session::open(store, machine, &provided)?;
     let Found { vertex, inputs, root, folders, missing } =
         state::find(&session, &chosen, step, args.before)?;
     let (inspection, absent) = Inspection::new(&vertex, inputs, root, &provided);

@@ -1,0 +1,193 @@
+//! What the kernel and the surroundings allow, found out by trying.
+
+use std::fs;
+use std::path::Path;
+
+use rbuild_cache::{Overlay, OverlayXattrs, Store};
+use rbuild_worker::{Identity, UserNamespaceError};
+use rustix::fs::Access;
+
+use super::check::Check;
+use crate::error::chain;
+
+/// The oldest kernel that rbuild runs on.
+const OLDEST: (u32, u32) = (5, 12);
+
+/// The first with a binfmt_misc for each user namespace, and with layers that are mounted by descriptor.
+const GOOD: (u32, u32) = (6, 7);
+
+pub(super) fn kernel() -> Check {
+    const NAME: &str = "kernel";
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let Some(version) = version(&release) else {
+        return Check::poor(NAME, format!("Linux {release}, whatever that is"), None::<String>);
+    };
+    if version < OLDEST {
+        let found = format!("Linux {release}; rbuild needs 5.12 or later");
+        Check::fatal(NAME, found, Some("install a newer kernel"))
+    } else if version < GOOD {
+        let found = format!(
+            "Linux {release}; from 6.7 on layers are mounted faster, and foreign steps need nothing of the machine"
+        );
+        Check::poor(NAME, found, None::<String>)
+    } else {
+        Check::good(NAME, format!("Linux {release}"))
+    }
+}
+
+/// Whether a step can have emulators of its own, that is a binfmt_misc that is not the machine's.
+pub(super) fn can_have_emulators() -> bool {
+    let uname = rustix::system::uname();
+    version(&uname.release().to_string_lossy()).is_some_and(|version| version >= GOOD)
+        && fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.contains("binfmt_misc"))
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|other: char| !other.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+pub(super) fn user_namespace(entered: &Result<Identity, UserNamespaceError>) -> Check {
+    const NAME: &str = "user namespaces";
+    match entered {
+        Ok(Identity::Root) if rbuild_worker::in_user_namespace() => {
+            Check::good(NAME, "running as root of a user namespace already")
+        }
+        Ok(Identity::Root) => Check::good(NAME, "running as root, which needs none"),
+        Ok(Identity::SubIds { .. } | Identity::SingleId { .. }) => {
+            Check::good(NAME, "one could be made")
+        }
+        Err(error) => Check::fatal(NAME, chain(error), error.fix()),
+    }
+}
+
+pub(super) fn sub_ids(identity: Option<&Identity>) -> Option<Check> {
+    const NAME: &str = "user ids";
+    match identity? {
+        Identity::Root => None,
+        Identity::SubIds { users, groups } => {
+            Some(Check::good(NAME, format!("{users} users and {groups} groups besides root")))
+        }
+        Identity::SingleId { reason } => {
+            // The reason has a command at its end where there is one.
+            let fix = match reason.split_once("as root: `") {
+                Some((_, command)) => command.trim_end_matches('`').to_owned(),
+                None => "apt-get install uidmap".to_owned(),
+            };
+            let found = format!("root only, so steps can have no other user: {reason}");
+            Some(Check::poor(NAME, found, Some(fix)))
+        }
+    }
+}
+
+/// Whether this process may mount, in the way that steps need.
+pub(super) fn mounts() -> Check {
+    const NAME: &str = "mounts";
+    let context = rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
+    match context {
+        Ok(_) => Check::good(NAME, "allowed"),
+        Err(errno) => Check::fatal(
+            NAME,
+            format!("refused: {}", std::io::Error::from(errno)),
+            Some("run rbuild as an ordinary user, or give the container CAP_SYS_ADMIN"),
+        ),
+    }
+}
+
+/// Whether overlays can be mounted where the store is, and if so `true`.
+pub(super) fn overlay(root: &Path) -> (Check, bool) {
+    const NAME: &str = "overlay";
+    let shown = root.display();
+    match probe(root) {
+        Ok(()) => (Check::good(NAME, format!("mounted one for the store `{shown}`")), true),
+        Err(Failure::Store(reason)) => {
+            let fix = format!(
+                "give a folder that you may write to: rbuild --root DIR, or RBUILD_ROOT ({shown} is not one)"
+            );
+            (Check::fatal(NAME, reason, Some(fix)), false)
+        }
+        Err(Failure::Refused(reason)) => {
+            let fix = "put the store on a volume: RBUILD_ROOT=FOLDER on ext4, xfs, btrfs or tmpfs";
+            let found = format!("refused for the store `{shown}`, so files are copied: {reason}");
+            (Check::poor(NAME, found, Some(fix)), false)
+        }
+    }
+}
+
+enum Failure {
+    Store(String),
+    Refused(String),
+}
+
+fn probe(root: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::Store(chain(error));
+    let xattrs = match rbuild_worker::in_user_namespace() {
+        true => OverlayXattrs::User,
+        false => OverlayXattrs::Trusted,
+    };
+    // A store that is not there is not made, but another one for a moment.
+    let aside;
+    let folder = if root.join("version").exists() {
+        root
+    } else {
+        let place = root.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));
+        aside = tempfile::tempdir_in(place).map_err(|error| failed(&error))?;
+        aside.path()
+    };
+    let store = Store::open(folder).map_err(|error| failed(&error))?;
+    let overlay = Overlay::new(xattrs, &store.layers).map_err(|error| failed(&error))?;
+    overlay.probe().map_err(|error| Failure::Refused(chain(&error)))
+}
+
+/// Whether limits can be set on steps.
+pub(super) fn control_groups() -> Check {
+    const NAME: &str = "control groups";
+    const WANTED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+    const V2: &str = "/sys/fs/cgroup";
+    const DELEGATE: &str = "systemd-run --user --scope -p Delegate=yes rbuild ...";
+    if let Ok(controllers) = fs::read_to_string(format!("{V2}/cgroup.controllers"))
+        && !controllers.trim().is_empty()
+    {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let folder = Path::new(V2).join(own.trim_start_matches('/'));
+        let text = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or(controllers);
+        let has: Vec<&str> = WANTED
+            .into_iter()
+            .filter(|name| text.split_whitespace().any(|own| own == *name))
+            .collect();
+        let may = rustix::fs::access(&folder, Access::WRITE_OK).is_ok();
+        let found =
+            format!("v2 with {}", if has.is_empty() { "none".to_owned() } else { has.join(", ") });
+        return match (may, has.is_empty()) {
+            (true, false) => Check::good(NAME, found),
+            _ => Check::poor(
+                NAME,
+                format!("{found}; steps cannot be limited in `{}`", folder.display()),
+                Some(DELEGATE),
+            ),
+        };
+    }
+    let has: Vec<&str> = WANTED
+        .into_iter()
+        .filter(|name| rustix::fs::access(format!("{V2}/{name}"), Access::WRITE_OK).is_ok())
+        .collect();
+    if has.is_empty() {
+        return Check::poor(NAME, "none that limits can be set in", None::<String>);
+    }
+    Check::good(NAME, format!("v1 with {}", has.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("6.18.44-fc-v782"), Some((6, 18)));
+        assert_eq!(version("5.4.0"), Some((5, 4)));
+        assert_eq!(version("6.1+"), Some((6, 1)));
+        assert_eq!(version("next"), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! `rbuild doctor`: what this machine gives, why, and the command that would get more out of it.
+//!
+//! `check` is what a finding is, `machine` and `tools` find out by trying, `report` draws.
+
+mod check;
+mod machine;
+mod report;
+mod tools;
+
+use std::path::Path;
+
+use rbuild_worker::{Identity, Platforms, UserNamespaceError};
+
+use self::check::{Check, Tier};
+use crate::args::DoctorArgs;
+use crate::error::CommandError;
+use crate::paths;
+
+/// Everything that was found out.
+#[derive(Debug)]
+struct Diagnosis {
+    tier: Tier,
+    checks: Vec<Check>,
+    platforms: Vec<tools::PlatformLine>,
+}
+
+impl Diagnosis {
+    /// The first thing to do, the most helpful first.
+    fn improvement(&self) -> Option<&str> {
+        self.checks.iter().find_map(|check| check.fix.as_deref())
+    }
+}
+
+/// Looks at the machine. `entered` is how it went to become root, and `root` where the store is or would be.
+pub(crate) fn doctor(
+    args: &DoctorArgs,
+    root: &Path,
+    entered: &Result<Identity, UserNamespaceError>,
+) -> Result<(), CommandError> {
+    let user = machine::user_namespace(entered);
+    let mut checks = vec![user];
+    let mut tier = if rbuild_worker::can_chroot() { Tier::Chroot } else { Tier::None };
+    if entered.is_ok() {
+        let (overlay, works) = machine::overlay(root);
+        checks.extend(machine::sub_ids(entered.as_ref().ok()));
+        checks.push(machine::mounts());
+        checks.push(overlay);
+        if checks.iter().all(|check| !check.is_fatal) {
+            tier = if works { Tier::Overlay } else { Tier::Copy };
+        }
+    }
+    let programs = paths::programs();
+    let platforms =
+        tools::platforms(&Platforms::new(programs.clone()), machine::can_have_emulators());
+    checks.push(machine::kernel());
+    checks.push(machine::control_groups());
+    checks.push(tools::network(&programs));
+    checks.push(tools::git(&programs));
+    checks.push(tools::emulators(&platforms));
+    let diagnosis = Diagnosis { tier, checks, platforms };
+    let text = if args.json { report::json(&diagnosis) } else { report::text(&diagnosis) };
+    super::images::print(text.as_bytes())?;
+    match diagnosis.tier.exit_code() {
+        0 => Ok(()),
+        code => Err(CommandError::told_with(code)),
+    }
+}

@@ -1,0 +1,81 @@
+//! The programs that rbuild uses, and the platforms that can run here.
+
+use std::path::{Path, PathBuf};
+
+use rbuild_worker::{PlatformSupport, Platforms};
+
+use super::check::Check;
+
+/// How the steps of one platform run.
+#[derive(Debug)]
+pub(super) struct PlatformLine {
+    pub(super) platform: String,
+    pub(super) can_run: bool,
+    /// `native`, `binfmt_misc`, `qemu` or `none`.
+    pub(super) by: &'static str,
+    /// The emulator, or what is missing.
+    pub(super) detail: Option<String>,
+}
+
+/// `emulates` is whether an emulator is of use that the machine has not registered.
+pub(super) fn platforms(platforms: &Platforms, emulates: bool) -> Vec<PlatformLine> {
+    let line = |(platform, support): (rbuild_oci::Platform, PlatformSupport)| {
+        let (by, detail) = match support {
+            PlatformSupport::Native { .. } => ("native", None),
+            PlatformSupport::Registered { interpreter } => ("binfmt_misc", interpreter),
+            PlatformSupport::Emulated(_) if !emulates => {
+                const REASON: &str =
+                    "Linux before 6.7 has emulators for the whole machine only; register one there";
+                ("none", Some(REASON.to_owned()))
+            }
+            PlatformSupport::Emulated(emulator) => {
+                ("qemu", Some(emulator.path().display().to_string()))
+            }
+            PlatformSupport::Missing { reason } => ("none", Some(reason)),
+        };
+        PlatformLine { platform: platform.to_string(), can_run: by != "none", by, detail }
+    };
+    platforms.all().into_iter().map(line).collect()
+}
+
+pub(super) fn emulators(platforms: &[PlatformLine]) -> Check {
+    const NAME: &str = "emulators";
+    let emulated =
+        platforms.iter().filter(|line| matches!(line.by, "qemu" | "binfmt_misc")).count();
+    if emulated == 0 {
+        let fix = Some("apt-get install qemu-user-static");
+        return Check::poor(NAME, "none, so steps run for this machine's platforms only", fix);
+    }
+    Check::good(NAME, format!("for {emulated} foreign platforms"))
+}
+
+pub(super) fn network(programs: &[PathBuf]) -> Check {
+    const NAME: &str = "pasta";
+    match find("pasta", programs) {
+        Some(path) => Check::good(NAME, path.display().to_string()),
+        None => Check::poor(
+            NAME,
+            "not installed, so steps have the machine's network",
+            Some("apt-get install passt"),
+        ),
+    }
+}
+
+pub(super) fn git(programs: &[PathBuf]) -> Check {
+    const NAME: &str = "git";
+    match find("git", programs) {
+        Some(path) => Check::good(NAME, path.display().to_string()),
+        None => Check::poor(
+            NAME,
+            "not installed, so neither contexts nor ADD can be of git repositories",
+            Some("apt-get install git"),
+        ),
+    }
+}
+
+fn find(name: &str, programs: &[PathBuf]) -> Option<PathBuf> {
+    let may_run = |path: &Path| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    programs.iter().map(|folder| folder.join(name)).find(|path| may_run(path))
+}

@@ -1,0 +1,23 @@
+//! What a run of rbuild is on this machine.
+
+use rbuild_worker::Identity;
+
+use crate::args::{Command, Isolation, Snapshotter};
+
+/// Who rbuild is, and how it goes about it.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) identity: Identity,
+    pub(crate) snapshotter: Snapshotter,
+    pub(crate) isolation: Isolation,
+}
+
+impl Isolation {
+    /// Of the steps of a command.
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Build(args) => args.isolation,
+            _ => Self::Auto,
+        }
+    }
+}

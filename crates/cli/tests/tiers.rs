@@ -1,0 +1,181 @@
+//! What the machine allows, and what rbuild makes of it.
+
+use std::fs;
+use std::process::Command;
+
+use crate::fixture::{Fixture, ran, read, skipped};
+
+#[test]
+fn privileged_steps_run_on_copies() {
+    let fixture = Fixture::with(
+        "FROM busybox AS one\n\
+         RUN echo a > /a; echo b > /b; mkdir /d; echo c > /d/c\n\
+         RUN rm /b; mv /d /e; chmod 600 /a; test ! -e /dev/.x\n\
+         FROM busybox\n\
+         COPY --from=one /a /e/ /from/\n\
+         RUN --mount=type=bind,from=one,target=/one --mount=type=bind,from=one,target=/rw,rw \
+         ! touch /one/a 2> /dev/null && touch /rw/new && cat /one/e/c > /c && ls / > /names\n\
+         COPY --chmod=640 Dockerfile /from/file\n",
+    );
+    let mut results = Vec::new();
+    for way in ["overlay", "copy"] {
+        let files = fixture.path(&format!("{way}-files"));
+        let spec = format!("type=local,dest={}", files.display());
+        fixture.build_in(way, &["--snapshotter", way, "-o", &spec]).ok();
+        assert_eq!(read(&files, "c"), "c\n");
+        assert!(!files.join("one").exists() && !files.join("rw").exists());
+        let tree = Command::new("sh")
+            .args([
+                "-c",
+                "cd $0 && find . -printf '%p %y %m %U:%G %s %l\\n' | grep -v '^. ' | sort",
+            ])
+            .arg(&files)
+            .output()
+            .expect("find runs");
+        results.push(String::from_utf8_lossy(&tree.stdout).into_owned());
+    }
+    assert_eq!(results[0], results[1]);
+    // A store serves both.
+    let again = fixture.build_in("overlay", &["--snapshotter", "copy"]).ok();
+    assert_eq!(again.steps_run(), Vec::<String>::new());
+}
+
+#[test]
+fn privileged_a_store_on_an_overlay_is_copied_in() {
+    const TEST: &str = "privileged_a_store_on_an_overlay_is_copied_in";
+    let fixture = Fixture::with("FROM busybox\nRUN echo done > /done\n");
+    fs::create_dir_all(fixture.path("over/upper")).expect("a folder");
+    let script = "mkdir over/lower over/work store && \
+         mount -t overlay -o lowerdir=over/lower,upperdir=over/upper,workdir=over/work none store && exec \"$@\"";
+    let run = |args: &[&str]| {
+        let inner = fixture.build_command("store", args);
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "sh", "-c", script, "sh"]).arg(inner.get_program());
+        outer.args(inner.get_args()).env_clear().current_dir(fixture.path("."));
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let done = ran(outer.output().expect("unshare starts"));
+        for folder in ["over/lower", "over/work", "store", "over/upper"] {
+            let _ = fs::remove_dir_all(fixture.path(folder));
+        }
+        fs::create_dir_all(fixture.path("over/upper")).expect("a folder");
+        done
+    };
+    let files = fixture.path("out");
+    let spec = format!("type=local,dest={}", files.display());
+    let built = run(&["-o", &spec]);
+    if built.stderr.starts_with("unshare:") || built.stderr.starts_with("mount:") {
+        return skipped(TEST, built.stderr.trim());
+    }
+    let built = built.ok();
+    assert_eq!(read(&files, "done"), "done\n");
+    assert!(
+        built.stderr.contains("files are copied for each step, which takes time and space"),
+        "{}",
+        built.stderr
+    );
+    let text = run(&["--snapshotter=overlay"]).fails(1);
+    assert!(text.contains("the kernel refused an overlay mount"), "{text}");
+}
+
+#[test]
+fn privileged_doctor_tells_the_tier() {
+    let fixture = Fixture::new();
+    let told = fixture.run(["doctor"]).ok();
+    assert!(told.text().starts_with("Isolation: full: "), "{}", told.text());
+    assert!(!fixture.path("store").exists(), "a store was made");
+    let told = fixture.run(["doctor", "--json"]).ok();
+    let document: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(document["tier"], "overlay");
+    assert_eq!(document["exitCode"], 0);
+    let own = format!("linux/{}", rbuild_oci::Platform::host().architecture);
+    let platforms = document["platforms"].as_array().expect("a list");
+    let host = platforms.iter().find(|line| line["platform"] == own.as_str()).expect("the host");
+    assert_eq!(host["by"], "native");
+    for check in document["checks"].as_array().expect("a list") {
+        assert!(["ok", "poor", "fail"].contains(&check["status"].as_str().expect("text")));
+    }
+}
+
+/// Runs `rbuild ARGS` as the script says, which has it in its arguments.
+fn run_as(fixture: &Fixture, script: &str, args: &[&str]) -> crate::fixture::Ran {
+    let inner = fixture.command("store");
+    let mut outer = Command::new("sh");
+    outer.args(["-c", script, "sh"]).arg(inner.get_program()).args(args).env_clear();
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    ran(outer.output().expect("sh starts"))
+}
+
+#[test]
+fn privileged_where_nothing_is_allowed_it_is_said() {
+    const TEST: &str = "privileged_where_nothing_is_allowed_it_is_said";
+    // Root of a user namespace that lets nobody make another, without any capability: a container without privileges.
+    const CONTAINER: &str = "unshare --user --map-root-user --mount sh -c \
+         'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all --inh-caps -all -- \"$@\"' sh \"$@\"";
+    let fixture = Fixture::with("FROM busybox\nRUN true\n");
+    let told = run_as(&fixture, CONTAINER, &["doctor", "--json"]);
+    if told.stdout.is_empty() && told.stderr.contains("unshare:") {
+        return skipped(TEST, told.stderr.trim());
+    }
+    assert_eq!(told.code, 5, "{}{}", told.text(), told.stderr);
+    let document: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(document["tier"], "none");
+    let text =
+        run_as(&fixture, CONTAINER, &["build", &fixture.context().display().to_string()]).fails(1);
+    assert!(text.contains("cannot become root in a user namespace"), "{text}");
+    assert!(text.contains("user.max_user_namespaces"), "{text}");
+    assert!(text.contains("rbuild doctor"), "{text}");
+}
+
+/// A container of root without the rights to mount and to make namespaces, but with those that Docker gives.
+const UNPRIVILEGED: &str = "unshare --user --map-root-user --mount sh -c \
+     'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -sys_admin,-mknod --inh-caps -sys_admin,-mknod -- \"$@\"' sh \"$@\"";
+
+#[test]
+fn privileged_chroot_is_used_when_asked_for() {
+    const TEST: &str = "privileged_chroot_is_used_when_asked_for";
+    let fixture = Fixture::with(
+        "FROM busybox\n\
+         COPY --chmod=640 names /etc/resolv.conf\n\
+         RUN id -u > /facts; cat /etc/hosts > /hosts; grep -q text /etc/resolv.conf && echo kept >> /facts; echo gone > /dev/null; \
+         chroot / true 2> /dev/null && echo chroot >> /facts; mount -t tmpfs x /tmp 2> /dev/null && echo mount >> /facts; \
+         sleep 1000 & exit 0\n",
+    );
+    fixture.write("names", "text\n");
+    let files = fixture.path("out");
+    let spec = format!("type=local,dest={}", files.display());
+    let context = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
+    let folder = fixture.context().display().to_string();
+    let args = ["build", "--progress=plain", "--build-context", &context, "-o", &spec, &folder];
+    let told = run_as(&fixture, UNPRIVILEGED, &["doctor"]);
+    if told.stdout.is_empty() && told.stderr.contains("unshare:") {
+        return skipped(TEST, told.stderr.trim());
+    }
+    assert_eq!(told.code, 4, "{}{}", told.text(), told.stderr);
+    let text = run_as(&fixture, UNPRIVILEGED, &args).fails(1);
+    assert!(text.contains("`rbuild build --isolation=chroot` does without"), "{text}");
+
+    let chroot = [&args[..], &["--isolation=chroot"]].concat();
+    let built = run_as(&fixture, UNPRIVILEGED, &chroot).ok();
+    assert!(built.stderr.contains("--isolation=chroot: steps share processes"), "{}", built.stderr);
+    assert_eq!(read(&files, "facts"), "0\n");
+    assert!(read(&files, "hosts").starts_with("127.0.0.1\tlocalhost buildkitsandbox\n"));
+    assert_eq!(read(&files, "etc/resolv.conf"), "text\n");
+    for trace in ["etc/hosts", "dev/null", "dev/zero", "dev/tty"] {
+        assert!(!files.join(trace).exists(), "{trace} stayed");
+    }
+    // What it left running is gone, or the pipe of its output would still be open.
+    fixture.write("Dockerfile", "FROM busybox\nRUN (sleep 1000 &) ; (setsid sleep 1000 &); true\n");
+    run_as(&fixture, UNPRIVILEGED, &chroot).ok();
+
+    for (line, what) in [
+        ("RUN --mount=type=secret,id=s true", "the secret mount at `/run/secrets/s`"),
+        ("RUN --mount=type=cache,target=/c true", "the cache mount at `/c`"),
+        ("RUN --network=none true", "`--network=none`"),
+    ] {
+        fixture.write("Dockerfile", format!("FROM busybox\n{line}\n"));
+        let text = run_as(&fixture, UNPRIVILEGED, &chroot).fails(1);
+        let expected =
+            format!("{what} takes namespaces, which steps do not have with `--isolation=chroot`");
+        assert!(text.contains(&expected), "{text}");
+    }
+}
