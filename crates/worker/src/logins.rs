@@ -118,11 +118,11 @@ fn bearer(value: &str) -> Login {
     Login(format!("Bearer {value}"))
 }
 
+/// What is made of a secret's value.
+type Form = fn(&str) -> Login;
+
 /// The first secret that is there and not empty.
-fn first(
-    secrets: &Secrets,
-    kinds: &[(String, fn(&str) -> Login)],
-) -> Result<Option<Login>, LoginError> {
+fn first(secrets: &Secrets, kinds: &[(String, Form)]) -> Result<Option<Login>, LoginError> {
     for (id, login) in kinds {
         let Some(value) = secrets.get(id) else { continue };
         // A file ends with a line's end that nobody means.
