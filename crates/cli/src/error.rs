@@ -32,7 +32,7 @@ pub(crate) struct CommandError {
     source: Option<Box<dyn Error + Send + Sync>>,
     hints: Vec<String>,
     /// What failed besides; printed after it.
-    more: Vec<CommandError>,
+    more: Vec<Self>,
 }
 
 impl CommandError {

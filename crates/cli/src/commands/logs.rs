@@ -69,18 +69,13 @@ fn find_step<'a>(build: &'a KeptBuild, wanted: &str) -> Result<&'a KeptStep, Com
     }
     let digest = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     let is_digest = digest.len() >= 6 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let kinds: [Box<dyn Fn(&&KeptStep) -> bool>; 3] = [
-        Box::new(|step| {
-            is_digest
-                && step
-                    .vertex
-                    .to_string()
-                    .strip_prefix("sha256:")
-                    .is_some_and(|hex| hex.starts_with(digest))
-        }),
-        Box::new(|step| step.name == wanted),
-        Box::new(|step| step.name.contains(wanted)),
-    ];
+    let has_digest = |step: &&KeptStep| {
+        let vertex = step.vertex.to_string();
+        is_digest && vertex.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(digest))
+    };
+    let has_name = |step: &&KeptStep| step.name == wanted;
+    let has_part = |step: &&KeptStep| step.name.contains(wanted);
+    let kinds: [&dyn Fn(&&KeptStep) -> bool; 3] = [&has_digest, &has_name, &has_part];
     for is_meant in kinds {
         let found: Vec<&KeptStep> = build.steps.iter().filter(is_meant).collect();
         match found.as_slice() {

@@ -66,7 +66,7 @@ impl Loaded {
 
 impl<'a> Of<'a> {
     /// The step that an input is.
-    pub(super) fn input(&self, position: usize) -> Option<Of<'a>> {
+    pub(super) fn input(&self, position: usize) -> Option<Self> {
         let edge = self.vertex.inputs.get(position)?;
         self.build.of(self.build.graph.vertex(edge.vertex))
     }
