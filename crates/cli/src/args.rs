@@ -178,7 +178,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) pull: bool,
 
-    /// Line for /etc/hosts of the steps.
+    /// Line for /etc/hosts of the steps; `host-gateway` stands for the address of this machine.
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
 
@@ -187,7 +187,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
 
-    /// Network of the steps that name none.
+    /// Network of the steps that name none: `default` is one that the steps of the build have for themselves, with a way out if
+    /// `pasta` is installed (else the host's), `none` only a loopback device. `host` allows `network.host`.
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "host", "none"])]
     pub(crate) network: String,
 

@@ -57,6 +57,17 @@ pub(crate) fn proxies() -> Proxies {
     Proxies { http: text("http_proxy"), https: text("https_proxy"), exceptions: text("no_proxy") }
 }
 
+/// The first file of this name in the absolute folders of PATH that can be executed.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let mut candidates = env::split_paths(&path).map(|folder| folder.join(name));
+    candidates.find(|file| {
+        file.is_absolute()
+            && file.is_file()
+            && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+    })
+}
+
 /// What git may know of the environment: how to reach the network. The agent comes with `--ssh`.
 pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     const NAMES: [&str; 14] = [

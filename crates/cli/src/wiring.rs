@@ -159,6 +159,7 @@ impl Session {
             contexts: Contexts::new(folders, self.store.contexts()),
             sandbox,
             platforms: Platforms::new(paths::programs()),
+            pasta: paths::program("pasta"),
             entitlements: bounds.entitlements,
             provided,
             cache_mounts: self.store.cache_mounts.clone(),

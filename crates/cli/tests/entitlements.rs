@@ -47,11 +47,24 @@ fn unknown_entitlements_are_refused() {
 }
 
 #[test]
-fn privileged_the_hosts_network_is_allowed_while_it_is_the_default() {
+fn privileged_the_hosts_network_has_to_be_allowed() {
     let fixture =
         Fixture::with("FROM busybox\nRUN --network=host readlink /proc/self/ns/net > /net\n");
+    let refused = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+    assert!(refused.contains("failed to solve: network.host is not allowed"), "{refused}");
+    assert!(refused.contains("--allow network.host"), "{refused}");
     let ours = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
-    for args in [&[][..], &["--network=host"], &["--allow", "network.host"]] {
+    // Who gives it to all steps has allowed it, as with buildx.
+    for args in [&["--network=host"][..], &["--allow", "network.host"]] {
         assert_eq!(read(&fixture.build_files(args), "net").trim_end(), ours);
     }
+
+    let busybox = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
+    let context = fixture.context().display().to_string();
+    let graph = fixture.run(["debug", "dump-llb", "--build-context", &busybox, &context]).ok();
+    std::fs::write(fixture.path("graph"), &graph.stdout).unwrap();
+    let llb = ["build", "--llb", "graph", "-o", "type=cacheonly"];
+    let refused = fixture.run(llb).fails(1);
+    assert!(refused.contains("network.host is not allowed"), "{refused}");
+    fixture.run(llb.iter().chain(&["--allow=network.host"])).ok();
 }

@@ -17,6 +17,7 @@ mod limits;
 mod logins;
 mod logs;
 mod mounts;
+mod network;
 mod outputs;
 mod platforms;
 mod remote;

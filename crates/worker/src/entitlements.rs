@@ -2,8 +2,6 @@
 
 use rbuild_solver::{ExecOp, NetworkMode, Op, SecurityMode};
 
-use crate::sandbox;
-
 /// What the user allowed; nothing by default. The names are BuildKit's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entitlements {
@@ -38,9 +36,7 @@ impl Entitlements {
         if op.security == SecurityMode::Insecure && !self.security_insecure {
             return Err(NotAllowed { entitlement: "security.insecure" });
         }
-        // Where steps that ask for nothing are on the host's network, to ask for it is to ask for nothing.
-        let is_more = sandbox::NetworkMode::Default.is_isolated();
-        if op.network == NetworkMode::Host && is_more && !self.network_host {
+        if op.network == NetworkMode::Host && !self.network_host {
             return Err(NotAllowed { entitlement: "network.host" });
         }
         Ok(())
@@ -78,10 +74,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_network_must_be_allowed_where_it_is_not_the_default() {
+    fn the_hosts_network_must_be_allowed() {
         let host = op(SecurityMode::Sandbox, NetworkMode::Host);
-        let is_allowed = Entitlements::default().check(&host).is_ok();
-        assert_eq!(is_allowed, !sandbox::NetworkMode::Default.is_isolated());
+        let error = Entitlements::default().check(&host).unwrap_err();
+        assert_eq!(error.to_string(), "network.host is not allowed");
         let allowed = Entitlements { network_host: true, ..Entitlements::default() };
         assert_eq!(allowed.check(&host), Ok(()));
     }

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use rbuild_cache::{CacheMountKey, View};
 use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
-    ExecMeta, ExecOp, LayerId, LogStream, NetworkMode, Progress, SecurityMode, Snapshot, Ulimit,
+    ExecMeta, ExecOp, LayerId, LogStream, Progress, SecurityMode, Snapshot, Ulimit,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -20,11 +20,12 @@ use crate::file::FileError;
 use crate::killed::Killed;
 use crate::local_mounts::LocalMount;
 use crate::mounts::{Changed, Mounts, StepInput};
+use crate::network::{NetworkError, StepNetwork, extra_hosts};
 use crate::platforms::StepPlatform;
 use crate::processes::ProcessTree;
 use crate::sandbox::{
-    self, ControlGroup, ExtraHost, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
-    Terminal, TerminalSpec,
+    self, ControlGroup, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec, Terminal,
+    TerminalSpec,
 };
 use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -75,6 +76,9 @@ pub enum ExecError {
     /// It could not be run.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// It could not be given a network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Its files could not be had.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -197,7 +201,6 @@ pub(crate) struct StepParts {
     pub(crate) op: ExecOp,
     /// By position in the vertex.
     pub(crate) inputs: Vec<StepInput>,
-    pub(crate) resolv_conf: String,
     pub(crate) provided: Arc<Provided>,
     pub(crate) limits: Arc<StepLimits>,
     pub(crate) caches: TakenCaches,
@@ -216,7 +219,6 @@ impl Step {
         let StepParts {
             op,
             inputs,
-            resolv_conf,
             provided,
             limits,
             caches,
@@ -237,7 +239,7 @@ impl Step {
             locals: vec![],
             in_place,
         };
-        let mut spec = spec(&op, resolv_conf, &provided.secrets)?;
+        let mut spec = spec(&op, &provided.secrets)?;
         platform.describe(&mut spec)?;
         if is_chroot {
             chroot::check(&op, &spec)?;
@@ -277,6 +279,11 @@ impl Step {
         })
     }
 
+    /// Gives the step its network.
+    pub(crate) fn connect(&mut self, network: &StepNetwork) -> Result<(), ExecError> {
+        Ok(network.connect(&mut self.spec, &mut self.descriptors)?)
+    }
+
     /// Gives the step a terminal in place of its three streams.
     pub(crate) fn attach(&mut self, terminal: Terminal) {
         let (rows, columns) = terminal.size;
@@ -285,7 +292,7 @@ impl Step {
         self.spec.terminal = Some(TerminalSpec { descriptor, rows, columns });
     }
 
-    /// Runs the step; its output goes to `progress`. Dropping the future kills it. `oom_before` is from before it.
+    /// Runs the step, which has its network; its output goes to `progress`. Dropping the future kills it. `oom_before` is from before it.
     pub(crate) async fn run(
         &self,
         sandbox: &Sandbox,
@@ -420,8 +427,8 @@ impl HandOn<'_> {
     }
 }
 
-/// What an operation says of its process.
-fn spec(op: &ExecOp, resolv_conf: String, secrets: &Secrets) -> Result<SandboxSpec, ExecError> {
+/// What an operation says of its process; not yet of its network.
+fn spec(op: &ExecOp, secrets: &Secrets) -> Result<SandboxSpec, ExecError> {
     let meta = &op.meta;
     let mut spec = SandboxSpec::new(meta.args.clone());
     spec.env = environment(meta);
@@ -444,13 +451,7 @@ fn spec(op: &ExecOp, resolv_conf: String, secrets: &Secrets) -> Result<SandboxSp
     if !meta.hostname.is_empty() {
         spec.hostname.clone_from(&meta.hostname);
     }
-    let extra_host = |line: &rbuild_solver::HostIp| ExtraHost {
-        host: line.host.clone(),
-        address: line.ip.clone(),
-    };
-    spec.extra_hosts = meta.extra_hosts.iter().map(extra_host).collect();
-    spec.resolv_conf = resolv_conf;
-    spec.network = network(op.network);
+    spec.extra_hosts = extra_hosts(&meta.extra_hosts)?;
     spec.security = match op.security {
         SecurityMode::Sandbox => sandbox::SecurityMode::Sandbox,
         SecurityMode::Insecure => sandbox::SecurityMode::Insecure,
@@ -460,15 +461,6 @@ fn spec(op: &ExecOp, resolv_conf: String, secrets: &Secrets) -> Result<SandboxSp
         spec.valid_exit_codes.clone_from(&meta.valid_exit_codes);
     }
     Ok(spec)
-}
-
-/// The sandbox's word for a network.
-pub(crate) fn network(mode: NetworkMode) -> sandbox::NetworkMode {
-    match mode {
-        NetworkMode::Default => sandbox::NetworkMode::Default,
-        NetworkMode::Host => sandbox::NetworkMode::Host,
-        NetworkMode::None => sandbox::NetworkMode::None,
-    }
 }
 
 /// The environment, completed by `PATH` and the proxy variables in both letter cases.
@@ -523,7 +515,7 @@ fn rlimit(ulimit: &Ulimit) -> Result<Rlimit, ExecError> {
 
 #[cfg(test)]
 mod tests {
-    use rbuild_solver::{Mount, ProxyEnv, SecretEnv};
+    use rbuild_solver::{Mount, NetworkMode, ProxyEnv, SecretEnv};
 
     use super::*;
 
@@ -552,8 +544,7 @@ mod tests {
         op.meta.ulimits.push(Ulimit { name: "nofile".to_owned(), soft: 5, hard: -1 });
         op.meta.extra_hosts.push(rbuild_solver::HostIp { host: "h".into(), ip: "::1".into() });
         op.secret_env.push(SecretEnv { id: "s".into(), name: "S".into(), optional: true });
-        let spec = spec(&op, "nameserver ::1\n".to_owned(), &Secrets::default()).unwrap();
-        assert_eq!(spec.network, sandbox::NetworkMode::None);
+        let spec = spec(&op, &Secrets::default()).unwrap();
         assert_eq!((spec.rlimits[0].soft, spec.rlimits[0].hard), (Some(5), None));
         assert_eq!(spec.extra_hosts[0].address, "::1");
         assert_eq!(spec.env, [DEFAULT_PATH, "S="]);
@@ -568,7 +559,6 @@ mod tests {
             name: "S".into(),
             optional: false,
         });
-        let spec = |op: &ExecOp, secrets: &Secrets| spec(op, String::new(), secrets);
         let mut secrets = Secrets::default();
         assert_eq!(spec(&with_secret, &secrets).unwrap_err().to_string(), "secret s: not found");
         secrets.insert("s".to_owned(), b"a\0b".to_vec());

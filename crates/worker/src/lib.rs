@@ -21,8 +21,10 @@ mod local_mounts;
 mod logins;
 mod merge;
 mod mounts;
+mod network;
 mod open_files;
 mod operation_error;
+mod own_process;
 mod platforms;
 mod processes;
 mod remote;
@@ -46,8 +48,10 @@ pub use git::{GitError, GitErrorKind, GitOptions};
 pub use inspect::Inspection;
 pub use killed::Killed;
 pub use logins::LoginError;
+pub use network::NetworkError;
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
+pub use own_process::init_main_if_requested;
 pub use platforms::{Emulator, PlatformSupport, Platforms};
 pub use processes::{ProcessTree, StepProcess};
 pub use remote::RemoteSources;
@@ -55,7 +59,6 @@ pub use sandbox::{
     CommandError, ControlGroup, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind,
     NetworkMode, OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess,
     SandboxSpec, SecurityMode, Terminal, TerminalEnd, TerminalSpec, Usage, User, UserError,
-    host_resolv_conf, init_main_if_requested,
 };
 pub use secrets::{Provided, Secrets, SshAgent};
 pub use snapshots::SnapshotError;

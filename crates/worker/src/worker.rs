@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{
@@ -11,7 +12,8 @@ use rbuild_cache::{
 use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
     CopyAction, Event, ExecOp, ExecuteCall, Executor, FileAction, FileActionKind, FileOp, LayerId,
-    LogStream, MountKind, Op, Output, Progress, SecurityMode, Selector, Snapshot, SourceOp, Vertex,
+    LogStream, MountKind, NetworkMode, Op, Output, Progress, SecurityMode, Selector, Snapshot,
+    SourceOp, Vertex,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -22,15 +24,16 @@ use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step, StepParts};
 use crate::file::{self, Input};
 use crate::mounts::StepInput;
+use crate::network::BuildNetwork;
 use crate::operation_error::OperationError;
 use crate::platforms::{Platforms, StepPlatform};
 use crate::remote::RemoteSources;
-use crate::sandbox::{Sandbox, host_resolv_conf};
+use crate::sandbox::Sandbox;
 use crate::secrets::Provided;
 use crate::snapshots::Snapshots;
 use crate::source::Sources;
 use crate::step_limits::StepLimits;
-use crate::{diff, exec, merge};
+use crate::{diff, merge};
 
 /// What a step says that has to run again; see `local_mounts`.
 const CHANGED_MEANWHILE: &str =
@@ -55,6 +58,8 @@ pub struct WorkerParts {
     pub platforms: Platforms,
     /// What steps may ask for.
     pub entitlements: Entitlements,
+    /// The program pasta, which connects the network of the steps; without it, they have the host's.
+    pub pasta: Option<PathBuf>,
     /// What steps may use of the user's.
     pub provided: Provided,
     /// The store's directories that outlive builds.
@@ -96,6 +101,7 @@ pub struct Worker {
     remotes: RemoteSources,
     pub(crate) sandbox: Sandbox,
     platforms: Arc<Platforms>,
+    network: BuildNetwork,
     entitlements: Entitlements,
     provided: Arc<Provided>,
     caches: Arc<StepCaches>,
@@ -121,6 +127,7 @@ impl Worker {
             remotes: parts.remotes,
             sandbox: parts.sandbox,
             platforms: Arc::new(parts.platforms),
+            network: BuildNetwork::new(parts.pasta),
             entitlements: parts.entitlements,
             provided: Arc::new(parts.provided),
             caches: Arc::new(StepCaches::new(parts.cache_mounts)),
@@ -277,7 +284,7 @@ impl Worker {
         Ok(Ground { inputs, cache_keys, caches, platform, _running: running })
     }
 
-    /// Opens the mounts of a step.
+    /// Opens the mounts of a step, and gives it its network.
     pub(crate) async fn open(
         &self,
         op: &ExecOp,
@@ -292,13 +299,12 @@ impl Worker {
         let is_chroot = self.sandbox.is_chroot();
         // On copies nothing is mounted that could cover what is ignored.
         let in_place = in_place && !self.snapshots.are_copies();
-        self.blocking(move || {
-            let resolv_conf =
-                host_resolv_conf(exec::network(op.network)).map_err(ExecError::Sandbox)?;
+        // Without namespaces there is the host's network only.
+        let wanted_network = if is_chroot { NetworkMode::Host } else { op.network };
+        let opened = self.blocking(move || {
             let parts = StepParts {
                 op,
                 inputs,
-                resolv_conf,
                 provided,
                 limits,
                 caches,
@@ -308,8 +314,15 @@ impl Worker {
                 in_place,
             };
             Step::prepare(parts, &snapshots)
-        })
-        .await
+        });
+        // The first step of a build makes the network, which takes as long as many mounts.
+        let network = async {
+            let network = self.network.of_step(wanted_network, &self.sandbox, &self.progress);
+            network.await.map_err(|error| ExecError::from(error).into())
+        };
+        let (mut step, network) = tokio::try_join!(opened, network)?;
+        step.connect(&network)?;
+        Ok(step)
     }
 
     /// Keeps what a failed step has left, if that is wanted.

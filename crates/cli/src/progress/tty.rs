@@ -8,6 +8,7 @@ use rbuild_solver::Event;
 
 use super::layout::{self, Line, Screen, ScreenSize, Tone};
 use super::vertex::Vertices;
+use crate::printable;
 
 /// A build on a terminal.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Tty<W: Write> {
     drawn: usize,
     size: ScreenSize,
     dirty: bool,
+    warnings: Vec<String>,
 }
 
 impl<W: Write> Tty<W> {
@@ -34,6 +36,7 @@ impl<W: Write> Tty<W> {
             drawn: 0,
             size,
             dirty: true,
+            warnings: Vec::new(),
         }
     }
 
@@ -74,8 +77,9 @@ impl<W: Write> Tty<W> {
                     vertices.log(index, chunk.stream, &chunk.bytes, |_| {});
                 }
             }
-            // Warnings are listed once the build is over, where they are not drawn over.
-            Event::Warning { .. } | Event::Keyed { .. } => {}
+            // Shown once the build is over, where nothing is drawn over them.
+            Event::Warning { message, .. } => self.warnings.push(message),
+            Event::Keyed { .. } => {}
         }
     }
 
@@ -122,7 +126,7 @@ impl<W: Write> Tty<W> {
         self.out.flush()
     }
 
-    /// Draws the last frame in full, whatever the terminal's height, and a summary under it.
+    /// Draws the last frame in full, whatever the terminal's height, and a summary and the warnings under it.
     pub(crate) fn finish(&mut self, now: SystemTime) -> io::Result<()> {
         let full = ScreenSize { width: self.size.width, height: u16::MAX };
         let lines = layout::frame(self.vertices.list(), |_| None, full, self.began, now);
@@ -130,6 +134,30 @@ impl<W: Write> Tty<W> {
         for line in layout::summary(self.vertices.list()) {
             writeln!(self.out, "{line}")?;
         }
+        for warning in &self.warnings {
+            writeln!(self.out, "WARN: {}", printable::line(warning))?;
+        }
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_under_the_last_frame() {
+        let now = SystemTime::UNIX_EPOCH;
+        let mut out = Vec::new();
+        let mut tty = Tty::new(&mut out, false, ScreenSize { width: 80, height: 24 }, now);
+        tty.event(Event::Warning {
+            vertex: None,
+            message: "the disk is \x1b[1mnearly full".to_owned(),
+        });
+        tty.finish(now).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let last = text.lines().last().unwrap();
+        assert!(last.ends_with("nearly full") && last.starts_with("WARN: the disk is "), "{last}");
+        assert!(!last.contains('\x1b'), "{last}");
     }
 }

@@ -1,4 +1,7 @@
 //! Capabilities: Docker's default set, and how a step is reduced to it.
+//!
+//! A step in a network that it shares (see [`NetworkMode::Joined`]) goes without `CAP_NET_RAW`. With it, it could read what the other
+//! steps send, and send packets to the machine's loopback addresses, which no kernel routes but versions of pasta before 2024 deliver.
 
 use rustix::io::Errno;
 use rustix::thread::{
@@ -7,7 +10,17 @@ use rustix::thread::{
     set_keep_capabilities,
 };
 
-/// What a confined step may do as root.
+use super::plan::NetworkMode;
+
+/// What a confined step may do as root in this network.
+pub(super) fn of(network: NetworkMode) -> CapabilitySet {
+    match network {
+        NetworkMode::Host | NetworkMode::None => DEFAULT,
+        NetworkMode::Joined { .. } => DEFAULT - CapabilitySet::NET_RAW,
+    }
+}
+
+/// Docker's set.
 pub(super) const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -74,6 +87,11 @@ mod tests {
 
     #[test]
     fn default_set_is_dockers() {
-        assert_eq!(DEFAULT.bits(), 0xa804_25fb);
+        assert_eq!(of(NetworkMode::None).bits(), 0xa804_25fb);
+    }
+
+    #[test]
+    fn shared_networks_are_not_for_raw_packets() {
+        assert_eq!(of(NetworkMode::Joined { descriptor: 0 }).bits(), 0xa804_05fb);
     }
 }

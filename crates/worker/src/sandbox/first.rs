@@ -100,7 +100,7 @@ impl First<'_> {
                     set_no_new_privs(true).context("give up", "new privileges")?;
                     chroot::CAPABILITIES
                 } else {
-                    caps::DEFAULT
+                    caps::of(spec.network)
                 };
                 // Before the capabilities go, since without `no_new_privs` it takes CAP_SYS_ADMIN.
                 seccomp::install(allowed).context("install", "the seccomp filter")?;
@@ -144,7 +144,7 @@ impl First<'_> {
 
     /// Leaves the machine's namespaces and mounts.
     fn enter_namespaces(&self, root: BorrowedFd<'_>, stubs: &mut Vec<Stub>) -> Result<(), Failure> {
-        namespaces::enter(&self.request.spec)?;
+        namespaces::enter(&self.request.spec, &self.descriptors.mounts)?;
         let read_only = Rootfs::new(root, self.request, stubs)
             .assemble(&self.descriptors.mounts, &self.binds)?;
         match read_only {

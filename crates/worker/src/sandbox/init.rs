@@ -28,11 +28,9 @@ use crate::sys::{self, Ended, Fork};
 /// The hidden first argument that makes the program a sandbox process.
 pub(super) const INIT_ARGUMENT: &str = "__rbuild-init";
 
-/// Becomes a sandbox process if this program was started as one, and returns the code with which `main` is to return at once.
-///
-/// To be called first in `main`, before any thread exists and before anything reads the standard input, which is the control socket.
+/// Becomes a sandbox process if this program was started as one; for [`init_main_if_requested`](crate::init_main_if_requested).
 #[must_use]
-pub fn init_main_if_requested() -> Option<ExitCode> {
+pub(crate) fn init_main_if_requested() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let requested = arguments.next().as_deref() == Some(OsStr::new(INIT_ARGUMENT))
         && arguments.next().is_none();

@@ -45,8 +45,8 @@ mod wire;
 
 pub use command::CommandError;
 pub use error::SandboxError;
-pub use init::init_main_if_requested;
-pub use network::host_resolv_conf;
+pub(crate) use init::init_main_if_requested;
+pub(crate) use network::set_loopback_up;
 pub use plan::{
     ControlGroup, ExtraHost, Mount, MountAttributes, MountKind, NetworkMode, Rlimit,
     RlimitResource, SandboxSpec, SecurityMode,
@@ -55,3 +55,4 @@ pub use spawn::{OutputStream, Sandbox, SandboxProcess};
 pub use terminal::{Terminal, TerminalEnd, TerminalSpec};
 pub use user::{User, UserError};
 pub use wire::{Exit, ExitStatus, Usage};
+pub(crate) use wire::{receive_descriptors, send_descriptors};

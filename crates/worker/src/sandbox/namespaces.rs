@@ -1,6 +1,6 @@
 //! The namespaces of a step, and its move into its root.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -9,10 +9,11 @@ use rustix::mount::{
 };
 use rustix::process::{fchdir, pivot_root};
 use rustix::system::sethostname;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::error::{Context, Failure};
 use super::network;
-use super::plan::SandboxSpec;
+use super::plan::{NetworkMode, SandboxSpec};
 use crate::sys;
 
 /// Makes the next fork the first process of a new PID namespace.
@@ -21,10 +22,20 @@ pub(super) fn enter_pid_namespace() -> Result<(), Failure> {
 }
 
 /// Moves the step's first process into all its other namespaces.
-pub(super) fn enter(spec: &SandboxSpec) -> Result<(), Failure> {
+pub(super) fn enter(spec: &SandboxSpec, descriptors: &[OwnedFd]) -> Result<(), Failure> {
     let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if spec.network.is_isolated() {
-        namespaces |= libc::CLONE_NEWNET;
+    match spec.network {
+        NetworkMode::Host => {}
+        NetworkMode::None => namespaces |= libc::CLONE_NEWNET,
+        NetworkMode::Joined { descriptor } => {
+            let namespace = descriptors.get(descriptor).ok_or(Errno::BADF);
+            namespace
+                .and_then(|namespace| {
+                    let kind = Some(LinkNameSpaceType::Network);
+                    move_into_link_name_space(namespace.as_fd(), kind)
+                })
+                .context("enter the namespace", "network")?;
+        }
     }
     sys::unshare(namespaces).context("create namespaces", "mount, ipc, uts, network")?;
     match sys::unshare(libc::CLONE_NEWCGROUP) {
@@ -33,7 +44,7 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), Failure> {
         result => result.context("create namespaces", "cgroup")?,
     }
     sethostname(spec.hostname.as_bytes()).context("set the host name", &spec.hostname)?;
-    if spec.network.is_isolated() {
+    if spec.network == NetworkMode::None {
         network::set_loopback_up().context("bring up the network device", "lo")?;
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

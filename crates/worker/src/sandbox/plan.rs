@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::terminal::TerminalSpec;
 use crate::platforms::Emulator;
 
-/// Everything about a step that the sandbox must know. Descriptors travel beside it; mounts refer to them by index.
+/// Everything about a step that the sandbox must know. Descriptors travel beside it; mounts and the network refer to them by index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// The program and its arguments. A program without a slash is searched for in the `PATH` of `env`, inside the root.
@@ -20,7 +20,7 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Lines added to `/etc/hosts`.
     pub extra_hosts: Vec<ExtraHost>,
-    /// The contents of `/etc/resolv.conf`; see [`host_resolv_conf`](super::host_resolv_conf).
+    /// The contents of `/etc/resolv.conf`.
     pub resolv_conf: String,
     /// Which network the step sees.
     pub network: NetworkMode,
@@ -60,7 +60,7 @@ impl SandboxSpec {
             hostname: DEFAULT_HOSTNAME.to_owned(),
             extra_hosts: Vec::new(),
             resolv_conf: String::new(),
-            network: NetworkMode::Default,
+            network: NetworkMode::Host,
             security: SecurityMode::Sandbox,
             rlimits: Vec::new(),
             control_groups: Vec::new(),
@@ -128,20 +128,23 @@ pub struct ExtraHost {
 /// Which network a step sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkMode {
-    /// What steps get when they ask for nothing; the host's network.
-    Default,
-    /// The host's network.
+    /// The network of the build itself.
     Host,
     /// A network of its own in which there is only the loopback device.
     None,
+    /// A network namespace that exists. Other steps may be in it at the same time, so a confined step has no `CAP_NET_RAW` there.
+    Joined {
+        /// Index of the namespace's descriptor.
+        descriptor: usize,
+    },
 }
 
 impl NetworkMode {
-    /// Whether the step gets a network namespace of its own.
+    /// Whether the step is in another network namespace than the build.
     pub(crate) fn is_isolated(self) -> bool {
         match self {
-            Self::Default | Self::Host => false,
-            Self::None => true,
+            Self::Host => false,
+            Self::None | Self::Joined { .. } => true,
         }
     }
 }
@@ -293,12 +296,5 @@ mod tests {
                 gid: 0
             }
         );
-    }
-
-    #[test]
-    fn only_network_none_is_isolated() {
-        assert!(NetworkMode::None.is_isolated());
-        assert!(!NetworkMode::Host.is_isolated());
-        assert!(!NetworkMode::Default.is_isolated());
     }
 }

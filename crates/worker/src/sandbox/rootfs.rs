@@ -183,11 +183,16 @@ impl<'a> Rootfs<'a> {
         if !insecure {
             attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
         }
+        // sysfs shows the network, and may only be mounted by who owns that. The host's is bound instead.
+        let bind_host = || bind_tree(CWD, "/sys", attributes);
         let sys = if in_user_namespace && !self.request.spec.network.is_isolated() {
-            // sysfs shows the network, and may only be mounted by who owns that. The host's is bound instead.
-            bind_tree(CWD, "/sys", attributes)
+            bind_host()
         } else {
-            new_filesystem("sysfs", &[], attributes)
+            match new_filesystem("sysfs", &[], attributes) {
+                // The surroundings hide parts of their own.
+                Err(Errno::PERM) if in_user_namespace => bind_host(),
+                mount => mount,
+            }
         };
         self.attach_plain(&sys.context("mount", "/sys")?, "/sys")?;
         self.mount_cgroup(attributes)

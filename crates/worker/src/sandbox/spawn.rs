@@ -26,7 +26,7 @@ const CHUNK: usize = 64 * 1024;
 /// Starts sandboxes. One is enough for a whole build; clones share what it holds.
 ///
 /// A sandbox is this program started again with one hidden argument, so `main` must begin with
-/// [`init_main_if_requested`](super::init_main_if_requested).
+/// [`init_main_if_requested`](crate::init_main_if_requested).
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     /// The program, on a read-only mount of its own.
@@ -71,7 +71,7 @@ impl Sandbox {
     }
 
     /// Prepares to start sandboxes from another program whose `main` begins with
-    /// [`init_main_if_requested`](super::init_main_if_requested), for callers that are not such a program themselves.
+    /// [`init_main_if_requested`](crate::init_main_if_requested), for callers that are not such a program themselves.
     ///
     /// # Errors
     ///
@@ -124,6 +124,13 @@ impl Sandbox {
         self.is_chroot
     }
 
+    /// The program with a hidden first argument, and nothing of the environment.
+    pub(crate) fn command(&self, argument: &str) -> Command {
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        command.arg0("rbuild").arg(argument).env_clear();
+        command
+    }
+
     /// Gives limits to the steps that do not have another of the same resource; without one they have this process's.
     #[must_use]
     pub fn with_rlimits(self, rlimits: Vec<Rlimit>) -> Self {
@@ -166,10 +173,8 @@ impl Sandbox {
             .map_err(start("watch the control socket of a sandbox"))
             .and_then(|control| {
                 // Without `pre_exec`, uid or gid this is `posix_spawn`: no page table is copied, however large the build process is.
-                let mut child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
-                    .arg0("rbuild")
-                    .arg(INIT_ARGUMENT)
-                    .env_clear()
+                let mut child = self
+                    .command(INIT_ARGUMENT)
                     .stdin(Stdio::from(OwnedFd::from(theirs)))
                     .stdout(Stdio::piped())
                     .stderr(Stdio::piped())

@@ -111,20 +111,26 @@ pub(super) fn send_request(
     document.write_all(&serde_json::to_vec(request)?)?;
     let mut all = vec![document.as_fd(), root];
     all.extend_from_slice(mounts);
-    for batch in all.chunks(BATCH) {
-        let mut space = [MaybeUninit::uninit(); ANCILLARY];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(batch)) {
-            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-        }
-        sendmsg(socket, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
+    all.chunks(BATCH).try_for_each(|batch| send_descriptors(socket, batch))
+}
+
+/// Sends one byte and with it at most as many descriptors as the kernel allows in a message, which may be none.
+pub(crate) fn send_descriptors(
+    socket: &UnixStream,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); ANCILLARY];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
 /// Receives a request and its descriptors.
 pub(super) fn receive_request(socket: BorrowedFd<'_>) -> io::Result<(Request, Descriptors)> {
-    let mut descriptors = receive_batch(socket)?.into_iter();
+    let mut descriptors = receive_descriptors(socket)?.into_iter();
     let (Some(document), Some(root)) = (descriptors.next(), descriptors.next()) else {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
     };
@@ -136,12 +142,13 @@ pub(super) fn receive_request(socket: BorrowedFd<'_>) -> io::Result<(Request, De
     let request: Request = serde_json::from_slice(&text)?;
     let mut mounts: Vec<OwnedFd> = descriptors.collect();
     while mounts.len() < request.descriptors {
-        mounts.extend(receive_batch(socket)?);
+        mounts.extend(receive_descriptors(socket)?);
     }
     Ok((request, Descriptors { root, mounts }))
 }
 
-fn receive_batch(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+/// Receives what [`send_descriptors`] sent.
+pub(crate) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); ANCILLARY];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];

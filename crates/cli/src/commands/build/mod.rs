@@ -323,7 +323,8 @@ pub(crate) fn entitlements(args: &BuildArgs) -> Entitlements {
     let is_allowed = |name: &str| args.allow.iter().any(|allowed| allowed == name);
     Entitlements {
         security_insecure: is_allowed("security.insecure"),
-        network_host: is_allowed("network.host"),
+        // As with buildx: who gives it to all steps has allowed it.
+        network_host: is_allowed("network.host") || args.network == "host",
     }
 }
 

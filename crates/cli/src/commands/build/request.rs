@@ -98,16 +98,13 @@ fn platform(text: &str) -> Result<Platform, CommandError> {
     })
 }
 
-/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets, and `host-gateway` for the address of this machine, which a step
+/// gets when it runs.
 fn extra_host(text: &str) -> Result<HostIp, CommandError> {
     let (host, ip) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
     let address = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-    if ip == "host-gateway" {
-        return Err(CommandError::usage(format!(
-            "`--add-host {text}`: host-gateway is not supported yet"
-        )));
-    }
-    if host.is_empty() || address.parse::<std::net::IpAddr>().is_err() {
+    let is_address = ip == "host-gateway" || address.parse::<std::net::IpAddr>().is_ok();
+    if host.is_empty() || !is_address {
         return Err(CommandError::usage(format!("`--add-host {text}` is not of the form HOST:IP")));
     }
     Ok(HostIp { host: host.to_owned(), ip: address.to_owned() })
@@ -174,6 +171,8 @@ mod tests {
             ("a=1.2.3.4", "a", "1.2.3.4"),
             ("a:::1", "a", "::1"),
             ("a=[::1]", "a", "::1"),
+            ("a:[::1]", "a", "::1"),
+            ("a:host-gateway", "a", "host-gateway"),
         ] {
             assert_eq!(
                 extra_host(text).unwrap(),
@@ -181,7 +180,7 @@ mod tests {
                 "{text}"
             );
         }
-        for bad in ["a", ":1.2.3.4", "a:b", "a:host-gateway"] {
+        for bad in ["a", ":1.2.3.4", "a:b", "a:[host-gateway]", ":host-gateway"] {
             assert!(extra_host(bad).is_err(), "{bad}");
         }
     }

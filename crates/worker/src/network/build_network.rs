@@ -1,0 +1,215 @@
+//! The network that the steps of a build have for themselves: made when the first step needs it, and gone with the build.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbuild_solver::{NetworkMode, Progress};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::OnceCell;
+
+use super::keeper::KEEPER_ARGUMENT;
+use super::pasta;
+use super::resolv_conf::HostResolvConf;
+use crate::sandbox::{self, Sandbox, SandboxSpec, receive_descriptors};
+
+/// How long pasta may take to be ready; it needs some hundredths of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A step cannot be given a network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The host's DNS configuration could not be read.
+    #[error("cannot read `{path}`")]
+    ResolvConf {
+        /// The file.
+        path: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The machine has no address by which a step could reach it.
+    #[error(
+        "cannot tell the address of this machine for the host name `{host}` (`host-gateway`): it has no route to others"
+    )]
+    HostGateway {
+        /// The name that should have the address.
+        host: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The way out of the network of the build is gone.
+    #[error("the network of the build is gone: pasta ended")]
+    Ended,
+    /// The namespace could not be handed on.
+    #[error("cannot use the network of the build")]
+    Descriptor {
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// Gives steps their networks. Those of one build that ask for nothing share one.
+#[derive(Debug)]
+pub(crate) struct BuildNetwork {
+    pasta: Option<PathBuf>,
+    made: OnceCell<Made>,
+}
+
+/// What steps get that ask for nothing.
+#[derive(Debug)]
+enum Made {
+    Private(Box<Private>),
+    /// The host's network, after a warning.
+    Host,
+}
+
+#[derive(Debug)]
+struct Private {
+    namespace: Arc<OwnedFd>,
+    resolv_conf: String,
+    /// While this is open, the keeper lives.
+    control: UnixStream,
+    _keeper: Child,
+}
+
+/// The network of one step.
+#[derive(Debug)]
+pub(crate) struct StepNetwork {
+    namespace: Namespace,
+    resolv_conf: String,
+}
+
+#[derive(Debug)]
+enum Namespace {
+    Host,
+    /// One of the step's own.
+    New,
+    Joined(Arc<OwnedFd>),
+}
+
+impl BuildNetwork {
+    /// `pasta` is the program that connects networks; without it, steps have the host's.
+    pub(crate) fn new(pasta: Option<PathBuf>) -> Self {
+        Self { pasta, made: OnceCell::new() }
+    }
+
+    /// The network of a step. The first that asks for nothing waits until the network of the build is there.
+    pub(crate) async fn of_step(
+        &self,
+        mode: NetworkMode,
+        sandbox: &Sandbox,
+        progress: &Progress,
+    ) -> Result<StepNetwork, NetworkError> {
+        let (namespace, resolv_conf) = match mode {
+            NetworkMode::Default => {
+                match self.made.get_or_try_init(|| self.make(sandbox, progress)).await? {
+                    Made::Private(private) if private.has_ended() => {
+                        return Err(NetworkError::Ended);
+                    }
+                    Made::Private(private) => {
+                        let namespace = Arc::clone(&private.namespace);
+                        (Namespace::Joined(namespace), private.resolv_conf.clone())
+                    }
+                    Made::Host => (Namespace::Host, HostResolvConf::read()?.in_host_network()),
+                }
+            }
+            NetworkMode::Host => (Namespace::Host, HostResolvConf::read()?.in_host_network()),
+            NetworkMode::None => (Namespace::New, HostResolvConf::read()?.in_own_network(None)),
+        };
+        Ok(StepNetwork { namespace, resolv_conf })
+    }
+
+    async fn make(&self, sandbox: &Sandbox, progress: &Progress) -> Result<Made, NetworkError> {
+        let instead = |reason: &str| {
+            progress
+                .warn(format!("the steps have the host's network, not one of their own: {reason}"));
+            Ok(Made::Host)
+        };
+        let Some(program) = &self.pasta else {
+            return instead("`pasta` is not installed (Debian package `passt`)");
+        };
+        let host = HostResolvConf::read()?;
+        let forwarded = host.is_loopback_only().then_some(pasta::FORWARDED_DNS);
+        let start = start(sandbox, program, forwarded.is_some());
+        match tokio::time::timeout(PATIENCE, start).await {
+            Ok(Ok((namespace, control, keeper))) => Ok(Made::Private(Box::new(Private {
+                namespace: Arc::new(namespace),
+                resolv_conf: host.in_own_network(forwarded),
+                control,
+                _keeper: keeper,
+            }))),
+            Ok(Err(error)) => instead(&format!("`{}` failed: {error}", program.display())),
+            Err(_) => instead(&format!("`{}` does not get ready", program.display())),
+        }
+    }
+}
+
+/// Starts a keeper and waits for its namespace.
+async fn start(
+    sandbox: &Sandbox,
+    program: &Path,
+    forward_dns: bool,
+) -> io::Result<(OwnedFd, UnixStream, Child)> {
+    let (control, theirs) = StdUnixStream::pair()?;
+    control.set_nonblocking(true)?;
+    let mut control = UnixStream::from_std(control)?;
+    let keeper = sandbox
+        .command(KEEPER_ARGUMENT)
+        .arg(program)
+        .args(pasta::arguments(forward_dns))
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let received = control
+        .async_io(Interest::READABLE, || receive_descriptors(control.as_fd()))
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("its keeper ended without a word"),
+            _ => error,
+        })?;
+    if let Some(namespace) = received.into_iter().next() {
+        return Ok((namespace, control, keeper));
+    }
+    let mut reason = String::new();
+    control.read_to_string(&mut reason).await?;
+    Err(io::Error::other(reason))
+}
+
+impl Private {
+    /// Whether the keeper has closed its end, which it does when pasta ended.
+    fn has_ended(&self) -> bool {
+        matches!(self.control.try_read(&mut [0]), Ok(0))
+    }
+}
+
+impl StepNetwork {
+    /// Completes the description of a step that is to have this network. `descriptors` are what it refers to.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn connect(
+        &self,
+        spec: &mut SandboxSpec,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<(), NetworkError> {
+        spec.resolv_conf.clone_from(&self.resolv_conf);
+        spec.network = match &self.namespace {
+            Namespace::Host => sandbox::NetworkMode::Host,
+            Namespace::New => sandbox::NetworkMode::None,
+            Namespace::Joined(namespace) => {
+                let namespace = namespace.try_clone();
+                descriptors.push(namespace.map_err(|source| NetworkError::Descriptor { source })?);
+                sandbox::NetworkMode::Joined { descriptor: descriptors.len() - 1 }
+            }
+        };
+        Ok(())
+    }
+}
