@@ -64,6 +64,20 @@ fn privileged_what_is_written_to_a_bind_is_thrown_away() {
 }
 
 #[test]
+fn privileged_mounts_cover_the_files_of_the_network() {
+    let fixture = Fixture::with(
+        "FROM busybox AS made\nRUN mkdir /e && echo mine > /e/hosts\n\
+         FROM busybox\n\
+         RUN --mount=from=made,source=e,target=/etc test ! -e /etc/resolv.conf && cp /etc/hosts /result\n\
+         RUN --mount=from=made,source=e/hosts,target=/etc/hosts cat /etc/hosts >> /result && test -e /etc/resolv.conf\n\
+         FROM scratch\nCOPY --from=1 / /\n",
+    );
+    let out = fixture.build_files(&[]);
+    assert_eq!(read(&out, "result"), "mine\nmine\n");
+    assert!(!out.join("etc/hosts").exists() && !out.join("etc/resolv.conf").exists());
+}
+
+#[test]
 fn privileged_sources_of_binds_stay_in_what_they_are_of() {
     let fixture = Fixture::with(
         "FROM busybox AS hostile\nRUN ln -s /../../../../../../../../etc /escape && ln -s ../../../../proc/1/root /proc-link\n\

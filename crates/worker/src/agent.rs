@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rbuild_cache::PendingLayer;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::owner;
 use crate::secrets::SshAgent;
 use crate::ssh::{REQUEST_IDENTITIES, SIGN_REQUEST, SshKeys};
 
@@ -60,9 +61,9 @@ impl Agent {
         let place = format!("/proc/self/fd/{}/{NAME}", around.dir().as_raw_fd());
         let listener = StdUnixListener::bind(place)?;
         listener.set_nonblocking(true)?;
-        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        let (uid, gid) = (owner::uid(owner.uid), owner::gid(owner.gid));
         let no_flags = AtFlags::empty();
-        rustix::fs::chownat(around.dir(), NAME, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chownat(around.dir(), NAME, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         let mode = Mode::from_raw_mode(owner.mode & 0o777);
         rustix::fs::chmodat(around.dir(), NAME, mode, no_flags)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -25,6 +25,7 @@ mod network;
 mod open_files;
 mod operation_error;
 mod own_process;
+mod owner;
 mod platforms;
 mod processes;
 mod remote;

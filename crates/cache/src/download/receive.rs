@@ -127,8 +127,10 @@ fn finish(
     download: &Download,
     modified: Option<i64>,
 ) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(download.uid), Gid::from_raw(download.gid));
-    rustix::fs::fchown(file, Some(uid), Some(gid))?;
+    // The last id stands for no change, as it does for the kernel.
+    let change = |id: u32| (id != u32::MAX).then_some(id);
+    let (uid, gid) = (change(download.uid), change(download.gid));
+    rustix::fs::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(download.mode))?;
     let time = Timespec { tv_sec: modified.unwrap_or(0), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };

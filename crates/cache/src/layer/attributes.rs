@@ -127,7 +127,9 @@ impl Attributes {
         if self.creator == Some((uid, gid)) {
             return Ok(());
         }
-        match chown(Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+        // The last id stands for no change, as it does for the kernel.
+        let change = |id: u32| (id != u32::MAX).then_some(id);
+        match chown(change(uid).map(Uid::from_raw), change(gid).map(Gid::from_raw)) {
             Ok(()) => Ok(()),
             Err(Errno::INVAL | Errno::PERM) if self.ignore_chown_errors => {
                 self.skipped.owners += 1;

@@ -243,6 +243,30 @@ fn privileged_rule_07_chown() {
 }
 
 #[test]
+fn privileged_rule_07_the_last_id_is_no_owner() {
+    let fixture = with_image(
+        "FROM base\n\
+         COPY --chown=4294967295 one /\n\
+         COPY --chown=last one /two\n\
+         USER last\n\
+         WORKDIR /made\n",
+        &Image::new("linux/amd64").layer(Layer::new(&[
+            Entry::directory("etc"),
+            Entry::file("etc/passwd", "last:x:4294967295:4294967295::/:/bin/sh\n"),
+            Entry::file("theirs", "1").owner(u64::from(u32::MAX), u64::from(u32::MAX)),
+        ])),
+    );
+    fixture.write("one", "1");
+    let image = build(&fixture, &[]);
+    let files: Vec<String> =
+        new_layers(&image).iter().map(|layer| listing(layer).join(", ")).collect();
+    assert_eq!(files, ["-0644 0:0 1 one", "-0644 0:0 1 two", "d0755 0:0 0 made/"]);
+    let copied = "FROM base AS other\nFROM scratch\nCOPY --from=other /theirs /\n";
+    let image = rebuild(&fixture, copied, &[]);
+    assert_eq!(listing(&image.layers[0]), ["-0644 0:0 1 theirs"]);
+}
+
+#[test]
 fn privileged_rule_08_chmod() {
     let fixture = with_base(
         "FROM base\n\

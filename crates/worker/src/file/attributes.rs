@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::chmod::ModeChange;
 use super::chown::Ownership;
 use super::error::FileError;
-use super::place::{gid, uid};
+use crate::owner::{gid, uid};
 
 /// What a copy changes of what it copies.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::attributes::{set_times, set_times_at};
 use super::chown::Ownership;
 use super::error::{FileError, shown};
-use super::place::{NewDirectory, Target, gid, parent, uid};
+use super::place::{NewDirectory, Target, parent};
 use super::remove::remove_all;
+use crate::owner::{gid, uid};
 
 /// Makes a directory. One that is there stays as it is.
 pub(super) fn mkdir(

@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::set_times;
 use super::chown::Ownership;
 use super::error::{FileError, shown};
+use crate::owner::{gid, uid};
 
 /// How many links one path may lead through; the kernel's number.
 const MOST_LINKS: usize = 40;
@@ -200,14 +201,6 @@ impl<'a> Target<'a> {
 
 pub(super) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
-}
-
-pub(super) fn uid(id: u32) -> Option<Uid> {
-    Some(Uid::from_raw(id))
-}
-
-pub(super) fn gid(id: u32) -> Option<Gid> {
-    Some(Gid::from_raw(id))
 }
 
 /// What is at `name`, if anything. A link is not followed.

@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fstat, mkdirat, openat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, chownat, fstat, mkdirat, openat,
     readlinkat,
 };
 use rustix::io::Errno;
 
 use super::stubs::Stub;
+use crate::owner;
 
 /// The kernel's own limit.
 const MAX_LINKS: usize = 40;
@@ -112,7 +113,7 @@ impl Walk<'_> {
         }
         let (uid, gid) = self.owner;
         if (uid, gid) != (0, 0) {
-            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            let (uid, gid) = (owner::uid(uid), owner::gid(gid));
             chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         let after: Stat = fstat(parent)?;

@@ -1,5 +1,7 @@
 //! What a step's process is and what it sees, as plain data.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::terminal::TerminalSpec;
@@ -30,7 +32,8 @@ pub struct SandboxSpec {
     pub rlimits: Vec<Rlimit>,
     /// The control groups that the step is put into before it sees anything.
     pub control_groups: Vec<ControlGroup>,
-    /// What is mounted over the root, in this order, after `/proc`, `/dev`, `/sys` and before `/etc/resolv.conf` and `/etc/hosts`.
+    /// What is mounted over the root, in this order, after `/proc`, `/dev`, `/sys` and before `/etc/resolv.conf` and `/etc/hosts`, unless it covers
+    /// those.
     pub mounts: Vec<Mount>,
     /// Makes the root itself read-only (what is mounted over it is not touched).
     pub root_read_only: bool,
@@ -88,8 +91,9 @@ impl SandboxSpec {
         hosts
     }
 
-    /// Every mount over the root beyond `/proc`, `/dev` and `/sys`: the asked ones, then the two files of the network.
-    pub(crate) fn all_mounts(&self) -> Vec<Mount> {
+    /// Every mount over the root beyond `/proc`, `/dev` and `/sys`: the asked ones with their index, then the two files of the network. Such a
+    /// file stays below what is mounted over it or over its directory.
+    pub(crate) fn all_mounts(&self) -> Vec<(Option<usize>, Mount)> {
         let network_file = |destination: &str, contents: String| Mount {
             destination: destination.to_owned(),
             kind: MountKind::File { contents: contents.into_bytes(), mode: 0o644, uid: 0, gid: 0 },
@@ -100,10 +104,19 @@ impl SandboxSpec {
                 no_dev: true,
             },
         };
-        let mut mounts = self.mounts.clone();
-        mounts.push(network_file("/etc/resolv.conf", self.resolv_conf.clone()));
-        mounts.push(network_file("/etc/hosts", self.hosts_file()));
-        mounts
+        let files = [
+            network_file("/etc/resolv.conf", self.resolv_conf.clone()),
+            network_file("/etc/hosts", self.hosts_file()),
+        ];
+        let is_covered = |file: &Mount| {
+            let file = Path::new(&file.destination);
+            self.mounts.iter().any(|mount| file.starts_with(&mount.destination))
+        };
+        let (below, above): (Vec<Mount>, Vec<Mount>) = files.into_iter().partition(is_covered);
+        let asked = self.mounts.iter().cloned().enumerate();
+        let asked = asked.map(|(index, mount)| (Some(index), mount));
+        let network = |files: Vec<Mount>| files.into_iter().map(|file| (None, file));
+        network(below).chain(asked).chain(network(above)).collect()
     }
 }
 
@@ -272,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn network_files_are_mounted_last_and_read_only() {
+    fn network_files_are_mounted_read_only_and_last_unless_they_are_covered() {
         let mut spec = SandboxSpec::new(vec!["true".to_owned()]);
         spec.resolv_conf = "nameserver 10.0.0.1\n".to_owned();
         spec.mounts.push(Mount {
@@ -280,15 +293,22 @@ mod tests {
             kind: MountKind::Tmpfs { size: None, mode: 0o1777 },
             attributes: MountAttributes::default(),
         });
+        let order = |spec: &SandboxSpec| -> Vec<(Option<usize>, String)> {
+            let mounts = spec.all_mounts().into_iter();
+            mounts.map(|(index, mount)| (index, mount.destination)).collect()
+        };
+        let (resolv_conf, hosts) =
+            ((None, "/etc/resolv.conf".to_owned()), (None, "/etc/hosts".to_owned()));
+        let cache = (Some(0), "/cache".to_owned());
+        assert_eq!(order(&spec), [cache.clone(), resolv_conf.clone(), hosts.clone()]);
         let mounts = spec.all_mounts();
-        let destinations: Vec<&str> =
-            mounts.iter().map(|mount| mount.destination.as_str()).collect();
-        assert_eq!(destinations, ["/cache", "/etc/resolv.conf", "/etc/hosts"]);
         assert!(
-            mounts[1..].iter().all(|mount| mount.attributes.read_only && mount.attributes.no_exec)
+            mounts[1..]
+                .iter()
+                .all(|(_, mount)| mount.attributes.read_only && mount.attributes.no_exec)
         );
         assert_eq!(
-            mounts[1].kind,
+            mounts[1].1.kind,
             MountKind::File {
                 contents: b"nameserver 10.0.0.1\n".to_vec(),
                 mode: 0o644,
@@ -296,5 +316,10 @@ mod tests {
                 gid: 0
             }
         );
+        for (destination, covered) in [("/etc/hosts", 1), ("/etc", 2), ("/et", 0)] {
+            spec.mounts[0].destination = destination.to_owned();
+            let place = order(&spec).iter().position(|(index, _)| index.is_some());
+            assert_eq!(place, Some(covered), "{destination}");
+        }
     }
 }

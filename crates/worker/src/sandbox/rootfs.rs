@@ -11,8 +11,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
-    statfs,
+    CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fchown, fstat, mkdirat, openat, statfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -27,7 +26,7 @@ use super::namespaces::attach_on_root;
 use super::plan::{Mount, MountAttributes, MountKind, SecurityMode};
 use super::stubs::Stub;
 use super::wire::Request;
-use crate::sys;
+use crate::{owner, sys};
 
 /// What a confined step must not read: the machine's memory, keys, firmware and sensors.
 const MASKED: [&str; 11] = [
@@ -141,9 +140,9 @@ impl<'a> Rootfs<'a> {
         if self.is_confined() {
             self.mask()?;
         }
-        for (index, mount) in self.request.spec.all_mounts().iter().enumerate() {
-            let bind = binds.get(index).and_then(Option::as_ref);
-            self.mount(mount, index, files.as_fd(), descriptors, bind)
+        for (number, (index, mount)) in self.request.spec.all_mounts().iter().enumerate() {
+            let bind = index.and_then(|index| binds.get(index)).and_then(Option::as_ref);
+            self.mount(mount, number, files.as_fd(), descriptors, bind)
                 .context("mount", &mount.destination)?;
         }
         if !self.request.spec.root_read_only {
@@ -262,7 +261,7 @@ impl<'a> Rootfs<'a> {
     fn mount(
         &mut self,
         mount: &Mount,
-        index: usize,
+        number: usize,
         files: BorrowedFd<'_>,
         descriptors: &[OwnedFd],
         bind: Option<&OwnedFd>,
@@ -272,7 +271,7 @@ impl<'a> Rootfs<'a> {
             MountKind::Attach { descriptor } => descriptors.get(*descriptor).ok_or(Errno::BADF)?,
             MountKind::Part { descriptor, path } => {
                 let whole = descriptors.get(*descriptor).ok_or(Errno::BADF)?;
-                made = part_of(files, &index.to_string(), whole, path)?;
+                made = part_of(files, &number.to_string(), whole, path)?;
                 &made
             }
             MountKind::Bind { .. } => bind.ok_or(Errno::BADF)?,
@@ -285,7 +284,7 @@ impl<'a> Rootfs<'a> {
                 &made
             }
             MountKind::File { contents, mode, uid, gid } => {
-                made = memory_file(files, &index.to_string(), contents, *mode, (*uid, *gid))?;
+                made = memory_file(files, &number.to_string(), contents, *mode, (*uid, *gid))?;
                 &made
             }
         };
@@ -343,7 +342,7 @@ fn memory_file(
     let mut file = File::from(openat(files, name, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(contents).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if (uid, gid) != (0, 0) {
-        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        fchown(&file, owner::uid(uid), owner::gid(gid))?;
     }
     fchmod(&file, Mode::from_raw_mode(mode))?;
     open_tree(files, name, CLONE)

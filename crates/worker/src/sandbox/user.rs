@@ -109,8 +109,8 @@ fn passwd_entries(passwd: &str) -> impl Iterator<Item = PasswdEntry<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.trim_end().split(':');
         let name = fields.next()?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = id(fields.nth(1)?)?;
+        let gid = id(fields.next()?)?;
         let home = fields.nth(1).unwrap_or_default();
         Some(PasswdEntry { name, uid, gid, home })
     })
@@ -127,9 +127,14 @@ fn group_entries(group: &str) -> impl Iterator<Item = GroupEntry<'_>> {
     group.lines().filter_map(|line| {
         let mut fields = line.trim_end().split(':');
         let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = id(fields.nth(1)?)?;
         Some(GroupEntry { name, gid, members: fields.next().unwrap_or_default() })
     })
+}
+
+/// An id in a file. The last one is nobody's.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 /// A part of `USER`, which is a number or a name.
@@ -231,6 +236,15 @@ mod tests {
         check("4242", 4242, 0, &[0], "/");
         check("4242:7", 4242, 7, &[7], "/");
         check("root:staff", 0, 50, &[50], "/root");
+    }
+
+    #[test]
+    fn the_last_id_is_nobodys() {
+        let passwd = format!("{PASSWD}last:x:4294967295:4294967295::/:/bin/sh\n");
+        let group = format!("{GROUP}last:x:4294967295:app\n");
+        let app = resolve("app", &passwd, &group).unwrap();
+        assert_eq!(app.groups, [1001, 50, 999]);
+        assert!(matches!(resolve("last", &passwd, &group), Err(UserError::UnknownUser { .. })));
     }
 
     #[test]
