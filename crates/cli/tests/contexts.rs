@@ -54,6 +54,8 @@ fn privileged_strange_files_do_no_harm() {
     fixture.write("Dockerfile", "FROM busybox\nCOPY strange/upwards /passwd\n");
     let error = fixture.build(&[]).fails(1);
     assert!(error.contains("not found"), "{error}");
+    assert!(error.contains("hint: \"/strange/upwards\" is there, but it is a link"), "{error}");
+    assert!(!error.contains("did you mean"), "{error}");
 }
 
 #[test]

@@ -143,6 +143,11 @@ fn privileged_dockerfiles_by_http_and_named_contexts() {
     fixture.write("here", "local");
     let out = built(&fixture, &["-f", &url("local"), "context"]);
     assert_eq!(read(&out, "here"), "local");
+    // Questions are answered too.
+    let asked = |args: &[&str]| fixture.run([&["build", "--call=targets"], args].concat()).ok();
+    for args in [&[&*url("Dockerfile")][..], &["-f", &url("local"), "context"]] {
+        assert!(asked(args).text().contains("(default)"), "{args:?}");
+    }
 }
 
 #[test]
@@ -232,6 +237,11 @@ fn privileged_repositories_are_contexts() {
     ran.ok();
     let error = build(&fixture, &[&format!("{url}#main:none")]).0.fails(1);
     assert!(error.contains("has no folder"), "{error}");
+    // Questions are answered too.
+    let stages = fixture.run(["build", "--call=targets", &format!("{url}#main:sub")]).ok();
+    assert!(stages.text().contains("(default)"), "{}", stages.text());
+    let checked = fixture.run(["build", "--check", &url]).ok();
+    assert!(checked.text().contains("Check complete"), "{}", checked.text());
 }
 
 #[test]

@@ -10,7 +10,8 @@ impl Parts<'_> {
     pub(super) fn copy(&self, sink: &mut Sink) -> Option<Copy> {
         Some(Copy {
             transfer: self.transfer(sink)?,
-            from: self.flags.text("from"),
+            // An empty name is none.
+            from: self.flags.text("from").filter(|from| !from.text().is_empty()),
             chown: self.flags.text("chown"),
             chmod: self.flags.text("chmod"),
             link: self.flags.boolean("link"),

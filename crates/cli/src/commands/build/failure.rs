@@ -135,8 +135,14 @@ fn hints(missing: &TreeError, ignore: Option<&Ignore>) -> Vec<String> {
             None => format!("{path:?} is there, but the ignore file of its context hides it"),
         });
     }
-    if !similar.is_empty() {
-        let names: Vec<String> = similar.iter().map(|name| format!("{name:?}")).collect();
+    if !ignored && similar.contains(path) {
+        hints.push(format!(
+            "{path:?} is there, but it is a link that leads nowhere, or a link leads to it that is not followed here"
+        ));
+    }
+    let names: Vec<String> =
+        similar.iter().filter(|name| *name != path).map(|name| format!("{name:?}")).collect();
+    if !names.is_empty() {
         hints.push(format!("did you mean {}?", names.join(" or ")));
     }
     hints

@@ -137,7 +137,7 @@ async fn evaluated(
     let stages = match question.method {
         // The file says it all.
         Method::Targets => return Ok(Evaluated::of_text(source, dockerfile)),
-        Method::Check if args.target.is_none() => Stages::All,
+        Method::Check if request.options.target.is_none() => Stages::All,
         _ => Stages::Target,
     };
     remote::named(session, &mut request.options, progress).await?;

@@ -32,7 +32,8 @@ impl Request {
     ) -> Result<Self, CommandError> {
         let mut options = BuildOptions::new(Platform::host());
         options.file_name.clone_from(&input.name);
-        options.target.clone_from(&args.target);
+        // As in scripts whose variable is empty.
+        options.target = args.target.clone().filter(|target| !target.is_empty());
         options.max_layers = rbuild_cache::MAX_LAYERS;
         options.build_args = build_args(&args.build_arg, &environment);
         // As buildx does: the variable counts unless the argument is given.
