@@ -171,9 +171,15 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), ApplyError> {
         let name = CleanName::new(&entry.path)
             .ok_or_else(|| ApplyError::Name { path: path_of(&entry.path), what: "holds a NUL" })?;
+        if self.form == ApplyForm::Plain && leads_out(&entry.path) {
+            let what = "leads out of the directory that is unpacked into";
+            return Err(ApplyError::Name { path: path_of(&entry.path), what });
+        }
         if name.is_root() {
             // Anything else that claims to be the root names nothing that could be made.
             return match entry.kind() {
+                // The directory that is unpacked into is somebody else's, and stays as it is.
+                EntryKind::Directory if self.form == ApplyForm::Plain => Ok(()),
                 EntryKind::Directory => self.directories.explicit_root(&name, &entry.metadata),
                 _ => Err(ApplyError::Name { path: path_of(&entry.path), what: "is the root" }),
             };
@@ -474,4 +480,18 @@ impl ApplyError {
     pub(super) fn entry(action: &'static str, name: &CleanName, source: io::Error) -> Self {
         Self::Entry { action, path: name.path(), source }
     }
+}
+
+/// Whether a name leads out of the directory that it begins in.
+fn leads_out(path: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    path.split(|byte| *byte == b'/').any(|element| {
+        match element {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+        false
+    })
 }

@@ -122,6 +122,26 @@ fn privileged_rule_33_archives() {
     assert_eq!(image.layers[0].paths(), ["d/", "d/f", "d/hard", "soft"]);
 }
 
+#[test]
+fn privileged_rule_33_archives_stay_in_their_directory() {
+    let fixture = with_base("FROM base\nADD dot.tar /new\nADD dot.tar /\n");
+    let dot = Layer::new(&[
+        Entry::directory("./").mode(0o700).owner(3, 4).mtime(5),
+        Entry::file("./a/../f", "1"),
+    ]);
+    fixture.write("dot.tar", dot.tar);
+    let image = build(&fixture, &[]);
+    // The directory itself is not the archive's.
+    assert_eq!(listing(&new_layers(&image)[0]), ["d0755 0:0 0 new/", "-0644 0:0 1 new/f"]);
+    assert_eq!(listing(&new_layers(&image)[1]), ["-0644 0:0 1 f"]);
+
+    for name in ["../f", "a/../../f", "/../f"] {
+        fixture.write("out.tar", Layer::new(&[Entry::file(name, "1")]).tar);
+        let error = refusal(&fixture, "FROM base\nADD out.tar /x/\n");
+        assert!(error.contains("leads out of the directory"), "{name}: {error}");
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut child = std::process::Command::new("gzip")
         .arg("-c")
