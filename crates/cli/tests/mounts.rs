@@ -177,13 +177,16 @@ fn privileged_caches_are_pruned_alone_and_count_for_the_size() {
     let caches = || fs::read_dir(fixture.path("store/caches")).unwrap().count();
     // The cache was used last, so the step's layer goes before it.
     let kept = fixture.run(["prune", "--keep-storage", "100MB"]).ok().text();
-    assert!(kept.contains(" 0 cache mounts, 0 cache records"), "{kept}");
+    assert!(kept.contains(" 0 cache mounts, 0 logs, 0 cache records"), "{kept}");
     let pruned = fixture.run(["prune", "--keep-storage", "1MB"]).ok().text();
     assert!(pruned.contains(" 1 cache mounts"), "{pruned}");
     assert_eq!(caches(), 0);
     fixture.build(&["--no-cache", "-o", "type=cacheonly"]).ok();
     let pruned = fixture.run(["prune", "--filter", "type=exec.cachemount"]).ok().text();
-    assert!(pruned.contains(" 0 layers, 0 blobs, 1 cache mounts, 0 cache records"), "{pruned}");
+    assert!(
+        pruned.contains(" 0 layers, 0 blobs, 1 cache mounts, 0 logs, 0 cache records"),
+        "{pruned}"
+    );
     assert_eq!(fixture.build(&NOTHING).ok().steps_run().len(), 0);
 }
 
