@@ -75,15 +75,16 @@ impl Reference {
                 "a repository is made of lower-case letters and digits, with `.`, `_`, `__` or `-` between them",
             ));
         }
-        if path.len() > 255 {
-            return Err(fail("a repository has at most 255 characters"));
-        }
         let docker_hub = matches!(registry, "docker.io" | "index.docker.io");
         let repository = if docker_hub && !path.contains('/') {
             format!("library/{path}")
         } else {
             path.to_owned()
         };
+        // With what was filled in, so that the full text is one, too.
+        if repository.len() > 255 {
+            return Err(fail("a repository has at most 255 characters"));
+        }
         let registry = if docker_hub { "docker.io" } else { registry };
         Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
@@ -140,15 +141,15 @@ impl Reference {
         Self { tag: self.tag_or_latest().map(str::to_owned), ..self.clone() }
     }
 
-    /// The short form that a user would write: without `docker.io/` and `library/`.
+    /// The short form that a user would write: without `docker.io/` and `library/`, where that means the same.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
-        short
-            .strip_prefix("library/")
-            .filter(|rest| short != full && !rest.contains('/'))
-            .unwrap_or(short)
-            .to_owned()
+        let Some(short) = full.strip_prefix("docker.io/") else { return full };
+        let shortest = short.strip_prefix("library/").filter(|rest| !rest.contains('/'));
+        // A repository can look like the name of another registry, or like a digest.
+        let familiar = [shortest, Some(short)].into_iter().flatten();
+        let mut familiar = familiar.filter(|text| Self::parse(text).as_ref() == Ok(self));
+        familiar.next().unwrap_or(&full).to_owned()
     }
 }
 
@@ -233,12 +234,20 @@ mod tests {
             ("127.0.0.1:5000/library/x", "127.0.0.1:5000/library/x", "127.0.0.1:5000/library/x"),
             ("[::1]:5000/x:y", "[::1]:5000/x:y", "[::1]:5000/x:y"),
             ("quay.io/a/b/c", "quay.io/a/b/c", "quay.io/a/b/c"),
+            ("docker.io/quay.io/x", "docker.io/quay.io/x", "docker.io/quay.io/x"),
+            ("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x"),
+            ("library/localhost", "docker.io/library/localhost", "localhost"),
             ("a__b/c--d.e_f:T.-_", "docker.io/a__b/c--d.e_f:T.-_", "a__b/c--d.e_f:T.-_"),
         ] {
             let reference = Reference::parse(text).unwrap();
             assert_eq!(reference.to_string(), full);
             assert_eq!(reference.familiar(), familiar);
         }
+        let digits = format!("library/{}", "f".repeat(64));
+        assert_eq!(Reference::parse(&digits).unwrap().familiar(), digits);
+        let longest = "f".repeat(247);
+        let full = Reference::parse(&longest).unwrap().to_string();
+        assert_eq!(Reference::parse(&full).unwrap().familiar(), longest);
         let digest = Digest::of(b"");
         let pinned = Reference::parse("x").unwrap().pinned(digest);
         assert_eq!(pinned.to_string(), format!("docker.io/library/x:latest@{digest}"));
@@ -267,6 +276,7 @@ mod tests {
             "http://x/y",
             "a b",
             &"f".repeat(64),
+            &"f".repeat(248),
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
