@@ -239,6 +239,17 @@ mod tests {
         let _theirs: oci_spec::image::ImageConfiguration = serde_json::from_slice(&bytes).unwrap();
     }
 
+    #[test]
+    fn numbers_of_a_base_image_stay_what_they_are() {
+        let digits = "9".repeat(81);
+        for number in ["1e81", "-0.0", "0.1", "1.7976931348623157e308", "5e-324", &digits] {
+            let text = format!(r#"{{"x":{number}}}"#);
+            let config: ImageConfig = serde_json::from_str(&text).unwrap();
+            let (descriptor, bytes) = config.to_blob(MediaType::OciConfig);
+            assert_eq!(again_blob(&bytes).to_blob(MediaType::OciConfig).0, descriptor, "{number}");
+        }
+    }
+
     fn again_blob(bytes: &[u8]) -> ImageConfig {
         serde_json::from_slice(bytes).unwrap()
     }
