@@ -5,6 +5,7 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
+use super::challenge::split_challenges;
 use super::{Credential, RegistryErrorKind};
 use crate::http::{is_loopback, shorten};
 
@@ -46,52 +47,6 @@ impl Challenge {
             false => Err(fail("it is neither Basic nor Bearer")),
         }
     }
-}
-
-/// Splits `scheme name=value, name="quoted", scheme2 ...`; names and schemes in lower case. What cannot be read is passed over.
-fn split_challenges(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let mut challenges: Vec<(String, Vec<(String, String)>)> = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        let word = word.to_ascii_lowercase();
-        let value = after.trim_start().strip_prefix('=');
-        rest = match (value, challenges.last_mut()) {
-            (Some(value), Some((_, parameters))) => {
-                let (value, after) = take_value(value.trim_start());
-                parameters.push((word, value));
-                after
-            }
-            (Some(value), None) => take_value(value.trim_start()).1,
-            (None, _) => {
-                if !word.is_empty() {
-                    challenges.push((word, Vec::new()));
-                }
-                after
-            }
-        };
-        rest = rest.trim_start_matches([' ', '\t', ',']);
-    }
-    challenges
-}
-
-/// A token or quoted string at the start of `text`, and what follows.
-fn take_value(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
-        return (text[..end].to_owned(), &text[end..]);
-    };
-    let mut value = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return (value, &quoted[at + 1..]),
-            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
-            other => value.push(other),
-        }
-    }
-    (value, "")
 }
 
 /// A request to a token service, ready to be sent.

@@ -17,6 +17,7 @@
 
 mod auth;
 mod blobs;
+mod challenge;
 mod client;
 mod credentials;
 mod error;

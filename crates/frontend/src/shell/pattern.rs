@@ -1,4 +1,4 @@
-//! The patterns of `${name#pattern}`: `*`, `?` and escapes; brackets mean themselves.
+//! The patterns of `${name#pattern}`: `*`, `?` and escapes; brackets mean themselves. No wildcard matches a line break.
 
 use std::borrow::Cow;
 
