@@ -13,7 +13,8 @@ use rbuild_worker::{GitOptions, Provided, RemoteSources};
 /// What comes of asking for the branch `main` of a server that does this with the one connection that it takes.
 fn ask(options: GitOptions, serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("git://{}/r", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
+    let url = format!("git://{address}/r");
     let serving = thread::spawn(move || serve(listener.accept().unwrap().0));
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -30,7 +31,8 @@ fn ask(options: GitOptions, serve: impl FnOnce(TcpStream) + Send + 'static) -> S
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let asked = runtime.block_on(sources.key(&source, &PullProgress::discard()));
     let error = asked.unwrap_err();
-    // The program is gone, and with it the connection.
+    // The program is gone, and with it the connection; if it went before it connected, this is what the server takes.
+    drop(TcpStream::connect(address));
     serving.join().unwrap();
     format!("{error}: {}", error.source().unwrap())
 }
