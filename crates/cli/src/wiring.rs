@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, DownloadsOptions, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay,
-    OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
+    Credentials, DownloadsOptions, ImagePush, ImageSource, ImageSourceOptions, Lease, LocalRecords,
+    Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
@@ -26,6 +26,7 @@ pub(crate) struct Session {
     pub(crate) lease: Lease,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) images: ImageSource,
+    registry: RegistryClient,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
 }
@@ -73,13 +74,14 @@ impl Session {
             ignore_chown_errors: matches!(identity, Identity::SingleId { .. }),
             ..ImageSourceOptions::default()
         };
-        let registry = RegistryClient::new(RegistryOptions {
-            credentials: Credentials::from_files(paths::credential_files()),
-            proxies: paths::proxies(),
-            ..RegistryOptions::default()
-        });
-        let images =
-            ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
+        let registry = RegistryClient::new(registry_options());
+        let images = ImageSource::new(
+            &store,
+            lease.clone(),
+            Arc::clone(&overlay),
+            registry.clone(),
+            options,
+        );
         let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
         let git = GitOptions {
             environment: paths::git_environment(),
@@ -87,7 +89,7 @@ impl Session {
             ..GitOptions::default()
         };
         let remotes = RemoteSources::new(&store, lease.clone(), http, git, provided);
-        Ok(Self { store, lease, overlay, images, remotes, open_files })
+        Ok(Self { store, lease, overlay, images, registry, remotes, open_files })
     }
 
     /// How many vertices may be at work at the same time: half of the descriptors are theirs.
@@ -105,6 +107,16 @@ impl Session {
             lease: &self.lease,
             overlay: &self.overlay,
         }
+    }
+
+    /// Pushes images of the store. `plain_http` are registries that are not asked for encryption.
+    pub(crate) fn pushes(&self, plain_http: Vec<String>) -> ImagePush {
+        let registry = if plain_http.is_empty() {
+            self.registry.clone()
+        } else {
+            RegistryClient::new(RegistryOptions { plain_http, ..registry_options() })
+        };
+        ImagePush::new(&self.store, self.lease.clone(), self.images.clone(), registry)
     }
 
     /// Reports what is fetched for no vertex in particular.
@@ -144,5 +156,13 @@ impl Session {
             max_steps: bounds.jobs,
             limits: bounds.limits,
         }))
+    }
+}
+
+fn registry_options() -> RegistryOptions {
+    RegistryOptions {
+        credentials: Credentials::from_files(paths::credential_files()),
+        proxies: paths::proxies(),
+        ..RegistryOptions::default()
     }
 }

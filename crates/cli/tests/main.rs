@@ -16,6 +16,7 @@ mod logins;
 mod logs;
 mod mounts;
 mod outputs;
+mod push;
 mod remote;
 mod rules;
 mod servers;

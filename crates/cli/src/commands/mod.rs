@@ -6,6 +6,8 @@ mod check;
 mod context;
 mod images;
 mod logs;
+mod pull;
+mod push;
 mod space;
 
 use clap::CommandFactory as _;
@@ -47,6 +49,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Rmi(args) => images::rmi(&store, &args),
         Command::Save(args) => build::save(store, &args, &identity),
         Command::Logs(args) => logs::logs(&store, &args),
+        Command::Push(args) => push::push(store, &args, &identity),
+        Command::Pull(args) => pull::pull(store, &args, &identity),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(DebugCommand::DumpLlb(args)) => build::dump_llb(store, &args, &identity),

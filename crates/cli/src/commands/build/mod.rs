@@ -10,7 +10,7 @@ mod metadata;
 mod provided;
 mod remote;
 pub(crate) mod request;
-mod result;
+pub(crate) mod result;
 mod special_args;
 
 use std::collections::BTreeMap;
@@ -172,7 +172,9 @@ pub(crate) fn save(store: Store, args: &SaveArgs, identity: &Identity) -> Result
 }
 
 /// Runs a command's async part until it ends or the user interrupts it.
-fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+pub(crate) fn in_runtime(
+    work: impl Future<Output = Result<(), CommandError>>,
+) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

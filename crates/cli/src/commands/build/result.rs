@@ -18,7 +18,7 @@ use super::metadata;
 use crate::args::{BuildArgs, SaveArgs};
 use crate::commands::images::{DOCUMENT_LIMIT, image_name, print};
 use crate::error::{CommandError, Kind};
-use crate::output::{ArchiveKind, ImageOptions, OutputSpec};
+use crate::output::{ArchiveKind, ImageOptions, OutputSpec, PushOptions};
 use crate::printable;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
@@ -32,8 +32,22 @@ pub(crate) struct Plan {
 
 #[derive(Debug)]
 enum PlannedOutput {
-    Image { options: ImageOptions, types: DocumentTypes, destination: ImageDestination },
+    Image {
+        options: ImageOptions,
+        types: DocumentTypes,
+        /// `None` where registries are all.
+        destination: Option<ImageDestination>,
+        push: Option<PlannedPush>,
+    },
     Files(FilesDestination),
+}
+
+/// Registries that an image goes to.
+#[derive(Debug)]
+struct PlannedPush {
+    /// Those without a tag get it by its digest.
+    names: Vec<Reference>,
+    insecure: bool,
 }
 
 /// A build that is done.
@@ -48,21 +62,36 @@ pub(crate) struct Built {
 
 /// Finds out where results go, or what is wrong with that.
 pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
-    let names = args.tag.iter().map(|tag| image_name(tag)).collect::<Result<Vec<_>, _>>()?;
+    let mut names = args.tag.iter().map(|tag| image_name(tag)).collect::<Result<Vec<_>, _>>()?;
     let mut outputs = Vec::new();
     let default = [OutputSpec::default_image()];
     let specs = if args.output.is_empty() { &default[..] } else { &args.output };
-    for spec in specs {
+    let is_image = |spec: &OutputSpec| matches!(spec, OutputSpec::Image { .. });
+    // A push beside a folder or an archive is an output of its own.
+    let pushed = if args.push && !specs.iter().any(is_image) { &default[..] } else { &[] };
+    let mut own_names = Vec::new();
+    for spec in specs.iter().chain(pushed) {
         let with_names = |own: &[String]| {
             let own = own.iter().map(|name| image_name(name)).collect::<Result<Vec<_>, _>>()?;
             Ok::<_, CommandError>(names.iter().cloned().chain(own).collect::<Vec<_>>())
         };
         match spec {
-            OutputSpec::Image { names: own, options } => outputs.push(PlannedOutput::Image {
-                options: *options,
-                types: types(options, DocumentTypes::Oci),
-                destination: ImageDestination::Store { names: with_names(own)? },
-            }),
+            OutputSpec::Image { names: own, options, store, push } => {
+                let push = PushOptions { push: push.push || args.push, ..*push };
+                let texts: Vec<&str> = args.tag.iter().chain(own).map(String::as_str).collect();
+                let push = planned_push(&texts, push)?;
+                let by_digest = push.as_ref().is_some_and(|push| push.names[0].tag().is_none());
+                let all = with_names(own)?;
+                own_names.extend(all[names.len()..].iter().cloned());
+                // Where it has no tag at the registry, it should not have one here.
+                let names = if by_digest { Vec::new() } else { all };
+                outputs.push(PlannedOutput::Image {
+                    options: *options,
+                    types: types(options, DocumentTypes::Oci),
+                    destination: store.then_some(ImageDestination::Store { names }),
+                    push,
+                });
+            }
             OutputSpec::Archive { form, destination, names: own, options } => {
                 let form = match form {
                     ArchiveKind::Oci => ArchiveForm::Oci,
@@ -71,11 +100,12 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
                 outputs.push(PlannedOutput::Image {
                     options: *options,
                     types: types(options, DocumentTypes::Oci),
-                    destination: ImageDestination::Archive {
+                    destination: Some(ImageDestination::Archive {
                         form,
                         names: with_names(own)?,
                         file: destination.clone(),
-                    },
+                    }),
+                    push: None,
                 });
             }
             OutputSpec::Tar(file) => {
@@ -88,6 +118,11 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
                 }));
             }
             OutputSpec::CacheOnly => {}
+        }
+    }
+    for name in own_names {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     let only_files = !outputs.is_empty()
@@ -103,11 +138,42 @@ pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     Ok(Plan { outputs, names })
 }
 
+/// Checks what is said about a push of an image with these names.
+fn planned_push(names: &[&str], options: PushOptions) -> Result<Option<PlannedPush>, CommandError> {
+    let PushOptions { push, by_digest, insecure } = options;
+    if !push {
+        let given = [("push-by-digest", by_digest), ("registry.insecure", insecure)];
+        return match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(CommandError::usage(format!("{key}=true needs push=true"))),
+            None => Ok(None),
+        };
+    }
+    if names.is_empty() {
+        return Err(CommandError::usage("tag is needed when pushing to registry")
+            .hint("give the image a name with -t"));
+    }
+    let name = |text: &&str| {
+        let name = image_name(text)?;
+        if !by_digest {
+            return Ok(name);
+        }
+        // What `image_name` accepted is a reference; it has filled in the tag that must not be there.
+        match Reference::parse(text) {
+            Ok(name) if name.tag().is_none() => Ok(name),
+            _ => Err(CommandError::usage(format!("can't push tagged ref {text} by digest"))),
+        }
+    };
+    let names = names.iter().map(name).collect::<Result<Vec<_>, CommandError>>()?;
+    Ok(Some(PlannedPush { names, insecure }))
+}
+
 /// A place that more than one output would be written to.
 fn written_twice(outputs: &[PlannedOutput]) -> Option<String> {
     let mut seen = HashSet::new();
     let file = |output: &PlannedOutput| match output {
-        PlannedOutput::Image { destination: ImageDestination::Archive { file, .. }, .. }
+        PlannedOutput::Image {
+            destination: Some(ImageDestination::Archive { file, .. }), ..
+        }
         | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
         _ => None,
     };
@@ -137,16 +203,14 @@ pub(crate) async fn export(
     let result = Arc::new(result);
     for output in plan.outputs {
         let vertex = progress.start(match &output {
-            PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => {
-                "exporting to image"
-            }
             PlannedOutput::Image {
-                destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. },
+                destination: Some(ImageDestination::Archive { form: ArchiveForm::Oci, .. }),
                 ..
             } => "exporting to oci image format",
-            PlannedOutput::Image { destination: ImageDestination::Archive { .. }, .. } => {
-                "exporting to docker image format"
-            }
+            PlannedOutput::Image {
+                destination: Some(ImageDestination::Archive { .. }), ..
+            } => "exporting to docker image format",
+            PlannedOutput::Image { .. } => "exporting to image",
             PlannedOutput::Files(FilesDestination::Tar(_)) => "exporting to client tarball",
             PlannedOutput::Files(FilesDestination::Folder { .. }) => {
                 "exporting to client directory"
@@ -175,12 +239,12 @@ async fn one(
     pull: &PullProgress,
 ) -> Result<Option<Image>, CommandError> {
     match output {
-        PlannedOutput::Image { options, types, destination } => {
+        PlannedOutput::Image { options, types, destination, push } => {
             let layers = LayerForm { compression: options.compression, epoch: result.epoch };
             let needs =
                 needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
             let wanted = match destination {
-                ImageDestination::Archive { .. } => &needs.blobs,
+                Some(ImageDestination::Archive { .. }) => &needs.blobs,
                 _ => &needs.disputed,
             };
             for layer in wanted {
@@ -193,14 +257,25 @@ async fn one(
                     .await
                     .map_err(fetch_error)?;
             }
-            let (session, result) = (Arc::clone(session), Arc::clone(result));
-            blocking(move || {
-                let image =
-                    make_image(session.export_store(), &result, ImageForm { layers, types })?;
-                export_image(session.export_store(), &image, &destination, result.epoch)?;
-                Ok(Some(image))
-            })
-            .await
+            let image = {
+                let (session, result) = (Arc::clone(session), Arc::clone(result));
+                blocking(move || {
+                    let store = session.export_store();
+                    let image = make_image(store, &result, ImageForm { layers, types })?;
+                    if let Some(destination) = destination {
+                        export_image(store, &image, &destination, result.epoch)?;
+                    }
+                    Ok(image)
+                })
+                .await?
+            };
+            if let Some(PlannedPush { names, insecure }) = push {
+                let plain_http = names.iter().filter(|_| insecure);
+                let plain_http = plain_http.map(|name| name.registry().to_owned()).collect();
+                let pushes = session.pushes(plain_http);
+                pushes.push(&image.descriptor, &names, pull).await.map_err(push_error)?;
+            }
+            Ok(Some(image))
         }
         PlannedOutput::Files(destination) => {
             session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
@@ -225,6 +300,10 @@ async fn blocking<T: Send + 'static>(
 
 fn export_error(error: impl std::error::Error + Send + Sync + 'static) -> CommandError {
     CommandError::caused(Kind::Environment, "failed to export", error)
+}
+
+pub(crate) fn push_error(error: rbuild_cache::PushError) -> CommandError {
+    CommandError::caused(Kind::Environment, "failed to push", error)
 }
 
 fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
