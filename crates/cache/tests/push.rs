@@ -331,8 +331,8 @@ async fn every_fault_at_every_request_ends_well_or_is_told() {
                 }
                 right()
             });
-            let pushed = world.push(&top, &[name(&server.address(), &format!("{repository}:1"))]);
-            match pushed.await {
+            let to = [name(&server.address(), &format!("{repository}:1"))];
+            match world.push(&top, &to).await {
                 Ok(()) => assert_complete(&registry, &repository, "1", &published),
                 Err(error) => {
                     assert!(!fault.passes(), "{repository}: {}", said(&error));
