@@ -10,6 +10,7 @@
 //!   but a file with several names in the layer always stays, because whether one of them is new is known only
 //!   after all were seen;
 //! * the parents of everything that is written are written before it;
+//! * what is called `.wh.*` is refused, as the archive has no way to say it;
 //! * sockets are left out; of several names of one file the first is the file and the others are hard links.
 //!
 //! Only the directory at hand is open, its parents are opened again through `..`: a step can make directories
@@ -32,7 +33,7 @@ use rustix::fs::{FileType, Stat};
 use thiserror::Error;
 
 use super::tree;
-use super::whiteout::{LayerXattr, OverlayXattrs, is_whiteout};
+use super::whiteout::{LayerXattr, OverlayXattrs, PREFIX, is_whiteout};
 use super::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr, path_of};
 
 /// The root directory of an image that says nothing about it.
@@ -189,6 +190,9 @@ impl<W: Write> Differ<'_, W> {
         };
         if self.form != Form::Merged && is_whiteout(&stat) {
             return if below.is_some() { self.whiteout() } else { Ok(()) };
+        }
+        if self.form != Form::Merged && name.to_bytes().starts_with(PREFIX) {
+            return Err(DiffError::Reserved { path: path_of(&self.path) });
         }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => self.directory(name, below.as_ref()),
@@ -564,6 +568,12 @@ pub enum DiffError {
     /// The content of a file is somewhere in the layers below.
     #[error("file `/{}` has no content of its own: the layer was not written with `metacopy=off`", path.display())]
     Metacopy {
+        /// In the image.
+        path: PathBuf,
+    },
+    /// What it is called means something else in an archive. Written all the same, it would delete another file.
+    #[error("`/{}` cannot be in an image: in a layer's archive, a name that begins with `.wh.` deletes the name behind that", path.display())]
+    Reserved {
         /// In the image.
         path: PathBuf,
     },

@@ -1,11 +1,13 @@
 //! Archives that nobody should believe.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rbuild_cache::{
-    AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, OverlayXattrs, apply,
+    AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, OverlayXattrs, TarWriter,
+    apply, diff,
 };
 use rbuild_solver::Snapshot;
 
@@ -51,7 +53,7 @@ impl Root {
             ignore_chown_errors: false,
             limits,
         };
-        let applied = apply(archive, std::os::fd::AsFd::as_fd(&root), &options);
+        let applied = apply(archive, root.as_fd(), &options);
         assert_eq!(listing(&outside), before);
         assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 2);
         applied
@@ -86,6 +88,25 @@ fn privileged_names_stay_inside() {
         assert_eq!(root.read("up"), "3");
         assert_eq!(root.read("outside/secret"), "4");
         assert_eq!(applied.implicit_parents, [Path::new("outside")]);
+    });
+}
+
+#[test]
+fn privileged_what_is_called_as_a_deletion_is_not_written() {
+    each("privileged_what_is_called_as_a_deletion_is_not_written", |xattrs| {
+        for archive in [
+            Archive::new().dir("d").file("d/.wh.x/f", "1").finish(),
+            // AUFS's bookkeeping has files in its directories.
+            Archive::new().file(".wh..wh.plnk/1.2", "1").finish(),
+        ] {
+            let root = Root::new(xattrs);
+            root.apply(&archive).unwrap();
+            let dir = fs::File::open(root.path("")).unwrap();
+            let mut written = TarWriter::new(Vec::new(), None);
+            let error = diff(dir.as_fd(), None, xattrs, &mut written).unwrap_err();
+            assert!(error.to_string().contains("/.wh."), "{error}");
+            assert!(error.to_string().contains("cannot be in an image"), "{error}");
+        }
     });
 }
 
