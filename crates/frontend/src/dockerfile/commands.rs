@@ -76,7 +76,7 @@ impl Parts<'_> {
         let all = self.arguments.text();
         let end = all.find(char::is_whitespace).unwrap_or(all.len());
         let kind = self.arguments.slice(0..end);
-        let rest = self.arguments.slice(end..all.len()).trim();
+        let rest = self.arguments.slice_trimmed(end..all.len());
         match kind.text().to_uppercase().as_str() {
             "NONE" if rest.is_empty() => Some(Healthcheck::None),
             "NONE" => {

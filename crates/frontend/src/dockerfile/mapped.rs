@@ -84,14 +84,29 @@ impl Mapped {
     /// If the range is not inside the text or not on character borders.
     pub fn slice(&self, range: Range<usize>) -> Self {
         let mut part = Self::empty(self.offset_of(range.start));
+        part.text.reserve_exact(range.len());
         part.push_range(self, range);
         part
     }
 
     /// The text without white space at both ends.
     pub(crate) fn trim(&self) -> Self {
-        let start = self.text.len() - self.text.trim_start().len();
-        self.slice(start..start + self.text.trim().len())
+        self.slice_trimmed(0..self.text.len())
+    }
+
+    /// A part of the text without white space at its ends.
+    ///
+    /// # Panics
+    /// If the range is not inside the text or not on character borders.
+    pub(crate) fn slice_trimmed(&self, range: Range<usize>) -> Self {
+        self.slice(self.trimmed(range))
+    }
+
+    /// Where a part of the text is without white space at its ends.
+    pub(crate) fn trimmed(&self, range: Range<usize>) -> Range<usize> {
+        let part = &self.text[range.clone()];
+        let start = range.end - part.trim_start().len();
+        start..start + part.trim().len()
     }
 
     /// Appends text that is in the source at byte `offset`.

@@ -1,5 +1,7 @@
 //! Cutting an instruction's text into words. Every instruction family has rules of its own.
 
+use std::ops::Range;
+
 use super::ast::Escape;
 use super::mapped::Mapped;
 
@@ -8,11 +10,11 @@ const BLANKS: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
 
 /// The first word, and the rest without blanks around.
 pub(crate) fn split_first(text: &Mapped) -> (Mapped, Mapped) {
-    let text = text.trim();
-    let all = text.text();
-    let end = all.find(BLANKS).unwrap_or(all.len());
-    let rest = all.len() - all[end..].trim_start_matches(BLANKS).len();
-    (text.slice(0..end), text.slice(rest..all.len()))
+    let Range { start, end: stop } = text.trimmed(0..text.text().len());
+    let all = &text.text()[..stop];
+    let end = all[start..].find(BLANKS).map_or(stop, |at| start + at);
+    let rest = stop - all[end..].trim_start_matches(BLANKS).len();
+    (text.slice(start..end), text.slice(rest..stop))
 }
 
 /// Words with blanks between, for EXPOSE, FROM, and the plain form of ADD, COPY and VOLUME.
@@ -69,7 +71,7 @@ pub(crate) fn split_flags(text: &Mapped) -> (Vec<Mapped>, Mapped) {
     loop {
         at = all.len() - all[at..].trim_start().len();
         if !all[at..].starts_with("--") {
-            return (flags, text.slice(at..all.len()).trim());
+            return (flags, text.slice_trimmed(at..all.len()));
         }
         let mut word = text.slice(at..at);
         let mut quote = None;
@@ -101,7 +103,7 @@ pub(crate) fn split_flags(text: &Mapped) -> (Vec<Mapped>, Mapped) {
         }
         at = end;
         if word.text() == "--" {
-            return (flags, text.slice(at..all.len()).trim());
+            return (flags, text.slice_trimmed(at..all.len()));
         }
         flags.push(word);
     }
