@@ -211,6 +211,9 @@ impl<'t, 'e> Expander<'t, 'e> {
                         words.push_raw(&value[piece_start..]);
                     }
                 }
+                _ if words.is_none() && character != self.shell.escape => {
+                    self.plain(stop, &mut value);
+                }
                 _ => {
                     self.next();
                     let is_escape = character == self.shell.escape;
@@ -235,6 +238,21 @@ impl<'t, 'e> Expander<'t, 'e> {
             Some(_) => Err(self.error(start, Kind::Unterminated("}"))),
             None => Ok((value, words.map(Words::finish).unwrap_or_default())),
         }
+    }
+
+    /// Takes the characters up to the next one that means something.
+    fn plain(&mut self, stop: Option<char>, value: &mut String) {
+        let rest = &self.text[self.at..];
+        let is_special = |character: char| {
+            matches!(character, '$' | '\'' | '"')
+                || character == self.shell.escape
+                || Some(character) == stop
+        };
+        // The first one is plain if it is a quote, too: it was looked at.
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let length = rest[first..].find(is_special).map_or(rest.len(), |at| first + at);
+        value.push_str(&rest[..length]);
+        self.at += length;
     }
 
     fn single_quoted(&mut self, value: &mut String) -> Result<(), ExpandError> {
