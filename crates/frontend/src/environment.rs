@@ -85,7 +85,12 @@ impl Environment {
 
     /// `NAME=value` each.
     pub(crate) fn to_entries(&self) -> Vec<String> {
-        self.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.iter().map(|(name, value)| [name, "=", value].concat()).collect()
+    }
+
+    /// How many variables there are.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
     }
 
     /// How many bytes names and values have together.

@@ -34,8 +34,7 @@ impl<'a> Lowering<'a> {
                     self.set_variable(scope, name, value);
                 }
             }
-            scope.state.argument_names.insert(name.to_owned());
-            scope.state.arguments.push((name.to_owned(), value));
+            scope.state.arguments.replace(name, &value.unwrap_or_default());
         }
         self.commit(place, &mut scope.state, created_by, false)
     }

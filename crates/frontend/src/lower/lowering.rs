@@ -306,7 +306,7 @@ impl<'a> Lowering<'a> {
         self.spend(expansion.value.len(), place)?;
         for variable in expansion.unset() {
             self.saw_unset = true;
-            let is_known = state.argument_names.contains(variable.name)
+            let is_known = state.arguments.contains(variable.name)
                 || args::NOT_IN_STEPS.contains(&variable.name);
             if is_known || self.diagnostics.len() > MAX_WARNINGS {
                 continue;

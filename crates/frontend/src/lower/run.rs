@@ -1,6 +1,6 @@
 //! RUN.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use rbuild_solver::{ExecMeta, ExecOp, Mount, MountKind, NetworkMode, Op, SecurityMode};
 
@@ -77,8 +77,10 @@ impl<'a> Lowering<'a> {
             inputs.push(node);
         }
         // What a secret holds is not shown, nor that it is not known here.
-        let mut visible = state.environment.clone();
-        mounts.secret_env.iter().for_each(|secret| visible.set(&secret.name, "****"));
+        let mut visible = Cow::Borrowed(&state.environment);
+        for secret in &mounts.secret_env {
+            visible.to_mut().set(&secret.name, "****");
+        }
         let secret_env = std::mem::take(&mut mounts.secret_env);
         let options = self.options;
         let hostname = match options.hostname.as_str() {
@@ -187,21 +189,11 @@ fn summary(text: &str) -> String {
 /// `RUN |2 A=1 B=2 /bin/sh -c make # buildkit`: every argument once, where it was declared first.
 fn created_by(args: &[String], state: &State) -> String {
     let mut text = String::from("RUN");
-    let mut values: Vec<(&str, &str)> = Vec::new();
-    let mut index: HashMap<&str, usize> = HashMap::new();
-    for (name, value) in &state.arguments {
-        let current = state.environment.get(name).or(value.as_deref()).unwrap_or_default();
-        let at = *index.entry(name).or_insert(values.len());
-        if at == values.len() {
-            values.push((name, current));
-        }
-        values[at].1 = current;
+    if state.arguments.len() > 0 {
+        text.extend([" |", &state.arguments.len().to_string()]);
     }
-    if !values.is_empty() {
-        text.extend([" |", &values.len().to_string()]);
-    }
-    for (name, value) in values {
-        text.extend([" ", name, "=", value]);
+    for (name, value) in state.arguments.iter() {
+        text.extend([" ", name, "=", state.environment.get(name).unwrap_or(value)]);
     }
     for word in args {
         text.extend([" ", word]);

@@ -1,7 +1,5 @@
 //! What a stage is after some of its instructions.
 
-use std::collections::HashSet;
-
 use rbuild_oci::{ImageConfig, Platform};
 
 use crate::draft::Node;
@@ -26,9 +24,8 @@ pub(super) struct State {
     /// How many layers its files are made of.
     pub(super) layers: usize,
     pub(super) platform: Platform,
-    /// Every ARG so far, in order, with its value.
-    pub(super) arguments: Vec<(String, Option<String>)>,
-    pub(super) argument_names: HashSet<String>,
+    /// Every ARG so far, where it was declared first, with the value that it was declared with last.
+    pub(super) arguments: Environment,
     /// Whether a WORKDIR of this file was seen, here or in a stage that it stands on.
     pub(super) has_workdir: bool,
     /// Whether variables may be missing that will be there: the base image is not known yet, or an ENV had an error.
@@ -51,8 +48,7 @@ impl State {
             config,
             image_environment,
             platform,
-            arguments: Vec::new(),
-            argument_names: HashSet::new(),
+            arguments: Environment::default(),
             has_workdir: false,
             is_assumed: false,
         }
