@@ -184,7 +184,7 @@ impl PendingLayer {
         let work = match self.work.take() {
             Some(work) => work,
             None => {
-                let staged = self.layers.staging.stage()?;
+                let staged = self.layers.staging.stage()?.removed_later();
                 Work { dir: make_directory(&staged, OFlags::PATH)?, staged }
             }
         };

@@ -9,7 +9,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat};
 use rustix::io::Errno;
@@ -24,6 +26,7 @@ pub(crate) struct Staging {
     own: OnceLock<OwnDirectory>,
     making: Mutex<()>,
     next: AtomicU64,
+    remover: OnceLock<Option<Remover>>,
 }
 
 #[derive(Debug)]
@@ -33,10 +36,40 @@ struct OwnDirectory {
     dir: OwnedFd,
 }
 
+/// Deletes things while the build goes on. On a file system that tells its device of freed blocks at once (`discard`) it takes
+/// milliseconds to delete the few directories that overlayfs has worked in, and every step has some.
+#[derive(Debug)]
+struct Remover {
+    names: Sender<CString>,
+    thread: JoinHandle<()>,
+}
+
+impl Remover {
+    /// Starts to delete what it is told to in a directory; `None` where no thread can be had.
+    fn start(own: &OwnDirectory) -> Option<Self> {
+        let dir = own.dir.try_clone().ok()?;
+        let (names, queue) = mpsc::channel::<CString>();
+        let remove = move || {
+            for name in queue {
+                // What remains goes with the directory.
+                let _ = remove_tree(dir.as_fd(), &name);
+            }
+        };
+        let thread = std::thread::Builder::new().name("remover".to_owned()).spawn(remove).ok()?;
+        Some(Self { names, thread })
+    }
+}
+
 impl Staging {
     /// Prepares to stage below `parent`, the store's `tmp` directory. Touches nothing yet.
     pub(crate) fn new(parent: PathBuf) -> Self {
-        Self { parent, own: OnceLock::new(), making: Mutex::new(()), next: AtomicU64::new(0) }
+        Self {
+            parent,
+            own: OnceLock::new(),
+            making: Mutex::new(()),
+            next: AtomicU64::new(0),
+            remover: OnceLock::new(),
+        }
     }
 
     /// A place in this process's directory that nobody has used.
@@ -45,7 +78,7 @@ impl Staging {
         let number = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let path = own.path.join(&number);
         let name = CString::new(number).expect("digits");
-        Ok(Staged { staging: Arc::clone(self), name, path, moved: false })
+        Ok(Staged { staging: Arc::clone(self), name, path, end: End::Removed })
     }
 
     fn own(&self) -> Result<&OwnDirectory, DiskError> {
@@ -73,6 +106,13 @@ impl Staging {
         }
     }
 
+    /// Has something in the own directory deleted in the background; fails where that is not possible.
+    fn remove_later(&self, name: &CStr) -> Result<(), ()> {
+        let own = self.own.get().ok_or(())?;
+        let remover = self.remover.get_or_init(|| Remover::start(own)).as_ref().ok_or(())?;
+        remover.names.send(name.to_owned()).map_err(drop)
+    }
+
     /// Deletes what processes that are no more have left. Returns how many of them there were.
     pub(crate) fn sweep(&self) -> Result<usize, DiskError> {
         let mut swept = 0;
@@ -92,6 +132,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if let Some(Remover { names, thread }) = self.remover.take().flatten() {
+            drop(names);
+            let _ = thread.join();
+        }
         if let Some(own) = self.own.get() {
             // What remains is deleted by the next process that opens the store.
             let _ = remove_path(&own.path);
@@ -124,7 +168,17 @@ pub(crate) struct Staged {
     staging: Arc<Staging>,
     name: CString,
     path: PathBuf,
-    moved: bool,
+    end: End,
+}
+
+/// What becomes of something pending.
+#[derive(Debug)]
+enum End {
+    Removed,
+    /// Whoever drops it does not wait for that.
+    RemovedLater,
+    /// It is elsewhere.
+    Moved,
 }
 
 impl Staged {
@@ -144,19 +198,30 @@ impl Staged {
 
     /// Says that it was renamed to where it belongs.
     pub(crate) fn moved(mut self) {
-        self.moved = true;
+        self.end = End::Moved;
+    }
+
+    /// Has it deleted in the background once it is dropped: for small things, as their space is not free at once.
+    pub(crate) fn removed_later(mut self) -> Self {
+        self.end = End::RemovedLater;
+        self
     }
 
     /// Deletes it now, and says when that fails.
     pub(crate) fn discard(mut self) -> Result<(), DiskError> {
-        self.moved = true;
+        self.end = End::Moved;
         remove_tree(self.parent(), &self.name).on_path("delete", &self.path)
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.moved {
+        let queued = match self.end {
+            End::Moved => return,
+            End::Removed => Err(()),
+            End::RemovedLater => self.staging.remove_later(&self.name),
+        };
+        if queued.is_err() {
             // What remains goes with the process's directory.
             let _ = remove_tree(self.parent(), &self.name);
         }
@@ -180,6 +245,25 @@ mod tests {
         assert!(!dir.path().join("1-dead").exists());
         assert_eq!(std::fs::read(held.path()).unwrap(), b"pending");
         drop((living, held));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_removed_later_is_gone_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Arc::new(Staging::new(dir.path().to_owned()));
+        let places: Vec<Staged> =
+            (0..20).map(|_| staging.stage().unwrap().removed_later()).collect();
+        for place in &places {
+            std::fs::create_dir_all(place.path().join("work/incompat")).unwrap();
+        }
+        let (kept, path) = (staging.stage().unwrap(), places[0].path().to_owned());
+        std::fs::write(kept.path(), "pending").unwrap();
+        drop(places);
+        staging.remover.get().unwrap();
+        assert_eq!(std::fs::read(kept.path()).unwrap(), b"pending");
+        drop((staging, kept));
+        assert!(!path.exists());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
