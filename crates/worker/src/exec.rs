@@ -40,6 +40,16 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The most output that is handed on at once: a pipe's size.
 const CHUNK: usize = 64 << 10;
 
+/// From so many bytes on, output is read in large pieces: to wake up for each line of a program that prints without end takes more
+/// time than what is done with the line.
+const LONG_OUTPUT: usize = 256 << 10;
+
+/// The pipe of long output, in bytes: what an ordinary user may have by default.
+const LONG_OUTPUT_PIPE: usize = 1 << 20;
+
+/// How long more of it is waited for when there was little. Nobody sees the difference, and the pipe is not full before.
+const LONG_OUTPUT_PAUSE: Duration = Duration::from_millis(1);
+
 /// A step did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -403,15 +413,15 @@ struct HandOn<'a> {
 
 impl HandOn<'_> {
     /// Hands on what a stream says until its end. Waits while too much of it is unread.
-    async fn stream<R: AsyncRead + Unpin>(
+    async fn stream<R: AsyncRead + AsFd + Unpin>(
         &self,
         stream: Option<R>,
         name: LogStream,
     ) -> Result<(), ExecError> {
         let Some(mut stream) = stream else { return Ok(()) };
-        let mut buffer = Vec::with_capacity(CHUNK);
+        let mut read = 0;
         loop {
-            buffer.clear();
+            let mut buffer = Vec::with_capacity(CHUNK);
             let length = stream
                 .read_buf(&mut buffer)
                 .await
@@ -420,9 +430,18 @@ impl HandOn<'_> {
                 return Ok(());
             }
             self.activity.note();
-            self.progress.log(self.vertex, name, buffer.clone()).await;
+            self.progress.log(self.vertex, name, buffer).await;
             // It may have waited for long, and the step could not print meanwhile.
             self.activity.note();
+            let is_becoming_long = (read..read + length).contains(&LONG_OUTPUT);
+            read += length;
+            if is_becoming_long {
+                // An error means that it stays as it is: an ordinary user has room for a certain number of pages in pipes.
+                let _ = rustix::pipe::fcntl_setpipe_size(&stream, LONG_OUTPUT_PIPE);
+            }
+            if read >= LONG_OUTPUT && length < CHUNK {
+                tokio::time::sleep(LONG_OUTPUT_PAUSE).await;
+            }
         }
     }
 }
