@@ -2,15 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rbuild_worker::{ExitStatus, OutputStream, SandboxSpec};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::support::{FIXTURE, Root, bind, open_path, require_root, runtime, sandbox, script};
+use crate::support::{
+    FIXTURE, Root, bind, command, open_path, require_root, runtime, sandbox, script,
+};
 
 /// A directory with a pipe in it, which a step keeps open as long as one of its processes lives.
 struct Shared {
@@ -195,4 +199,47 @@ fn privileged_steps_side_by_side_do_not_meet() {
             assert_eq!(output, format!("{number}\n"));
         }
     });
+}
+
+/// The processes that this thread has started and that live.
+fn children() -> Vec<Pid> {
+    let text = fs::read_to_string("/proc/thread-self/children").unwrap();
+    text.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap()).unwrap()).collect()
+}
+
+/// Waits for the end of a process that somebody else will ask for its status.
+fn wait_until_ended(process: &OwnedFd) {
+    poll(&mut [PollFd::new(process, PollFlags::IN)], None).unwrap();
+}
+
+#[test]
+fn privileged_process_of_the_next_step_starts_ahead_and_ends_with_the_build() {
+    require_root!();
+    let root = Root::new();
+    let sandbox = sandbox();
+    let runtime = runtime();
+    let run = || {
+        let mount = root.mount();
+        runtime.block_on(async {
+            let process = sandbox.spawn(&command(&["true"]), mount.as_fd(), &[]).unwrap();
+            let id = Pid::from_raw(i32::try_from(process.id().unwrap()).unwrap()).unwrap();
+            assert_eq!(process.wait().await.unwrap().status, ExitStatus::Code(0));
+            id
+        })
+    };
+    run();
+    assert_eq!(children(), [], "a build of one step starts one process");
+    run();
+    let waiting = children();
+    assert_eq!(waiting, [run()]);
+
+    let waiting = pidfd_open(children()[0], PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&waiting, Signal::KILL).unwrap();
+    wait_until_ended(&waiting);
+    run();
+
+    let waiting = children().into_iter().map(|id| pidfd_open(id, PidfdFlags::empty()).unwrap());
+    let waiting: Vec<OwnedFd> = waiting.collect();
+    drop(sandbox);
+    waiting.iter().for_each(wait_until_ended);
 }

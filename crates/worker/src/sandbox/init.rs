@@ -45,6 +45,8 @@ pub(crate) fn init_main_if_requested() -> Option<ExitCode> {
 }
 
 fn init_main() -> io::Result<()> {
+    // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
+    setsid()?;
     let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let control = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
     dup2_stdin(&null)?;
@@ -58,8 +60,6 @@ fn init_main() -> io::Result<()> {
 
 /// Runs the step to its end.
 fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Result<Exit, Failure> {
-    // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
-    setsid().context("start", "a session")?;
     let binds = clone_binds(&request.spec.mounts, &descriptors.mounts)?;
     let borrowed = match request.is_chroot {
         true => Some(Borrowed::new(descriptors.root.as_fd(), &request.spec)?),

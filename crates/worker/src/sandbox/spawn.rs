@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, stat};
 use rustix::mount::OpenTreeFlags;
@@ -35,6 +35,24 @@ pub struct Sandbox {
     is_chroot: bool,
     /// Limits of the steps that have no other of the same resource.
     rlimits: Vec<Rlimit>,
+    ahead: Arc<Mutex<Ahead>>,
+}
+
+/// Processes started before their steps are known. To execute the program and to link it takes longer than all that a sandbox
+/// does afterwards, so a build that has run a step has the process of the next one start meanwhile.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// Whether a step was started: a build that runs a single one should start no process in vain.
+    is_likely: bool,
+    /// Waits for its request. Once nobody holds the other end of its control socket it ends by itself.
+    waiting: Option<Started>,
+}
+
+/// A sandbox process that has not been told its step.
+#[derive(Debug)]
+struct Started {
+    control: StdUnixStream,
+    child: Child,
 }
 
 /// Which of its two outputs a step wrote to.
@@ -94,6 +112,7 @@ impl Sandbox {
             in_user_namespace: in_user_namespace(),
             is_chroot: false,
             rlimits: Vec::new(),
+            ahead: Arc::default(),
         })
     }
 
@@ -115,6 +134,7 @@ impl Sandbox {
             in_user_namespace: in_user_namespace(),
             is_chroot: true,
             rlimits: Vec::new(),
+            ahead: Arc::default(),
         })
     }
 
@@ -153,8 +173,6 @@ impl Sandbox {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<SandboxProcess, SandboxError> {
         let start = |action| move |source| SandboxError::Start { action, source };
-        let (control, theirs) =
-            StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
         let mut spec = spec.clone();
         let own = spec.rlimits.clone();
         let missing = |limit: &&Rlimit| own.iter().all(|own| own.resource != limit.resource);
@@ -165,25 +183,43 @@ impl Sandbox {
             is_chroot: self.is_chroot,
             descriptors: descriptors.len(),
         };
-        wire::send_request(&control, &request, root, descriptors)
-            .map_err(start("hand its description to a sandbox"))?;
-        control
+        let hand_over = |started: Started| {
+            wire::send_request(&started.control, &request, root, descriptors)
+                .map(|()| started)
+                .map_err(start("hand its description to a sandbox"))
+        };
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has waited may have been killed meanwhile.
+        let waited = ahead.waiting.take().and_then(|started| hand_over(started).ok());
+        let Started { control, mut child } =
+            waited.map_or_else(|| self.start().and_then(hand_over), Ok)?;
+        if std::mem::replace(&mut ahead.is_likely, true) {
+            // What is wrong with it is told to the step that needs it.
+            ahead.waiting = self.start().ok();
+        }
+        drop(ahead);
+        let control = control
             .set_nonblocking(true)
             .and_then(|()| UnixStream::from_std(control))
-            .map_err(start("watch the control socket of a sandbox"))
-            .and_then(|control| {
-                // Without `pre_exec`, uid or gid this is `posix_spawn`: no page table is copied, however large the build process is.
-                let mut child = self
-                    .command(INIT_ARGUMENT)
-                    .stdin(Stdio::from(OwnedFd::from(theirs)))
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .map_err(start("start a sandbox process"))?;
-                let stdout = child.stdout.take();
-                let stderr = child.stderr.take();
-                Ok(SandboxProcess { control, child, stdout, stderr })
-            })
+            .map_err(start("watch the control socket of a sandbox"))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Ok(SandboxProcess { control, child, stdout, stderr })
+    }
+
+    /// Starts a sandbox process.
+    fn start(&self) -> Result<Started, SandboxError> {
+        let start = |action| move |source| SandboxError::Start { action, source };
+        let (control, theirs) =
+            StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
+        // Without `pre_exec`, uid or gid this is `posix_spawn`: no page table is copied, however large the build process is.
+        let child = self
+            .command(INIT_ARGUMENT)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start("start a sandbox process"))?;
+        Ok(Started { control, child })
     }
 
     /// Runs a step as [`Sandbox::spawn`] does, hands its output to `output` as it comes, and waits for its end.
