@@ -16,6 +16,7 @@ mod download;
 mod gate;
 mod gc;
 mod http;
+mod image_push;
 mod image_source;
 mod index;
 mod layer;
@@ -57,6 +58,7 @@ pub use gc::{
     prune,
 };
 pub use http::{Proxies, RetryPolicy, TransportError};
+pub use image_push::{ImagePush, PushError, PushedPlatforms};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
     ImageSourceOptions, PullMode, PullProgress, ResolvedImage,
@@ -81,8 +83,8 @@ pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
-    BlobStream, Credential, Credentials, CredentialsError, Document, RegistryClient, RegistryError,
-    RegistryErrorKind, RegistryOptions,
+    BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, Mount,
+    RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, UploadSession,
 };
 pub use store::{Store, StoreError};
 pub use tree::{

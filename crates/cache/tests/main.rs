@@ -8,6 +8,7 @@ mod images;
 mod index;
 mod layers;
 mod processes;
+mod push;
 mod records;
 mod registry;
 mod store;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Blob, Published, sha256};
+use crate::{Blob, Published, Reply, Request, sha256};
 
 /// A running `docker-registry` with its own empty storage; it ends with this value.
 #[derive(Debug)]
@@ -115,6 +115,33 @@ impl Registry {
             media_type: answer.header("content-type").unwrap_or_default().to_owned(),
             bytes: answer.body.clone().into_bytes(),
         })
+    }
+
+    /// Passes a request on as it is, and the answer back: the ground on which a [`crate::Scripted`] puts its faults.
+    pub fn forward(&self, request: &Request) -> Reply {
+        // Of an old client the registry expects no chunks.
+        let mut head = format!("{} {} HTTP/1.0\r\n", request.method, request.path);
+        for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.push_str("\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.process.port))
+            .expect("the registry accepts connections");
+        stream.write_all(head.as_bytes()).expect("the registry reads the request");
+        stream.write_all(&request.body).expect("the registry reads the body");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("the registry answers");
+        let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let end = end.expect("an HTTP answer has a head");
+        let answer = Answer::parse(&bytes[..end + 4]);
+        let mut reply = Reply::new(answer.status, &bytes[end + 4..]);
+        reply.content_length = answer.header("content-length").and_then(|text| text.parse().ok());
+        for (name, value) in answer.head.lines().skip(1).filter_map(|line| line.split_once(':')) {
+            if !["content-length", "connection"].contains(&name.to_lowercase().as_str()) {
+                reply = reply.header(name, value.trim());
+            }
+        }
+        reply
     }
 
     /// Where the registry keeps the blob `digest` (`sha256:hex`), for tests that take it away or damage it.

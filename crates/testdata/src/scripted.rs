@@ -91,9 +91,16 @@ impl Scripted {
             let mut connections = Vec::new();
             while let Ok((stream, _)) = accepting.accept() {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                connections.push(thread::spawn(move || serve(stream, &log, &*answer)));
+                let stream = Arc::new(stream);
+                let open = Arc::downgrade(&stream);
+                let thread = thread::spawn(move || serve(&stream, &log, &*answer));
+                connections.push((thread, open));
             }
-            for connection in connections {
+            for (connection, open) in connections {
+                // A client may hold a connection that it never asked anything on.
+                if let Some(stream) = open.upgrade() {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
                 // A panic in `answer` is reported by the thread itself; the client sees a closed connection.
                 let _ = connection.join();
             }
@@ -133,12 +140,12 @@ impl Drop for Scripted {
 }
 
 fn serve(
-    stream: TcpStream,
+    mut stream: &TcpStream,
     log: &Mutex<Vec<Request>>,
     answer: &(impl Fn(&Request, usize) -> Reply + ?Sized),
 ) {
     // An accepted socket does not inherit the listener's mode on Linux.
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     let Some(request) = read_request(&mut reader) else { return };
     let before = {
         let mut log = log.lock().expect("no test thread panicked");
@@ -158,9 +165,9 @@ fn serve(
     }
     head.push_str("\r\n");
     // The client may have gone away, which is its right.
-    let _ = (&stream).write_all(head.as_bytes());
+    let _ = stream.write_all(head.as_bytes());
     if request.method != "HEAD" {
-        let _ = (&stream).write_all(&reply.body);
+        let _ = stream.write_all(&reply.body);
     }
     let _ = stream.shutdown(Shutdown::Write);
 }

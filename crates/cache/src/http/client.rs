@@ -17,7 +17,7 @@ pub(crate) const MOST_REDIRECTS: usize = 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Without a byte for this long, a connection counts as broken.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The proxies of the environment, read by the caller. Never used for the loopback.
 #[derive(Clone, Debug, Default)]
@@ -45,23 +45,47 @@ pub(crate) struct HttpClients {
     options: HttpOptions,
     plain: OnceLock<reqwest::Client>,
     secure: OnceLock<reqwest::Client>,
+    plain_uploads: OnceLock<reqwest::Client>,
+    secure_uploads: OnceLock<reqwest::Client>,
 }
 
 impl HttpClients {
     pub(crate) fn new(options: HttpOptions) -> Self {
-        Self { options, plain: OnceLock::new(), secure: OnceLock::new() }
+        Self {
+            options,
+            plain: OnceLock::new(),
+            secure: OnceLock::new(),
+            plain_uploads: OnceLock::new(),
+            secure_uploads: OnceLock::new(),
+        }
     }
 
     /// The client for a URL's scheme.
     pub(crate) fn of(&self, url: &Url) -> Result<&reqwest::Client, TransportError> {
+        let cells = (&self.plain, &self.secure);
+        self.client(url, cells, Some(READ_TIMEOUT))
+    }
+
+    /// The client for a URL's scheme that waits for an answer without end: the time limit of the other counts from the
+    /// first byte that is sent, and a large body takes long. The caller watches whether it moves.
+    pub(crate) fn for_uploads(&self, url: &Url) -> Result<&reqwest::Client, TransportError> {
+        self.client(url, (&self.plain_uploads, &self.secure_uploads), None)
+    }
+
+    fn client<'a>(
+        &self,
+        url: &Url,
+        (plain, secure): (&'a OnceLock<reqwest::Client>, &'a OnceLock<reqwest::Client>),
+        read_timeout: Option<Duration>,
+    ) -> Result<&'a reqwest::Client, TransportError> {
         let (cell, certificates) = match url.scheme() {
-            "https" => (&self.secure, Some(self.options.certificates.as_slice())),
-            _ => (&self.plain, None),
+            "https" => (secure, Some(self.options.certificates.as_slice())),
+            _ => (plain, None),
         };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let client = http_client(&self.options.proxies, certificates)?;
+        let client = http_client(&self.options.proxies, certificates, read_timeout)?;
         Ok(cell.get_or_init(|| client))
     }
 }
@@ -78,14 +102,17 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 fn http_client(
     proxies: &Proxies,
     certificates: Option<&[PathBuf]>,
+    read_timeout: Option<Duration>,
 ) -> Result<reqwest::Client, TransportError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
         // The client must see a redirect, to decide what goes along.
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .no_proxy();
+    if let Some(read_timeout) = read_timeout {
+        builder = builder.read_timeout(read_timeout);
+    }
     for (scheme, address) in [("http", &proxies.http), ("https", &proxies.https)] {
         let Some(address) = address.as_deref().filter(|address| !address.is_empty()) else {
             continue;

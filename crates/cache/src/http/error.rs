@@ -27,6 +27,14 @@ pub enum TransportError {
         /// How.
         source: reqwest::Error,
     },
+    /// A server took no byte of what was sent, or gave no answer to it, for too long.
+    #[error("`{host}` took nothing for {seconds} seconds")]
+    Stalled {
+        /// The host.
+        host: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The address of a proxy cannot be used.
     #[error("the proxy `{0}` is not an address")]
     Proxy(String),
@@ -54,6 +62,6 @@ pub enum TransportError {
 impl TransportError {
     /// Whether it may go better the next time.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Broken { .. })
+        matches!(self, Self::Connect { .. } | Self::Broken { .. } | Self::Stalled { .. })
     }
 }

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 /// A manifest or an index.
 #[derive(Clone, Debug)]
-pub(super) enum ImageDocument {
+pub(crate) enum ImageDocument {
     Manifest(Box<Manifest>),
     Index(Box<Index>),
 }
@@ -43,7 +43,7 @@ struct Probe {
 
 impl ImageDocument {
     /// Reads a document that its descriptor, or the registry that served it, declares to be of type `declared`.
-    pub(super) fn parse(declared: &MediaType, bytes: &[u8]) -> Result<Self, DocumentError> {
+    pub(crate) fn parse(declared: &MediaType, bytes: &[u8]) -> Result<Self, DocumentError> {
         let probe: Probe = serde_json::from_slice(bytes).map_err(DocumentError::Json)?;
         let schema_1 =
             declared.as_str().starts_with("application/vnd.docker.distribution.manifest.v1");

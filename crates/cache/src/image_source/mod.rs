@@ -32,6 +32,7 @@ mod source;
 mod unpack;
 
 pub use document::DocumentError;
+pub(crate) use document::ImageDocument;
 pub use error::{FetchError, ImageError};
 pub use progress::PullProgress;
 pub use source::{

@@ -1,4 +1,4 @@
-//! How far the download of a blob is.
+//! How far the transfer of a blob is.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,12 +8,12 @@ use rbuild_solver::{Event, Progress, StatusUpdate};
 /// Between two reports of one blob. People cannot read faster.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Where pulls report: the vertex that needs the layers.
+/// Where pulls and pushes report: the vertex that they are for.
 #[derive(Clone, Debug)]
 pub struct PullProgress {
     /// The channel.
     pub progress: Progress,
-    /// Who needs the layers.
+    /// Who needs the transfer.
     pub vertex: Digest,
 }
 
@@ -27,7 +27,7 @@ impl PullProgress {
         self.progress.send(Event::Warning { vertex: Some(self.vertex), message });
     }
 
-    pub(super) fn blob(&self, descriptor: &Descriptor) -> BlobProgress {
+    pub(crate) fn blob(&self, descriptor: &Descriptor) -> BlobProgress {
         self.transfer(&descriptor.digest.to_string(), descriptor.size)
     }
 
@@ -48,7 +48,7 @@ impl PullProgress {
 }
 
 /// The progress of one blob or file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BlobProgress {
     progress: Progress,
     status: StatusUpdate,
@@ -62,6 +62,12 @@ impl BlobProgress {
             self.reported = Instant::now();
             self.progress.send(Event::Status(self.status.clone()));
         }
+    }
+
+    /// As [`BlobProgress::add`], for one that may begin again.
+    pub(crate) fn set(&mut self, position: u64) {
+        self.status.current = position;
+        self.add(0);
     }
 
     pub(crate) fn complete(mut self) {

@@ -9,6 +9,55 @@ use super::challenge::split_challenges;
 use super::{Credential, RegistryErrorKind};
 use crate::http::{is_loopback, shorten};
 
+/// What a request does to a repository, which is what a token must allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access<'a> {
+    /// Reads.
+    Pull,
+    /// Reads and writes.
+    Push,
+    /// The same, and reads another repository of the registry.
+    Mount {
+        /// The other repository.
+        from: &'a str,
+    },
+}
+
+impl Access<'_> {
+    /// The scopes of a token for this. What the registry itself asks for is asked for, too.
+    pub(super) fn scopes(self, repository: &str, challenge: &Challenge) -> Vec<String> {
+        let asked = match challenge {
+            Challenge::Bearer { scope: Some(scope), .. } => scope.as_str(),
+            _ => "",
+        };
+        let pull = |repository: &str| format!("repository:{repository}:pull");
+        let mut scopes = match self {
+            // A registry knows best what its repositories are called at its token service.
+            Self::Pull if !asked.is_empty() => return vec![asked.to_owned()],
+            Self::Pull => vec![pull(repository)],
+            Self::Push => vec![pull(repository) + ",push"],
+            Self::Mount { from } => vec![pull(repository) + ",push", pull(from)],
+        };
+        for asked in asked.split_whitespace() {
+            if !scopes.iter().any(|scope| scope_covers(scope, asked)) {
+                scopes.push(asked.to_owned());
+            }
+        }
+        scopes
+    }
+}
+
+/// Whether `scope` (`type:name:action,action`) allows all that `asked` does.
+fn scope_covers(scope: &str, asked: &str) -> bool {
+    let (Some((of, actions)), Some((asked_of, asked_actions))) =
+        (scope.rsplit_once(':'), asked.rsplit_once(':'))
+    else {
+        return scope == asked;
+    };
+    of == asked_of
+        && asked_actions.split(',').all(|asked| actions.split(',').any(|action| action == asked))
+}
+
 /// What a `WWW-Authenticate` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -60,15 +109,15 @@ pub(super) struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The request for a token that allows pulling from `repository`. `plain` says that the registry itself is spoken to
-    /// without encryption, so that its token service may be too.
+    /// The request for a token with these scopes. `plain` says that the registry itself is spoken to without
+    /// encryption, so that its token service may be too.
     pub(super) fn new(
         challenge: &Challenge,
-        repository: &str,
+        scopes: &[String],
         credential: Option<&Credential>,
         plain: bool,
     ) -> Result<Option<Self>, RegistryErrorKind> {
-        let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(None) };
+        let Challenge::Bearer { realm, service, .. } = challenge else { return Ok(None) };
         let fail = |reason| RegistryErrorKind::Challenge { challenge: shorten(realm), reason };
         let mut url = Url::parse(realm).map_err(|_| fail("its token service is no URL"))?;
         let safe = match url.scheme() {
@@ -79,8 +128,12 @@ impl TokenRequest {
         if !safe && credential.is_some() {
             return Err(fail("its token service would get the login without encryption"));
         }
-        let pull = format!("repository:{repository}:pull");
-        let mut pairs = vec![("scope", scope.as_deref().unwrap_or(&pull))];
+        // The token protocol repeats the parameter; OAuth's form, which has one, lists them.
+        let listed = scopes.join(" ");
+        let mut pairs: Vec<(&str, &str)> = match credential {
+            Some(Credential::IdentityToken(_)) => vec![("scope", &listed)],
+            _ => scopes.iter().map(|scope| ("scope", scope.as_str())).collect(),
+        };
         pairs.extend(service.as_deref().map(|service| ("service", service)));
         let (mut basic, mut form) = (None, None);
         match credential {
@@ -158,24 +211,48 @@ mod tests {
     fn asks_for_tokens() {
         let challenge = parse(&["Bearer realm=\"https://a/t?x=1\",service=\"s&s\""]).unwrap();
         let password = Credential::Password { name: "n".to_owned(), password: "p".to_owned() };
+        let scopes = ["repository:a/b:pull".to_owned()];
         let request =
-            TokenRequest::new(&challenge, "a/b", Some(&password), false).unwrap().unwrap();
+            TokenRequest::new(&challenge, &scopes, Some(&password), false).unwrap().unwrap();
         assert_eq!(
             request.url.as_str(),
             "https://a/t?x=1&scope=repository%3Aa%2Fb%3Apull&service=s%26s&account=n"
         );
         assert_eq!(request.basic, Some(("n".to_owned(), "p".to_owned())));
         let token = Credential::IdentityToken("t/t".to_owned());
-        let request = TokenRequest::new(&challenge, "a", Some(&token), false).unwrap().unwrap();
+        let scopes = ["repository:a:pull".to_owned(), "repository:b:pull".to_owned()];
+        let request = TokenRequest::new(&challenge, &scopes, Some(&token), false).unwrap().unwrap();
         assert_eq!(request.url.as_str(), "https://a/t?x=1");
         assert_eq!(
             request.form.unwrap(),
-            "scope=repository%3Aa%3Apull&service=s%26s&grant_type=refresh_token&client_id=rbuild&refresh_token=t%2Ft"
+            "scope=repository%3Aa%3Apull+repository%3Ab%3Apull&service=s%26s&grant_type=refresh_token&client_id=rbuild&refresh_token=t%2Ft"
         );
         let plain = parse(&["Bearer realm=\"http://a/t\""]).unwrap();
-        assert!(TokenRequest::new(&plain, "a", Some(&token), false).is_err());
-        assert!(TokenRequest::new(&plain, "a", Some(&token), true).is_ok());
-        assert!(TokenRequest::new(&plain, "a", None, false).is_ok());
+        assert!(TokenRequest::new(&plain, &scopes, Some(&token), false).is_err());
+        assert!(TokenRequest::new(&plain, &scopes, Some(&token), true).is_ok());
+        assert!(TokenRequest::new(&plain, &scopes, None, false).is_ok());
+    }
+
+    #[test]
+    fn asks_for_what_the_request_does() {
+        let challenge = |scope: &str| Challenge::Bearer {
+            realm: String::new(),
+            service: None,
+            scope: Some(scope.to_owned()).filter(|scope| !scope.is_empty()),
+        };
+        let (push, mount) = (Access::Push, Access::Mount { from: "c" });
+        for (access, asked, expected) in [
+            (Access::Pull, "", "repository:a/b:pull"),
+            (Access::Pull, "repository:x/a/b:pull", "repository:x/a/b:pull"),
+            (push, "", "repository:a/b:pull,push"),
+            (push, "repository:a/b:pull", "repository:a/b:pull,push"),
+            (push, "repository:a/b:push,pull", "repository:a/b:pull,push"),
+            (push, "repository:z:pull", "repository:a/b:pull,push repository:z:pull"),
+            (mount, "repository:a/b:push", "repository:a/b:pull,push repository:c:pull"),
+            (mount, "registry:*", "repository:a/b:pull,push repository:c:pull registry:*"),
+        ] {
+            assert_eq!(access.scopes("a/b", &challenge(asked)).join(" "), expected);
+        }
     }
 
     #[test]

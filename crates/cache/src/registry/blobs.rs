@@ -1,10 +1,10 @@
 //! Blobs, as streams that survive a broken connection.
 
 use rbuild_oci::{Descriptor, Reference};
-use reqwest::header::CONTENT_RANGE;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Response, StatusCode};
 
-use super::client::{Failure, Get, Retries, at};
+use super::client::{Call, Failure, Retries, at};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
 use crate::http::broken;
 
@@ -106,8 +106,13 @@ impl BlobStream {
     async fn connect(&mut self) -> Result<(), RegistryError> {
         let digest = self.descriptor.digest;
         let path = format!("blobs/{digest}");
-        let get = Get { of: &self.of, path, accept: None, offset: self.received };
-        let response = match self.client.try_get(&get).await {
+        let mut call = Call::get(&self.of, path);
+        if self.received > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={}-", self.received))
+                .expect("digits are fit for a header");
+            call.headers.insert(RANGE, range);
+        }
+        let response = match self.client.try_send(&call).await {
             Ok(response) => response,
             Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => {
                 return Err(self.fail(RegistryErrorKind::BlobUnknown(digest)));

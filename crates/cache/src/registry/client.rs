@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use rbuild_oci::Reference;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
 };
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
-use super::auth::{Challenge, TokenRequest, parse_token};
+use super::auth::{Access, Challenge, TokenRequest, parse_token};
+use super::body::BodyStream;
 use super::host::base_url;
 use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
 use crate::http::{
@@ -39,7 +41,10 @@ pub struct RegistryOptions {
     pub retry: RetryPolicy,
 }
 
-/// Fetches from registries. Clones share connections and tokens.
+/// Blobs that are sent to one registry at a time. Registries begin to refuse beyond that.
+const PARALLEL_UPLOADS: usize = 5;
+
+/// Fetches from registries and writes to them. Clones share connections and tokens.
 #[derive(Clone, Debug)]
 pub struct RegistryClient(Arc<Inner>);
 
@@ -47,19 +52,97 @@ pub struct RegistryClient(Arc<Inner>);
 struct Inner {
     options: RegistryOptions,
     clients: HttpClients,
-    /// What a repository (`registry/repository`) accepted as authorization.
-    authorizations: Mutex<HashMap<String, HeaderValue>>,
+    authorizations: Mutex<HashMap<AuthorizationKey, HeaderValue>>,
+    /// Of each registry that something was sent to.
+    uploads: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// A `GET` below a repository.
-#[derive(Clone, Debug)]
-pub(super) struct Get<'a> {
+/// What an authorization is good for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AuthorizationKey {
+    /// `registry/repository`.
+    name: String,
+    /// `None` for everything: a name and password.
+    access: Option<String>,
+}
+
+impl AuthorizationKey {
+    fn new(of: &Reference, access: Access<'_>) -> Self {
+        let access = match access {
+            Access::Pull => "pull".to_owned(),
+            Access::Push => "push".to_owned(),
+            Access::Mount { from } => format!("mount {from}"),
+        };
+        Self { name: of.name(), access: Some(access) }
+    }
+
+    fn everything(of: &Reference) -> Self {
+        Self { name: of.name(), access: None }
+    }
+}
+
+/// A request to a repository.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
     pub(super) of: &'a Reference,
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) access: Access<'a>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: CallBody<'a>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
     /// Below `/v2/<repository>/`.
-    pub(super) path: String,
-    pub(super) accept: Option<&'static str>,
-    /// How many bytes at the start are already there.
-    pub(super) offset: u64,
+    Below(String),
+    /// To an address that the registry named.
+    Named(Url),
+}
+
+/// What a request carries. It can be sent again, after a challenge or a redirect.
+#[derive(Debug)]
+pub(super) enum CallBody<'a> {
+    None,
+    Bytes(&'a [u8]),
+    /// Bytes that are read while they are sent.
+    Stream(&'a BodyStream),
+}
+
+impl<'a> Call<'a> {
+    /// A request without headers and body.
+    pub(super) fn new(
+        method: Method,
+        of: &'a Reference,
+        access: Access<'a>,
+        target: Target,
+    ) -> Self {
+        Self { of, method, target, access, headers: HeaderMap::new(), body: CallBody::None }
+    }
+
+    pub(super) fn get(of: &'a Reference, path: String) -> Self {
+        Self::new(Method::GET, of, Access::Pull, Target::Below(path))
+    }
+
+    /// The path, as errors name it.
+    fn path(&self) -> String {
+        match &self.target {
+            Target::Below(path) => format!("/v2/{}/{path}", self.of.repository()),
+            Target::Named(url) => url.path().to_owned(),
+        }
+    }
+
+    fn method_name(&self) -> &'static str {
+        match self.method {
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            _ => "GET",
+        }
+    }
 }
 
 /// A failed attempt.
@@ -118,6 +201,7 @@ impl RegistryClient {
             options,
             clients: HttpClients::new(http),
             authorizations: Mutex::default(),
+            uploads: Mutex::default(),
         }))
     }
 
@@ -125,76 +209,115 @@ impl RegistryClient {
         Retries { policy: self.0.options.retry.clone(), attempt: 1 }
     }
 
-    /// Makes one attempt: follows redirects and answers one challenge. The answer's status is 200 or 206.
-    pub(super) async fn try_get(&self, get: &Get<'_>) -> Result<Response, Failure> {
-        let base = base_url(get.of.registry(), &self.0.options.plain_http, &self.0.options.https);
-        let path = format!("/v2/{}/{}", get.of.repository(), get.path);
-        let bad_url = |location: &str| RegistryErrorKind::Redirect {
-            location: shorten(location),
-            reason: "it is not an HTTP address",
+    /// Limits what is sent to the registry of `of` at a time.
+    pub(super) fn uploads(&self, of: &Reference) -> Arc<Semaphore> {
+        let mut uploads = self.0.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = || Arc::new(Semaphore::new(PARALLEL_UPLOADS));
+        Arc::clone(uploads.entry(of.registry().to_owned()).or_insert_with(limit))
+    }
+
+    /// Makes one attempt: follows redirects and answers one challenge. The answer's status is a success.
+    pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        let base = base_url(call.of.registry(), &self.0.options.plain_http, &self.0.options.https);
+        let refuse = |location: &str, reason: &'static str| {
+            let location = shorten(location);
+            Failure::Final(RegistryErrorKind::Redirect { location, reason })
         };
-        let mut url = Url::parse(&format!("{base}{path}")).map_err(|_| bad_url(&base))?;
-        let home = url.origin();
-        let plain_home = url.scheme() == "http";
-        let mut authorization = self.known_authorization(get.of);
+        let not_http = |location: &str| refuse(location, "it is not an HTTP address");
+        let home = Url::parse(&base).map_err(|_| not_http(&base))?;
+        let mut url = match &call.target {
+            Target::Below(_) => home.join(&call.path()).map_err(|_| not_http(&base))?,
+            Target::Named(url) => url.clone(),
+        };
+        let mut secure = home.scheme() == "https";
+        let mut authorization = self.known_authorization(call);
         let mut challenged = false;
         for _ in 0..=MOST_REDIRECTS {
-            let at_home = url.origin() == home;
-            let mut request = self.0.clients.of(&url)?.get(url.clone());
-            if let Some(accept) = get.accept {
-                request = request.header(ACCEPT, accept);
+            if secure && url.scheme() == "http" {
+                return Err(refuse(url.as_str(), "it leads from HTTPS to HTTP"));
             }
-            if get.offset > 0 {
-                request = request.header(RANGE, format!("bytes={}-", get.offset));
-            }
-            if let Some(authorization) = authorization.as_ref().filter(|_| at_home) {
-                request = request.header(AUTHORIZATION, authorization.clone());
-            }
-            let response = request.send().await.map_err(|error| broken(&url, error))?;
+            secure = url.scheme() == "https";
+            let at_home = url.origin() == home.origin();
+            let response =
+                self.send_once(call, &url, authorization.as_ref().filter(|_| at_home)).await?;
             match response.status() {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),
+                status if status.is_success() => return Ok(response),
                 StatusCode::UNAUTHORIZED if at_home && !challenged => {
                     challenged = true;
-                    authorization = Some(self.authorize(get.of, &response, plain_home).await?);
+                    let plain = home.scheme() == "http";
+                    authorization = Some(self.authorize(call, &response, plain).await?);
                 }
-                status if status.is_redirection() => {
+                status if status.is_redirection() && follows(&call.method, status) => {
                     let Some(next) = location(&url, &response) else {
                         let written = response.headers().get(LOCATION);
                         let written = written.and_then(|value| value.to_str().ok());
-                        return Err(Failure::Final(bad_url(written.unwrap_or_default())));
+                        return Err(not_http(written.unwrap_or_default()));
                     };
-                    if url.scheme() == "https" && next.scheme() == "http" {
-                        return Err(Failure::Final(RegistryErrorKind::Redirect {
-                            location: shorten(next.as_str()),
-                            reason: "it leads from HTTPS to HTTP",
-                        }));
-                    }
                     url = next;
                 }
-                _ => return Err(self.refused(get, response).await),
+                _ => return Err(self.refused(call, response).await),
             }
         }
-        Err(Failure::Final(RegistryErrorKind::Redirect {
-            location: shorten(url.as_str()),
-            reason: "there were ten redirects before it",
-        }))
+        Err(refuse(url.as_str(), "there were ten redirects before it"))
     }
 
-    fn known_authorization(&self, of: &Reference) -> Option<HeaderValue> {
+    async fn send_once(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let client = match call.body {
+            CallBody::Stream(_) => self.0.clients.for_uploads(url)?,
+            _ => self.0.clients.of(url)?,
+        };
+        let mut request =
+            client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = match call.body {
+            // Some registries refuse a POST that does not say that it carries nothing.
+            CallBody::None if matches!(call.method, Method::POST | Method::PUT) => {
+                request.header(CONTENT_LENGTH, "0")
+            }
+            CallBody::None => request,
+            CallBody::Bytes(bytes) => request.body(bytes.to_vec()),
+            CallBody::Stream(stream) => request.body(stream.body()),
+        };
+        match call.body {
+            CallBody::Stream(stream) => Ok(stream.watch(url, request.send()).await?),
+            _ => Ok(request.send().await.map_err(|error| broken(url, error))?),
+        }
+    }
+
+    fn known_authorization(&self, call: &Call<'_>) -> Option<HeaderValue> {
         let known = self.0.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&of.name()).cloned()
+        let key = |access| AuthorizationKey::new(call.of, access);
+        let of_push = || known.get(&key(Access::Push)).filter(|_| call.access == Access::Pull);
+        known
+            .get(&key(call.access))
+            .or_else(|| known.get(&AuthorizationKey::everything(call.of)))
+            .or_else(of_push)
+            .cloned()
     }
 
     /// Answers the challenge of a 401 and remembers the answer for the repository.
     async fn authorize(
         &self,
-        of: &Reference,
+        call: &Call<'_>,
         response: &Response,
         plain: bool,
     ) -> Result<HeaderValue, Failure> {
+        let of = call.of;
         let challenge = Challenge::parse(response.headers().get_all(WWW_AUTHENTICATE).iter())?;
         let credential = self.credential(of).await?;
-        let request = TokenRequest::new(&challenge, of.repository(), credential.as_ref(), plain)?;
+        let scopes = call.access.scopes(of.repository(), &challenge);
+        let request = TokenRequest::new(&challenge, &scopes, credential.as_ref(), plain)?;
+        let key = match request {
+            Some(_) => AuthorizationKey::new(of, call.access),
+            None => AuthorizationKey::everything(of),
+        };
         let value = match (request, credential) {
             (Some(request), credential) => {
                 format!("Bearer {}", self.token(of, request, credential.is_some()).await?)
@@ -209,7 +332,7 @@ impl RegistryClient {
             })?;
         value.set_sensitive(true);
         let mut known = self.0.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(of.name(), value.clone());
+        known.insert(key, value.clone());
         Ok(value)
     }
 
@@ -264,26 +387,29 @@ impl RegistryClient {
     }
 
     /// What a refusal means.
-    async fn refused(&self, get: &Get<'_>, mut response: Response) -> Failure {
+    async fn refused(&self, call: &Call<'_>, mut response: Response) -> Failure {
         let status = response.status();
         let retry_after = retry_after(&response);
         // The registry's words are a courtesy: without them the status still says enough.
         let body = read_bounded(&mut response, SMALL_ANSWER, "an error").await.unwrap_or_default();
         let kind = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                match self.credential(get.of).await {
-                    Ok(Some(_)) => denied(get.of),
-                    Ok(None) => login_needed(get.of),
+                match self.credential(call.of).await {
+                    Ok(Some(_)) if call.access != Access::Pull => {
+                        RegistryErrorKind::PushDenied { registry: call.of.registry().to_owned() }
+                    }
+                    Ok(Some(_)) => denied(call.of),
+                    Ok(None) => login_needed(call.of),
                     Err(kind) => kind,
                 }
             }
             StatusCode::TOO_MANY_REQUESTS => {
-                RegistryErrorKind::TooManyRequests { registry: get.of.registry().to_owned() }
+                RegistryErrorKind::TooManyRequests { registry: call.of.registry().to_owned() }
             }
             status => RegistryErrorKind::Status {
                 status: status.as_u16(),
-                method: "GET",
-                path: format!("/v2/{}/{}", get.of.repository(), get.path),
+                method: call.method_name(),
+                path: call.path(),
                 message: message_of(&body),
             },
         };
@@ -293,6 +419,12 @@ impl RegistryClient {
             Failure::Final(kind)
         }
     }
+}
+
+/// Whether a redirect is followed with this method: the old ones turn whatever was sent into a GET.
+fn follows(method: &Method, status: StatusCode) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+        || matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
 }
 
 /// Puts an error where it belongs.

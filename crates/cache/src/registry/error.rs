@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use rbuild_oci::{Digest, VerifyError};
+use rbuild_oci::{Digest, MediaType, VerifyError};
 
 use super::CredentialsError;
 use crate::http::TransportError;
@@ -52,6 +52,15 @@ pub enum RegistryErrorKind {
          `docker login {registry}`)"
     )]
     Denied {
+        /// The name to log in to.
+        registry: String,
+    },
+    /// The registry knows who is asking, and does not let them write.
+    #[error(
+        "access denied: the configured login may not push to this repository (log in as another user with \
+         `docker login {registry}`, or see whether the repository has to be created first)"
+    )]
+    PushDenied {
         /// The name to log in to.
         registry: String,
     },
@@ -137,4 +146,34 @@ pub enum RegistryErrorKind {
         /// The difference.
         source: VerifyError,
     },
+    /// What is to be sent cannot be read.
+    #[error("cannot read blob `{digest}` to send it")]
+    Source {
+        /// Which blob.
+        digest: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The registry opened an upload and did not say where.
+    #[error("the registry began an upload of blob `{0}` without saying where to send it")]
+    NoUploadLocation(Digest),
+    /// The registry did not say that it has what was sent.
+    #[error("the registry took {what} but does not say that it is stored")]
+    NotStored {
+        /// Which blob or document.
+        what: String,
+    },
+    /// The registry stored something else.
+    #[error("the registry stored {what} as `{actual}`, but `{expected}` was sent")]
+    StoredOther {
+        /// Which blob or document.
+        what: String,
+        /// What was sent.
+        expected: Digest,
+        /// What the registry says it has.
+        actual: Digest,
+    },
+    /// A document's type cannot be told to a registry.
+    #[error("`{0}` is no media type")]
+    MediaType(MediaType),
 }

@@ -1,15 +1,18 @@
 //! Manifests and indexes.
 
-use rbuild_oci::{Digest, Hasher, MediaType, Reference, VerifyError};
-use reqwest::header::CONTENT_TYPE;
+use rbuild_oci::{Descriptor, Digest, Hasher, MediaType, Reference, VerifyError};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
 
-use super::client::{Failure, Get, at, read_bounded};
+use super::auth::Access;
+use super::client::{Call, CallBody, Failure, Target, at, read_bounded};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
 
 /// What the distribution specification asks registries to accept.
 const LARGEST_DOCUMENT: u64 = 4 * 1024 * 1024;
 
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+/// What we understand.
+const DOCUMENTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
 /// A document as a registry served it.
@@ -38,22 +41,17 @@ impl RegistryClient {
     }
 
     async fn try_manifest(&self, reference: &Reference) -> Result<Document, Failure> {
-        let name = match reference.digest() {
-            Some(digest) => digest.to_string(),
-            None => reference.tag_or_latest().unwrap_or("latest").to_owned(),
-        };
-        let path = format!("manifests/{name}");
-        let get = Get { of: reference, path, accept: Some(ACCEPT), offset: 0 };
-        let mut response = self.try_get(&get).await.map_err(|failure| match failure {
+        let name = name_of(reference);
+        let mut call = Call::get(reference, format!("manifests/{name}"));
+        call.headers.insert(ACCEPT, HeaderValue::from_static(DOCUMENTS));
+        let mut response = self.try_send(&call).await.map_err(|failure| match failure {
             Failure::Final(RegistryErrorKind::Status { status: 404, .. }) => {
                 Failure::Final(RegistryErrorKind::ManifestUnknown { reference: name.clone() })
             }
             failure => failure,
         })?;
         let what = format!("manifest `{name}`");
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim().into();
+        let media_type = media_type(&response);
         let bytes = read_bounded(&mut response, LARGEST_DOCUMENT, &what).await?;
         let digest = match reference.digest() {
             Some(expected) => {
@@ -70,5 +68,129 @@ impl RegistryClient {
             None => Digest::of(&bytes),
         };
         Ok(Document { media_type, digest, bytes })
+    }
+
+    /// What a tag or digest names at the moment, without fetching it; `None` for nothing. It asks as one who is about to
+    /// push, and its answer is the registry's word.
+    pub async fn manifest_descriptor(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            match self.try_manifest_descriptor(reference).await {
+                Ok(Some(Named::Descriptor(descriptor))) => return Ok(Some(descriptor)),
+                Ok(Some(Named::Unknown)) => {
+                    let Document { media_type, digest, bytes } = self.manifest(reference).await?;
+                    return Ok(Some(Descriptor::new(media_type, digest, bytes.len() as u64)));
+                }
+                Ok(None) => return Ok(None),
+                Err(failure) => {
+                    retries.wait(failure).await.map_err(|kind| at(reference, kind))?;
+                }
+            }
+        }
+    }
+
+    async fn try_manifest_descriptor(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Named>, Failure> {
+        let target = Target::Below(format!("manifests/{}", name_of(reference)));
+        let mut call = Call::new(Method::HEAD, reference, Access::Push, target);
+        call.headers.insert(ACCEPT, HeaderValue::from_static(DOCUMENTS));
+        let response = match self.try_send(&call).await {
+            Ok(response) => response,
+            Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let size = response.headers().get(reqwest::header::CONTENT_LENGTH);
+        let size = size.and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Some(match (content_digest(&response), size) {
+            (Some(digest), Some(size)) => {
+                Named::Descriptor(Descriptor::new(media_type(&response), digest, size))
+            }
+            _ => Named::Unknown,
+        }))
+    }
+
+    /// Stores a manifest or index under what `reference` names: its digest if it has one, else its tag or `latest`. All
+    /// that the document refers to must be there; registries check it.
+    pub async fn put_manifest(
+        &self,
+        reference: &Reference,
+        document: &Document,
+    ) -> Result<(), RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            match self.try_put_manifest(reference, document).await {
+                Ok(()) => return Ok(()),
+                // It may be there by now; then it is stored once more, which changes nothing.
+                Err(failure) => {
+                    retries.wait(failure).await.map_err(|kind| at(reference, kind))?;
+                }
+            }
+        }
+    }
+
+    async fn try_put_manifest(
+        &self,
+        reference: &Reference,
+        document: &Document,
+    ) -> Result<(), Failure> {
+        let name = name_of(reference);
+        let target = Target::Below(format!("manifests/{name}"));
+        let mut call = Call::new(Method::PUT, reference, Access::Push, target);
+        let media_type = HeaderValue::from_str(document.media_type.as_str()).map_err(|_| {
+            Failure::Final(RegistryErrorKind::MediaType(document.media_type.clone()))
+        })?;
+        call.headers.insert(CONTENT_TYPE, media_type);
+        call.body = CallBody::Bytes(&document.bytes);
+        let response = self.try_send(&call).await?;
+        stored(&response, &format!("manifest `{name}`"), &document.digest)
+    }
+}
+
+/// What a registry said of a tag.
+enum Named {
+    Descriptor(Descriptor),
+    /// That there is something, but not what.
+    Unknown,
+}
+
+/// What a manifest is asked for by.
+fn name_of(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => digest.to_string(),
+        None => reference.tag_or_latest().unwrap_or("latest").to_owned(),
+    }
+}
+
+fn media_type(response: &Response) -> MediaType {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim().into()
+}
+
+fn content_digest(response: &Response) -> Option<Digest> {
+    let digest = response.headers().get("Docker-Content-Digest")?;
+    Digest::parse(digest.to_str().ok()?.trim()).ok()
+}
+
+/// Finds out whether a registry that says it has stored something has stored that.
+pub(super) fn stored(response: &Response, what: &str, expected: &Digest) -> Result<(), Failure> {
+    // 202 to a PUT would be a promise; none of the registries that give 200 instead of 201 means less by it.
+    if response.status() == StatusCode::ACCEPTED {
+        return Err(Failure::Final(RegistryErrorKind::NotStored { what: what.to_owned() }));
+    }
+    match content_digest(response) {
+        Some(actual) if actual.algorithm() == expected.algorithm() && actual != *expected => {
+            Err(Failure::Final(RegistryErrorKind::StoredOther {
+                what: what.to_owned(),
+                expected: *expected,
+                actual,
+            }))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,0 +1,184 @@
+//! What an image consists of.
+
+use std::collections::HashSet;
+
+use rbuild_oci::{Descriptor, Digest, Index, MediaType, Platform};
+
+use super::PushError;
+use crate::image_source::ImageDocument;
+use crate::{Content, Document};
+
+const LARGEST_DOCUMENT: u64 = 4 << 20;
+const DEEPEST_INDEX: usize = 3;
+
+/// What of an image for several platforms is pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushedPlatforms {
+    /// All; it is an error if one is not in the store.
+    All,
+    /// All, or else the only one that is in the store.
+    Available,
+    /// This one.
+    One(Platform),
+}
+
+/// The parts of an image, in the order in which a registry wants them.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// Layers and configurations, each once, the largest first.
+    pub(super) blobs: Vec<Descriptor>,
+    /// What `top` refers to, lower ones first.
+    pub(super) manifests: Vec<Document>,
+    /// The manifest or index that gets a name.
+    pub(super) top: Document,
+}
+
+impl Contents {
+    /// Reads the documents of an image.
+    pub(super) fn read(content: &Content, top: &Descriptor) -> Result<Self, PushError> {
+        let mut reading =
+            Reading { content, seen: HashSet::new(), blobs: Vec::new(), manifests: Vec::new() };
+        let top = reading.document(top, 0)?;
+        let Reading { mut blobs, manifests, .. } = reading;
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        Ok(Self { blobs, manifests, top })
+    }
+}
+
+struct Reading<'a> {
+    content: &'a Content,
+    seen: HashSet<Digest>,
+    blobs: Vec<Descriptor>,
+    manifests: Vec<Document>,
+}
+
+impl Reading<'_> {
+    /// Reads a manifest or index, and all that it refers to into `blobs` and `manifests`.
+    fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Document, PushError> {
+        if depth > DEEPEST_INDEX {
+            return Err(PushError::Nesting);
+        }
+        let (parsed, document) = read(self.content, descriptor)?;
+        match parsed {
+            ImageDocument::Manifest(manifest) => {
+                for blob in std::iter::once(manifest.config).chain(manifest.layers) {
+                    if is_distributed(&blob) && self.seen.insert(blob.digest) {
+                        self.blobs.push(blob);
+                    }
+                }
+            }
+            ImageDocument::Index(index) => {
+                for entry in &index.manifests {
+                    if self.seen.insert(entry.digest) {
+                        let below = self.document(entry, depth + 1)?;
+                        self.manifests.push(below);
+                    }
+                }
+            }
+        }
+        Ok(document)
+    }
+}
+
+/// Whether a registry gets a blob. Foreign layers stay where their owner has them, and registries do not miss them.
+fn is_distributed(blob: &Descriptor) -> bool {
+    !matches!(
+        blob.media_type,
+        MediaType::OciLayerNondistributable
+            | MediaType::OciLayerNondistributableGzip
+            | MediaType::DockerForeignLayerGzip
+    )
+}
+
+fn read(
+    content: &Content,
+    descriptor: &Descriptor,
+) -> Result<(ImageDocument, Document), PushError> {
+    let digest = descriptor.digest;
+    let bytes = content
+        .read(&digest, LARGEST_DOCUMENT)
+        .map_err(|source| PushError::Content { digest, source: Box::new(source) })?;
+    let parsed = ImageDocument::parse(&descriptor.media_type, &bytes)
+        .map_err(|source| PushError::Document { digest, source })?;
+    let own = match &parsed {
+        ImageDocument::Manifest(manifest) => manifest.media_type.clone(),
+        ImageDocument::Index(index) => index.media_type.clone(),
+    };
+    let media_type = own.unwrap_or_else(|| descriptor.media_type.clone());
+    Ok((parsed, Document { media_type, digest, bytes }))
+}
+
+/// Picks what of an image is pushed: the whole, or one platform's manifest.
+pub(super) fn select(
+    content: &Content,
+    top: &Descriptor,
+    platforms: &PushedPlatforms,
+) -> Result<Descriptor, PushError> {
+    let (parsed, _) = read(content, top)?;
+    let index = match parsed {
+        ImageDocument::Index(index) => *index,
+        ImageDocument::Manifest(manifest) => {
+            if let PushedPlatforms::One(wanted) = platforms {
+                let is_for = platform_of(content, &manifest.config);
+                if is_for.is_none_or(|platform| wanted.distance(&platform) != Some(0)) {
+                    return Err(PushError::NoPlatform { wanted: wanted.to_string() });
+                }
+            }
+            return Ok(top.clone());
+        }
+    };
+    match platforms {
+        PushedPlatforms::One(wanted) => index
+            .select(wanted)
+            .cloned()
+            .ok_or_else(|| PushError::NoPlatform { wanted: wanted.to_string() }),
+        PushedPlatforms::All | PushedPlatforms::Available => {
+            let missing = missing(content, &index)?;
+            let here: Vec<&Descriptor> = index
+                .manifests
+                .iter()
+                .filter(|entry| !missing.contains(&entry.digest))
+                .filter(|entry| entry.platform.as_ref().is_none_or(|of| of.os != "unknown"))
+                .collect();
+            match here.as_slice() {
+                _ if missing.is_empty() => Ok(top.clone()),
+                [only] if *platforms == PushedPlatforms::Available => Ok((*only).clone()),
+                _ => Err(PushError::Incomplete { missing: names(&index, &missing) }),
+            }
+        }
+    }
+}
+
+fn platform_of(content: &Content, config: &Descriptor) -> Option<Platform> {
+    let bytes = content.read(&config.digest, LARGEST_DOCUMENT * 2).ok()?;
+    let config: rbuild_oci::ImageConfig = serde_json::from_slice(&bytes).ok()?;
+    Some(config.platform())
+}
+
+/// The entries of an index whose documents are not in the store.
+fn missing(content: &Content, index: &Index) -> Result<HashSet<Digest>, PushError> {
+    let mut missing = HashSet::new();
+    for entry in &index.manifests {
+        let digest = entry.digest;
+        let fail = |source| PushError::Content { digest, source: Box::new(source) };
+        let is_here = content.contains(&digest, entry.size).map_err(fail)?
+            && match read(content, entry)?.0 {
+                ImageDocument::Manifest(manifest) => {
+                    content.contains(&manifest.config.digest, manifest.config.size).map_err(fail)?
+                }
+                ImageDocument::Index(_) => true,
+            };
+        if !is_here {
+            missing.insert(digest);
+        }
+    }
+    Ok(missing)
+}
+
+fn names(index: &Index, missing: &HashSet<Digest>) -> String {
+    let name = |entry: &Descriptor| {
+        entry.platform.as_ref().map_or_else(|| entry.digest.to_string(), ToString::to_string)
+    };
+    let missing = index.manifests.iter().filter(|entry| missing.contains(&entry.digest));
+    missing.map(name).collect::<Vec<_>>().join(", ")
+}
