@@ -80,6 +80,10 @@ pub(crate) enum Command {
     Rmi(RmiArgs),
     /// Write an image of the local image store to an archive.
     Save(SaveArgs),
+    /// Push an image of the local image store to the registry of its name.
+    Push(PushArgs),
+    /// Fetch an image from its registry into the local image store.
+    Pull(PullArgs),
     /// Show what the steps of a build have printed.
     Logs(LogsArgs),
     /// Show what the store takes on the disk.
@@ -125,7 +129,7 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
 
-    /// Where the result goes: `type=oci|docker|tar|local|image|cacheonly[,dest=PATH][,key=value...]`, a folder, or `-` for
+    /// Where the result goes: `type=image|registry|oci|docker|tar|local|cacheonly[,dest=PATH][,key=value...]`, a folder, or `-` for
     /// a tar on standard output. Without it: the local image store.
     #[arg(short, long, value_name = "SPEC", value_parser = OutputSpec::parse)]
     pub(crate) output: Vec<OutputSpec>,
@@ -138,6 +142,10 @@ pub(crate) struct BuildArgs {
     /// Say at the end why the first step of each stage that ran did not come from the cache.
     #[arg(long)]
     pub(crate) explain: bool,
+
+    /// Push the image to the registries of its names; short for `push=true` of all image outputs, or `--output=type=registry`.
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub(crate) push: bool,
 
     /// Build up to this stage.
     #[arg(long, value_name = "STAGE")]
@@ -452,8 +460,6 @@ pub(crate) struct ContextLsArgs {
 #[derive(Args, Debug, Default)]
 pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
-    pub(crate) push: bool,
-    #[arg(long, hide = true)]
     pub(crate) load: bool,
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) cache_from: Vec<String>,
@@ -476,7 +482,6 @@ impl LaterArgs {
     pub(crate) fn refused(&self) -> Option<&'static str> {
         let off = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "false");
         [
-            (self.push, "--push"),
             (self.load, "--load"),
             (!self.cache_from.is_empty(), "--cache-from"),
             (!self.cache_to.is_empty(), "--cache-to"),
@@ -561,6 +566,36 @@ pub(crate) struct LogsArgs {
     /// Print JSON, one build or step a line.
     #[arg(long, conflicts_with = "step")]
     pub(crate) json: bool,
+}
+
+/// `rbuild push`.
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    /// Name of an image, which is where it goes.
+    pub(crate) image: String,
+    /// Of an image for several platforms, push all, or fail when one is not in the local image store. Without it, the only one
+    /// that is there is pushed by itself.
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
+    /// Of an image for several platforms, push this one by itself.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Print nothing.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `rbuild pull`.
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// Name of an image.
+    pub(crate) image: String,
+    /// The platform to fetch, such as linux/arm64 [default: this machine's].
+    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Print nothing.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `rbuild du`.

@@ -8,8 +8,8 @@ use rbuild_exporter::FileDestination;
 /// One `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutputSpec {
-    /// The local image store, under these names beside those of `--tag`.
-    Image { names: Vec<String>, options: ImageOptions },
+    /// The local image store and registries, under these names beside those of `--tag`.
+    Image { names: Vec<String>, options: ImageOptions, store: bool, push: PushOptions },
     /// An archive with an image.
     Archive {
         form: ArchiveKind,
@@ -41,11 +41,21 @@ pub(crate) struct ImageOptions {
     pub(crate) oci_types: Option<bool>,
 }
 
+/// Whether and how an image goes to registries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PushOptions {
+    pub(crate) push: bool,
+    /// Whether it gets no tag there.
+    pub(crate) by_digest: bool,
+    /// Whether registries are spoken to without encryption.
+    pub(crate) insecure: bool,
+}
+
 impl OutputSpec {
     /// Where a result goes when nothing is said.
     pub(crate) fn default_image() -> Self {
         let options = ImageOptions { compression: Compression::GZIP, oci_types: None };
-        Self::Image { names: Vec::new(), options }
+        Self::Image { names: Vec::new(), options, store: true, push: PushOptions::default() }
     }
 
     /// Parses `type=...,key=value,...`, a folder, or `-`.
@@ -123,6 +133,10 @@ struct Attributes {
     compression: Option<String>,
     compression_level: Option<i32>,
     oci_types: Option<bool>,
+    store: Option<bool>,
+    push: Option<bool>,
+    push_by_digest: Option<bool>,
+    insecure: Option<bool>,
 }
 
 impl Attributes {
@@ -142,8 +156,12 @@ impl Attributes {
                 self.compression_level = Some(level);
             }
             "oci-mediatypes" => self.oci_types = Some(boolean()?),
+            "store" => self.store = Some(boolean()?),
+            "push" => self.push = Some(boolean()?),
+            "push-by-digest" => self.push_by_digest = Some(boolean()?),
+            "registry.insecure" => self.insecure = Some(boolean()?),
             // The only behaviour there is, asked for by name.
-            "tar" | "store" | "unpack" if boolean()? == (key != "unpack") => {}
+            "tar" | "unpack" if boolean()? == (key != "unpack") => {}
             "mode" if value == "copy" => {}
             _ => return Err(format!("`{key}={value}` is not supported yet")),
         }
@@ -152,9 +170,15 @@ impl Attributes {
 
     fn build(mut self, kind: &str) -> Result<OutputSpec, String> {
         let spec = match kind {
-            "image" => OutputSpec::Image {
+            "image" | "registry" => OutputSpec::Image {
                 options: self.image_options()?,
                 names: std::mem::take(&mut self.names),
+                store: self.store.take().unwrap_or(true),
+                push: PushOptions {
+                    push: self.push.take().unwrap_or(kind == "registry"),
+                    by_digest: self.push_by_digest.take().unwrap_or(false),
+                    insecure: self.insecure.take().unwrap_or(false),
+                },
             },
             "oci" | "docker" => {
                 let form = if kind == "oci" { ArchiveKind::Oci } else { ArchiveKind::Docker };
@@ -172,10 +196,9 @@ impl Attributes {
                 _ => return Err("type=local needs dest=FOLDER".to_owned()),
             },
             "cacheonly" => OutputSpec::CacheOnly,
-            "registry" => return Err("type=registry (pushing) is not supported yet".to_owned()),
             other => {
                 return Err(format!(
-                    "unknown type `{other}`: image, oci, docker, tar, local or cacheonly"
+                    "unknown type `{other}`: image, registry, oci, docker, tar, local or cacheonly"
                 ));
             }
         };
@@ -185,6 +208,11 @@ impl Attributes {
             ("compression", self.compression.is_some()),
             ("compression-level", self.compression_level.is_some()),
             ("oci-mediatypes", self.oci_types.is_some()),
+            // Archives and folders are kept wherever they go.
+            ("store", self.store == Some(false)),
+            ("push", self.push.is_some()),
+            ("push-by-digest", self.push_by_digest.is_some()),
+            ("registry.insecure", self.insecure.is_some()),
         ];
         match left.iter().find(|(_, given)| *given) {
             Some((key, _)) => Err(format!("type={kind} has no `{key}`")),
@@ -270,7 +298,21 @@ mod tests {
             ),
             (
                 "type=image,name=a:1",
-                OutputSpec::Image { names: vec!["a:1".to_owned()], options: GZIP },
+                OutputSpec::Image {
+                    names: vec!["a:1".to_owned()],
+                    options: GZIP,
+                    store: true,
+                    push: PushOptions::default(),
+                },
+            ),
+            (
+                "type=registry,name=a,push-by-digest=true,registry.insecure=true,store=false",
+                OutputSpec::Image {
+                    names: vec!["a".to_owned()],
+                    options: GZIP,
+                    store: false,
+                    push: PushOptions { push: true, by_digest: true, insecure: true },
+                },
             ),
         ] {
             assert_eq!(OutputSpec::parse(text).unwrap(), expected, "{text}");
@@ -306,8 +348,8 @@ mod tests {
             ("type=tar,dest=x,compression=gzip", "type=tar has no `compression`"),
             ("type=image,compression=lzma", "compression `lzma` is not supported"),
             ("type=image,compression-level=99", "compression-level is 0 to 9"),
-            ("type=image,push=true", "`push=true` is not supported yet"),
-            ("type=registry", "not supported yet"),
+            ("type=image,push=maybe", "`push` is true or false, not `maybe`"),
+            ("type=oci,dest=x,push=true", "type=oci has no `push`"),
             ("type=local,\"dest=x", "quote without an end"),
             ("type=image,x", "not of the form key=value"),
         ] {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, DownloadsOptions, ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay,
-    OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
+    Credentials, DownloadsOptions, ImagePush, ImageSource, ImageSourceOptions, Lease, LocalRecords,
+    Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
@@ -28,6 +28,7 @@ pub(crate) struct Session {
     pub(crate) lease: Lease,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) images: ImageSource,
+    registry: RegistryClient,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
     isolation: Isolation,
@@ -82,13 +83,14 @@ impl Session {
             ignore_chown_errors: matches!(machine.identity, Identity::SingleId { .. }),
             ..ImageSourceOptions::default()
         };
-        let registry = RegistryClient::new(RegistryOptions {
-            credentials: Credentials::from_files(paths::credential_files()),
-            proxies: paths::proxies(),
-            ..RegistryOptions::default()
-        });
-        let images =
-            ImageSource::new(&store, lease.clone(), Arc::clone(&overlay), registry, options);
+        let registry = RegistryClient::new(registry_options());
+        let images = ImageSource::new(
+            &store,
+            lease.clone(),
+            Arc::clone(&overlay),
+            registry.clone(),
+            options,
+        );
         let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
         let git = GitOptions {
             environment: paths::git_environment(),
@@ -101,6 +103,7 @@ impl Session {
             lease,
             overlay,
             images,
+            registry,
             remotes,
             open_files,
             isolation: machine.isolation,
@@ -122,6 +125,16 @@ impl Session {
             lease: &self.lease,
             overlay: &self.overlay,
         }
+    }
+
+    /// Pushes images of the store. `plain_http` are registries that are not asked for encryption.
+    pub(crate) fn pushes(&self, plain_http: Vec<String>) -> ImagePush {
+        let registry = if plain_http.is_empty() {
+            self.registry.clone()
+        } else {
+            RegistryClient::new(RegistryOptions { plain_http, ..registry_options() })
+        };
+        ImagePush::new(&self.store, self.lease.clone(), self.images.clone(), registry)
     }
 
     /// Reports what is fetched for no vertex in particular.
@@ -167,5 +180,13 @@ impl Session {
             max_steps: bounds.jobs,
             limits: bounds.limits,
         }))
+    }
+}
+
+fn registry_options() -> RegistryOptions {
+    RegistryOptions {
+        credentials: Credentials::from_files(paths::credential_files()),
+        proxies: paths::proxies(),
+        ..RegistryOptions::default()
     }
 }

@@ -20,6 +20,7 @@ mod mounts;
 mod network;
 mod outputs;
 mod platforms;
+mod push;
 mod remote;
 mod rules;
 mod servers;

@@ -191,7 +191,7 @@ fn an_output_that_cannot_be_is_refused_before_anything_runs() {
     for (spec, part) in [
         ("type=nope", "unknown type"),
         ("type=oci", "needs dest"),
-        ("type=image,push=true", "not supported yet"),
+        ("type=image,dest=x", "type=image has no `dest`"),
     ] {
         let error = fixture.build(&["-o", spec]).fails(2);
         assert!(error.contains(part), "{error}");

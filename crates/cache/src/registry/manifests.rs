@@ -79,7 +79,7 @@ impl RegistryClient {
         let mut retries = self.retries();
         loop {
             match self.try_manifest_descriptor(reference).await {
-                Ok(Some(Named::Descriptor(descriptor))) => return Ok(Some(descriptor)),
+                Ok(Some(Named::Descriptor(descriptor))) => return Ok(Some(*descriptor)),
                 Ok(Some(Named::Unknown)) => {
                     let Document { media_type, digest, bytes } = self.manifest(reference).await?;
                     return Ok(Some(Descriptor::new(media_type, digest, bytes.len() as u64)));
@@ -108,7 +108,7 @@ impl RegistryClient {
         let size = size.and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Some(match (content_digest(&response), size) {
             (Some(digest), Some(size)) => {
-                Named::Descriptor(Descriptor::new(media_type(&response), digest, size))
+                Named::Descriptor(Box::new(Descriptor::new(media_type(&response), digest, size)))
             }
             _ => Named::Unknown,
         }))
@@ -153,7 +153,7 @@ impl RegistryClient {
 
 /// What a registry said of a tag.
 enum Named {
-    Descriptor(Descriptor),
+    Descriptor(Box<Descriptor>),
     /// That there is something, but not what.
     Unknown,
 }

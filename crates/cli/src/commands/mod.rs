@@ -10,6 +10,8 @@ mod doctor;
 mod explain;
 mod images;
 mod logs;
+mod pull;
+mod push;
 mod space;
 
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Rmi(args) => images::rmi(&store, &args),
         Command::Save(args) => build::save(store, &args, &machine),
         Command::Logs(args) => logs::logs(&store, &args),
+        Command::Push(args) => push::push(store, &args, &machine),
+        Command::Pull(args) => pull::pull(store, &args, &machine),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
         Command::Debug(args) => match &args.inner {

@@ -8,11 +8,12 @@ pub(crate) mod input;
 mod limits;
 mod metadata;
 mod on_failure;
+mod plan;
 mod provided;
 pub(crate) mod record;
 mod remote;
 pub(crate) mod request;
-mod result;
+pub(crate) mod result;
 mod special_args;
 
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     if let Some(question) = args.question() {
         return call(store, args, question, machine);
     }
-    let plan = result::plan(args)?;
+    let plan = plan::plan(args)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
@@ -347,7 +348,7 @@ fn check(
 /// What is to be written, and where, and within which bounds.
 #[derive(Debug)]
 struct Plans {
-    result: result::Plan,
+    result: plan::Plan,
     /// When a step fails.
     on_failure: on_failure::OnFailurePlan,
     /// What bounds steps.

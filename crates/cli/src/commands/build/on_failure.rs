@@ -7,7 +7,8 @@ use rbuild_oci::{Digest, ImageConfig, Platform};
 use rbuild_solver::{Op, Progress, Snapshot, Vertex};
 use rbuild_worker::Worker;
 
-use super::result::{self, PlannedOutput};
+use super::plan::{self, PlannedOutput};
+use super::result;
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
 use crate::wiring::Session;
@@ -22,10 +23,10 @@ impl OnFailurePlan {
         let mut outputs = Vec::new();
         for on_failure in &args.on_failure {
             // Names are for the build that succeeds.
-            let planned = result::planned(&on_failure.output, &[])?;
+            let planned = plan::planned(&on_failure.output, &[])?;
             outputs.extend(planned.map(|planned| (planned, on_failure.src.clone())));
         }
-        if let Some(twice) = result::written_twice(outputs.iter().map(|(output, _)| output)) {
+        if let Some(twice) = plan::written_twice(outputs.iter().map(|(output, _)| output)) {
             let message = format!("two of --on-failure go to {twice}: one would be lost");
             return Err(CommandError::usage(message));
         }

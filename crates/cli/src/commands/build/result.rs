@@ -1,41 +1,25 @@
-//! Where the result of a build goes, and what is said of it.
+//! Writing the result of a build to where it goes, and what is said of it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
-    ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
-    ImageDestination, ImageForm, LayerForm, export_files, export_image, make_image, needs,
+    ArchiveForm, BuildResult, FileDestination, FilesDestination, Image, ImageDestination,
+    ImageForm, LayerForm, export_files, export_image, make_image, needs,
 };
 use rbuild_oci::{ImageConfig, Manifest, Reference};
 use rbuild_solver::Progress;
-use rbuild_worker::in_user_namespace;
 
 use super::failure::BuildError;
 use super::metadata;
+use super::plan::{Plan, PlannedOutput, PlannedPush};
 use crate::args::{BuildArgs, SaveArgs};
-use crate::commands::images::{DOCUMENT_LIMIT, image_name, print};
+use crate::commands::images::{DOCUMENT_LIMIT, print};
 use crate::error::{CommandError, Kind};
-use crate::output::{ArchiveKind, ImageOptions, OutputSpec};
 use crate::printable;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
-
-/// All outputs of a build, checked before it begins.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    outputs: Vec<PlannedOutput>,
-    names: Vec<Reference>,
-}
-
-/// One output, checked.
-#[derive(Debug)]
-pub(super) enum PlannedOutput {
-    Image { options: ImageOptions, types: DocumentTypes, destination: ImageDestination },
-    Files(FilesDestination),
-}
 
 /// A build that is done.
 #[derive(Debug)]
@@ -45,91 +29,6 @@ pub(crate) struct Built {
     names: Vec<String>,
     /// Lines that are printed at the end.
     pub(crate) warnings: Vec<String>,
-}
-
-/// Finds out where results go, or what is wrong with that.
-pub(crate) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
-    let names = args.tag.iter().map(|tag| image_name(tag)).collect::<Result<Vec<_>, _>>()?;
-    let mut outputs = Vec::new();
-    let default = [OutputSpec::default_image()];
-    let specs = if args.output.is_empty() { &default[..] } else { &args.output };
-    for spec in specs {
-        outputs.extend(planned(spec, &names)?);
-    }
-    let only_files = !outputs.is_empty()
-        && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
-    if args.iidfile.is_some() && only_files {
-        return Err(CommandError::usage(
-            "local and tar exporters are incompatible with image ID file",
-        ));
-    }
-    if let Some(twice) = written_twice(outputs.iter()) {
-        return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
-    }
-    Ok(Plan { outputs, names })
-}
-
-/// An output, checked; `None` for one that goes nowhere. `names` are those of `--tag`.
-pub(super) fn planned(
-    spec: &OutputSpec,
-    names: &[Reference],
-) -> Result<Option<PlannedOutput>, CommandError> {
-    let with_names = |own: &[String]| {
-        let own = own.iter().map(|name| image_name(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, CommandError>(names.iter().cloned().chain(own).collect::<Vec<_>>())
-    };
-    Ok(match spec {
-        OutputSpec::Image { names: own, options } => Some(PlannedOutput::Image {
-            options: *options,
-            types: types(options, DocumentTypes::Oci),
-            destination: ImageDestination::Store { names: with_names(own)? },
-        }),
-        OutputSpec::Archive { form, destination, names: own, options } => {
-            let form = match form {
-                ArchiveKind::Oci => ArchiveForm::Oci,
-                ArchiveKind::Docker => ArchiveForm::Docker,
-            };
-            Some(PlannedOutput::Image {
-                options: *options,
-                types: types(options, DocumentTypes::Oci),
-                destination: ImageDestination::Archive {
-                    form,
-                    names: with_names(own)?,
-                    file: destination.clone(),
-                },
-            })
-        }
-        OutputSpec::Tar(file) => Some(PlannedOutput::Files(FilesDestination::Tar(file.clone()))),
-        OutputSpec::Local(path) => Some(PlannedOutput::Files(FilesDestination::Folder {
-            path: path.clone(),
-            keep_owners: !in_user_namespace(),
-        })),
-        OutputSpec::CacheOnly => None,
-    })
-}
-
-/// A place that more than one output would be written to.
-pub(super) fn written_twice<'a>(
-    outputs: impl Iterator<Item = &'a PlannedOutput>,
-) -> Option<String> {
-    let mut seen = HashSet::new();
-    let file = |output: &PlannedOutput| match output {
-        PlannedOutput::Image { destination: ImageDestination::Archive { file, .. }, .. }
-        | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
-        _ => None,
-    };
-    outputs.filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {
-        FileDestination::Stdout => "standard output".to_owned(),
-        FileDestination::Path(path) => format!("`{}`", path.display()),
-    })
-}
-
-fn types(options: &ImageOptions, default: DocumentTypes) -> DocumentTypes {
-    match options.oci_types {
-        None => default,
-        Some(true) => DocumentTypes::Oci,
-        Some(false) => DocumentTypes::Docker,
-    }
 }
 
 /// Writes every output.
@@ -166,14 +65,13 @@ pub(super) async fn write(
     progress: &Progress,
 ) -> Result<Option<Image>, CommandError> {
     let to = match &output {
-        PlannedOutput::Image { destination: ImageDestination::Store { .. }, .. } => "image",
         PlannedOutput::Image {
-            destination: ImageDestination::Archive { form: ArchiveForm::Oci, .. },
-            ..
-        } => "oci image format",
-        PlannedOutput::Image { destination: ImageDestination::Archive { .. }, .. } => {
-            "docker image format"
-        }
+            destination: Some(ImageDestination::Archive { form, .. }), ..
+        } => match form {
+            ArchiveForm::Oci => "oci image format",
+            ArchiveForm::Docker => "docker image format",
+        },
+        PlannedOutput::Image { .. } => "image",
         PlannedOutput::Files(FilesDestination::Tar(_)) => "client tarball",
         PlannedOutput::Files(FilesDestination::Folder { .. }) => "client directory",
     };
@@ -192,12 +90,12 @@ async fn one(
     pull: &PullProgress,
 ) -> Result<Option<Image>, CommandError> {
     match output {
-        PlannedOutput::Image { options, types, destination } => {
+        PlannedOutput::Image { options, types, destination, push } => {
             let layers = LayerForm { compression: options.compression, epoch: result.epoch };
             let needs =
                 needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
             let wanted = match destination {
-                ImageDestination::Archive { .. } => &needs.blobs,
+                Some(ImageDestination::Archive { .. }) => &needs.blobs,
                 _ => &needs.disputed,
             };
             for layer in wanted {
@@ -210,14 +108,25 @@ async fn one(
                     .await
                     .map_err(fetch_error)?;
             }
-            let (session, result) = (Arc::clone(session), Arc::clone(result));
-            blocking(move || {
-                let image =
-                    make_image(session.export_store(), &result, ImageForm { layers, types })?;
-                export_image(session.export_store(), &image, &destination, result.epoch)?;
-                Ok(Some(image))
-            })
-            .await
+            let image = {
+                let (session, result) = (Arc::clone(session), Arc::clone(result));
+                blocking(move || {
+                    let store = session.export_store();
+                    let image = make_image(store, &result, ImageForm { layers, types })?;
+                    if let Some(destination) = destination {
+                        export_image(store, &image, &destination, result.epoch)?;
+                    }
+                    Ok(image)
+                })
+                .await?
+            };
+            if let Some(PlannedPush { names, insecure }) = push {
+                let plain_http = names.iter().filter(|_| insecure);
+                let plain_http = plain_http.map(|name| name.registry().to_owned()).collect();
+                let pushes = session.pushes(plain_http);
+                pushes.push(&image.descriptor, &names, pull).await.map_err(push_error)?;
+            }
+            Ok(Some(image))
         }
         PlannedOutput::Files(destination) => {
             session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
@@ -242,6 +151,10 @@ async fn blocking<T: Send + 'static>(
 
 fn export_error(error: impl std::error::Error + Send + Sync + 'static) -> CommandError {
     CommandError::caused(Kind::Environment, "failed to export", error)
+}
+
+pub(crate) fn push_error(error: rbuild_cache::PushError) -> CommandError {
+    CommandError::caused(Kind::Environment, "failed to push", error)
 }
 
 fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {

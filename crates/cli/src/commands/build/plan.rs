@@ -1,0 +1,200 @@
+//! Where the result of a build goes, checked before the build begins.
+
+use std::collections::HashSet;
+
+use rbuild_exporter::{
+    ArchiveForm, DocumentTypes, FileDestination, FilesDestination, ImageDestination,
+};
+use rbuild_oci::Reference;
+use rbuild_worker::in_user_namespace;
+
+use crate::args::BuildArgs;
+use crate::commands::images::image_name;
+use crate::error::CommandError;
+use crate::output::{ArchiveKind, ImageOptions, OutputSpec, PushOptions};
+
+/// All outputs of a build.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) outputs: Vec<PlannedOutput>,
+    /// All names that the image gets somewhere.
+    pub(super) names: Vec<Reference>,
+}
+
+/// One output.
+#[derive(Debug)]
+pub(super) enum PlannedOutput {
+    Image {
+        options: ImageOptions,
+        types: DocumentTypes,
+        /// `None` where registries are all.
+        destination: Option<ImageDestination>,
+        push: Option<PlannedPush>,
+    },
+    Files(FilesDestination),
+}
+
+/// Registries that an image goes to.
+#[derive(Debug)]
+pub(super) struct PlannedPush {
+    /// Those without a tag get it by its digest.
+    pub(super) names: Vec<Reference>,
+    /// Whether they speak plain HTTP.
+    pub(super) insecure: bool,
+}
+
+/// Finds out where results go, or what is wrong with that.
+pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
+    let default = [OutputSpec::default_image()];
+    let specs = if args.output.is_empty() { &default[..] } else { &args.output };
+    let is_image = |spec: &OutputSpec| matches!(spec, OutputSpec::Image { .. });
+    // A push beside a folder or an archive is an output of its own.
+    let pushed = if args.push && !specs.iter().any(is_image) { &default[..] } else { &[] };
+    let (mut outputs, mut names) = (Vec::new(), Vec::new());
+    for spec in specs.iter().chain(pushed) {
+        let planned = match spec.clone() {
+            OutputSpec::Image { names, options, store, push } => {
+                let push = PushOptions { push: push.push || args.push, ..push };
+                planned(&OutputSpec::Image { names, options, store, push }, &args.tag)?
+            }
+            other => planned(&other, &args.tag)?,
+        };
+        for name in planned.iter().flat_map(PlannedOutput::names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        outputs.extend(planned);
+    }
+    let only_files = !outputs.is_empty()
+        && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
+    if args.iidfile.is_some() && only_files {
+        return Err(CommandError::usage(
+            "local and tar exporters are incompatible with image ID file",
+        ));
+    }
+    if let Some(twice) = written_twice(outputs.iter()) {
+        return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
+    }
+    Ok(Plan { outputs, names })
+}
+
+/// An output, checked; `None` for one that goes nowhere. `tags` are names besides its own.
+pub(super) fn planned(
+    spec: &OutputSpec,
+    tags: &[String],
+) -> Result<Option<PlannedOutput>, CommandError> {
+    let references = |own: &[String]| {
+        tags.iter().chain(own).map(|name| image_name(name)).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(match spec {
+        OutputSpec::Image { names: own, options, store, push } => {
+            let names = references(own)?;
+            let push = planned_push(&names, tags.iter().chain(own), *push)?;
+            let has_tags = push.as_ref().is_none_or(|push| push.names == names);
+            // Where it has no tag at the registry, it should not have one here.
+            let names = if has_tags { names } else { Vec::new() };
+            Some(PlannedOutput::Image {
+                options: *options,
+                types: types(options, DocumentTypes::Oci),
+                destination: store.then_some(ImageDestination::Store { names }),
+                push,
+            })
+        }
+        OutputSpec::Archive { form, destination, names: own, options } => {
+            let form = match form {
+                ArchiveKind::Oci => ArchiveForm::Oci,
+                ArchiveKind::Docker => ArchiveForm::Docker,
+            };
+            let names = references(own)?;
+            Some(PlannedOutput::Image {
+                options: *options,
+                types: types(options, DocumentTypes::Oci),
+                destination: Some(ImageDestination::Archive {
+                    form,
+                    names,
+                    file: destination.clone(),
+                }),
+                push: None,
+            })
+        }
+        OutputSpec::Tar(file) => Some(PlannedOutput::Files(FilesDestination::Tar(file.clone()))),
+        OutputSpec::Local(path) => Some(PlannedOutput::Files(FilesDestination::Folder {
+            path: path.clone(),
+            keep_owners: !in_user_namespace(),
+        })),
+        OutputSpec::CacheOnly => None,
+    })
+}
+
+/// Checks what is said about a push of an image with these names, which were typed as `texts`.
+fn planned_push<'a>(
+    names: &[Reference],
+    texts: impl Iterator<Item = &'a String>,
+    options: PushOptions,
+) -> Result<Option<PlannedPush>, CommandError> {
+    let PushOptions { push, by_digest, insecure } = options;
+    if !push {
+        let given = [("push-by-digest", by_digest), ("registry.insecure", insecure)];
+        return match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(CommandError::usage(format!("{key}=true needs push=true"))),
+            None => Ok(None),
+        };
+    }
+    if names.is_empty() {
+        return Err(CommandError::usage("tag is needed when pushing to registry")
+            .hint("give the image a name with -t"));
+    }
+    if !by_digest {
+        return Ok(Some(PlannedPush { names: names.to_vec(), insecure }));
+    }
+    let untagged = |text: &String| match Reference::parse(text) {
+        Ok(name) if name.tag().is_none() => Ok(name),
+        _ => Err(CommandError::usage(format!("can't push tagged ref {text} by digest"))),
+    };
+    let names = texts.map(untagged).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(PlannedPush { names, insecure }))
+}
+
+impl PlannedOutput {
+    fn names(&self) -> &[Reference] {
+        match self {
+            Self::Image { push: Some(push), .. } => &push.names,
+            Self::Image {
+                destination:
+                    Some(
+                        ImageDestination::Store { names }
+                        | ImageDestination::Archive { names, .. },
+                    ),
+                ..
+            } => names,
+            Self::Image { .. } | Self::Files(_) => &[],
+        }
+    }
+}
+
+/// A place that more than one output would be written to.
+pub(super) fn written_twice<'a>(
+    outputs: impl Iterator<Item = &'a PlannedOutput>,
+) -> Option<String> {
+    let mut seen = HashSet::new();
+    let file = |output: &PlannedOutput| match output {
+        PlannedOutput::Image {
+            destination: Some(ImageDestination::Archive { file, .. }), ..
+        }
+        | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
+        _ => None,
+    };
+    outputs.filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {
+        FileDestination::Stdout => "standard output".to_owned(),
+        FileDestination::Path(path) => format!("`{}`", path.display()),
+    })
+}
+
+fn types(options: &ImageOptions, default: DocumentTypes) -> DocumentTypes {
+    match options.oci_types {
+        None => default,
+        Some(true) => DocumentTypes::Oci,
+        Some(false) => DocumentTypes::Docker,
+    }
+}
