@@ -3,6 +3,7 @@
 
 mod collect;
 mod downloads;
+mod faults;
 mod fixture;
 mod images;
 mod index;

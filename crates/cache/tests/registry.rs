@@ -111,7 +111,7 @@ async fn logs_in_with_a_password() {
     with("geheim").manifest(&reference).await.unwrap();
     let error = client().manifest(&reference).await.unwrap_err();
     assert!(matches!(*error.kind, RegistryErrorKind::LoginNeeded { .. }), "{error}");
-    assert!(error.to_string().contains(&format!("docker login {}", reference.registry())));
+    assert!(error.to_string().contains(&format!("rbuild login {}", reference.registry())));
     let error = with("wrong").manifest(&reference).await.unwrap_err();
     assert!(matches!(*error.kind, RegistryErrorKind::Denied { .. }), "{error}");
 }
@@ -211,7 +211,7 @@ async fn says_what_does_not_pass() {
         (|_, _, _| Reply::new(500, "boo\nm"), "answered 500 to `GET /v2/a/b/manifests/x`: boo m"),
         (|_, _, _| Reply::new(429, "").header("Retry-After", "9999"), "limits requests (429)"),
         (|_, _, _| Reply::new(404, ""), "`x` not found"),
-        (|_, _, _| Reply::new(403, ""), "docker login 127.0.0.1"),
+        (|_, _, _| Reply::new(403, ""), "rbuild login 127.0.0.1"),
         (|_, _, _| Reply::new(401, ""), "neither Basic nor Bearer"),
         (|_, _, _| Reply::hang_up(), "the connection to `127.0.0.1` broke"),
         (|_, _, _| Reply::new(307, "").header("Location", "/v2/a/b/manifests/x"), "ten redirects"),

@@ -84,6 +84,10 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Fetch an image from its registry into the local image store.
     Pull(PullArgs),
+    /// Log in to a registry, for this and other programs that use docker's logins.
+    Login(LoginArgs),
+    /// Forget the login for a registry.
+    Logout(LogoutArgs),
     /// Show what the steps of a build have printed.
     Logs(LogsArgs),
     /// Show what the store takes on the disk.
@@ -596,6 +600,26 @@ pub(crate) struct PullArgs {
     /// Print nothing.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `rbuild login`.
+#[derive(Args, Debug)]
+pub(crate) struct LoginArgs {
+    /// The registry, such as registry.example.com:5000 [default: docker.io].
+    pub(crate) registry: Option<String>,
+    /// The name to log in with; it is asked for if missing.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+/// `rbuild logout`.
+#[derive(Args, Debug)]
+pub(crate) struct LogoutArgs {
+    /// The registry [default: docker.io].
+    pub(crate) registry: Option<String>,
 }
 
 /// `rbuild du`.

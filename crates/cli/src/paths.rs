@@ -32,20 +32,22 @@ pub(crate) fn store_root(given: Option<&Path>) -> Result<PathBuf, CommandError> 
         })
 }
 
+/// Where `rbuild login` stores, which is where logins are looked for first.
+pub(crate) fn login_file() -> Option<PathBuf> {
+    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from);
+    let docker = folder("DOCKER_CONFIG");
+    let docker = docker.or_else(|| folder("HOME").map(|home| home.join(".docker")));
+    docker.map(|docker| docker.join("config.json"))
+}
+
 /// Where docker and podman keep their logins.
 pub(crate) fn credential_files() -> Vec<PathBuf> {
     let folder = |variable: &str| env::var_os(variable).map(PathBuf::from);
     let home = folder("HOME");
-    let docker = folder("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker")));
     let podman = folder("REGISTRY_AUTH_FILE")
         .or_else(|| folder("XDG_RUNTIME_DIR").map(|run| run.join("containers/auth.json")));
     let podman_home = home.map(|home| home.join(".config/containers/auth.json"));
-    docker
-        .map(|docker| docker.join("config.json"))
-        .into_iter()
-        .chain(podman)
-        .chain(podman_home)
-        .collect()
+    login_file().into_iter().chain(podman).chain(podman_home).collect()
 }
 
 /// The proxies that the environment names, in either letter case.

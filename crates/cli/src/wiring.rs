@@ -183,7 +183,8 @@ impl Session {
     }
 }
 
-fn registry_options() -> RegistryOptions {
+/// How registries are reached.
+pub(crate) fn registry_options() -> RegistryOptions {
     RegistryOptions {
         credentials: Credentials::from_files(paths::credential_files()),
         proxies: paths::proxies(),

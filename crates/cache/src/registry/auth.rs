@@ -12,6 +12,8 @@ use crate::http::{is_loopback, shorten};
 /// What a request does to a repository, which is what a token must allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access<'a> {
+    /// Nothing with any repository.
+    Nothing,
     /// Reads.
     Pull,
     /// Reads and writes.
@@ -32,6 +34,7 @@ impl Access<'_> {
         };
         let pull = |repository: &str| format!("repository:{repository}:pull");
         let mut scopes = match self {
+            Self::Nothing => return Vec::new(),
             // A registry knows best what its repositories are called at its token service.
             Self::Pull if !asked.is_empty() => return vec![asked.to_owned()],
             Self::Pull => vec![pull(repository)],

@@ -69,6 +69,7 @@ struct AuthorizationKey {
 impl AuthorizationKey {
     fn new(of: &Reference, access: Access<'_>) -> Self {
         let access = match access {
+            Access::Nothing => "nothing".to_owned(),
             Access::Pull => "pull".to_owned(),
             Access::Push => "push".to_owned(),
             Access::Mount { from } => format!("mount {from}"),
@@ -95,6 +96,8 @@ pub(super) struct Call<'a> {
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
+    /// `/v2/`, which is there to say who may speak to the registry at all.
+    Base,
     /// Below `/v2/<repository>/`.
     Below(String),
     /// To an address that the registry named.
@@ -128,6 +131,7 @@ impl<'a> Call<'a> {
     /// The path, as errors name it.
     fn path(&self) -> String {
         match &self.target {
+            Target::Base => "/v2/".to_owned(),
             Target::Below(path) => format!("/v2/{}/{path}", self.of.repository()),
             Target::Named(url) => url.path().to_owned(),
         }
@@ -218,17 +222,12 @@ impl RegistryClient {
 
     /// Makes one attempt: follows redirects and answers one challenge. The answer's status is a success.
     pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Response, Failure> {
-        let base = base_url(call.of.registry(), &self.0.options.plain_http, &self.0.options.https);
         let refuse = |location: &str, reason: &'static str| {
             let location = shorten(location);
             Failure::Final(RegistryErrorKind::Redirect { location, reason })
         };
         let not_http = |location: &str| refuse(location, "it is not an HTTP address");
-        let home = Url::parse(&base).map_err(|_| not_http(&base))?;
-        let mut url = match &call.target {
-            Target::Below(_) => home.join(&call.path()).map_err(|_| not_http(&base))?,
-            Target::Named(url) => url.clone(),
-        };
+        let (home, mut url) = self.address(call)?;
         let mut secure = home.scheme() == "https";
         let mut authorization = self.known_authorization(call);
         let mut challenged = false;
@@ -261,7 +260,22 @@ impl RegistryClient {
         Err(refuse(url.as_str(), "there were ten redirects before it"))
     }
 
-    async fn send_once(
+    /// Where the registry is, and where a request to it goes.
+    pub(super) fn address(&self, call: &Call<'_>) -> Result<(Url, Url), Failure> {
+        let base = base_url(call.of.registry(), &self.0.options.plain_http, &self.0.options.https);
+        let wrong = |_| {
+            let (location, reason) = (shorten(&base), "it is not an HTTP address");
+            Failure::Final(RegistryErrorKind::Redirect { location, reason })
+        };
+        let home = Url::parse(&base).map_err(wrong)?;
+        let url = match &call.target {
+            Target::Base | Target::Below(_) => home.join(&call.path()).map_err(wrong)?,
+            Target::Named(url) => url.clone(),
+        };
+        Ok((home, url))
+    }
+
+    pub(super) async fn send_once(
         &self,
         call: &Call<'_>,
         url: &Url,
@@ -303,7 +317,7 @@ impl RegistryClient {
     }
 
     /// Answers the challenge of a 401 and remembers the answer for the repository.
-    async fn authorize(
+    pub(super) async fn authorize(
         &self,
         call: &Call<'_>,
         response: &Response,
@@ -336,7 +350,10 @@ impl RegistryClient {
         Ok(value)
     }
 
-    async fn credential(&self, of: &Reference) -> Result<Option<Credential>, RegistryErrorKind> {
+    pub(super) async fn credential(
+        &self,
+        of: &Reference,
+    ) -> Result<Option<Credential>, RegistryErrorKind> {
         let (credentials, of) = (self.0.options.credentials.clone(), of.clone());
         tokio::task::spawn_blocking(move || credentials.find(&of))
             .await
@@ -387,7 +404,7 @@ impl RegistryClient {
     }
 
     /// What a refusal means.
-    async fn refused(&self, call: &Call<'_>, mut response: Response) -> Failure {
+    pub(super) async fn refused(&self, call: &Call<'_>, mut response: Response) -> Failure {
         let status = response.status();
         let retry_after = retry_after(&response);
         // The registry's words are a courtesy: without them the status still says enough.
@@ -434,6 +451,11 @@ pub(super) fn at(of: &Reference, kind: RegistryErrorKind) -> RegistryError {
         repository: of.repository().to_owned(),
         kind: Box::new(kind),
     }
+}
+
+/// As [`at`], for what no repository is to blame for.
+pub(super) fn at_registry(of: &Reference, kind: RegistryErrorKind) -> RegistryError {
+    RegistryError { repository: String::new(), ..at(of, kind) }
 }
 
 /// Reads an answer that must be small.

@@ -12,6 +12,8 @@ use rbuild_oci::Reference;
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     files: Vec<PathBuf>,
+    /// One for a registry, which no file says otherwise.
+    given: Option<(String, Credential)>,
 }
 
 /// How to tell a registry who is asking.
@@ -68,11 +70,21 @@ impl Credentials {
 
     /// Looks into these files, in this order; those that do not exist are passed over.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { files }
+        Self { files, given: None }
+    }
+
+    /// This login for this registry, and none for any other.
+    pub fn given(registry: &str, login: Credential) -> Self {
+        Self { files: Vec::new(), given: Some((registry.to_owned(), login)) }
     }
 
     /// The login for a repository, or `None`. Blocks: it reads files and may run a helper program.
-    pub(super) fn find(&self, of: &Reference) -> Result<Option<Credential>, CredentialsError> {
+    pub fn find(&self, of: &Reference) -> Result<Option<Credential>, CredentialsError> {
+        if let Some((registry, login)) = &self.given
+            && registry == of.registry()
+        {
+            return Ok(Some(login.clone()));
+        }
         for path in &self.files {
             for server in server_names(of) {
                 if let Some(credential) = look_up(path, &server)? {
@@ -94,8 +106,14 @@ fn server_names(of: &Reference) -> Vec<String> {
         names.push(name.to_owned());
         name = shorter;
     }
-    names.push(name.to_owned());
-    if of.registry() == "docker.io" {
+    names.extend(docker_names(name));
+    names
+}
+
+/// The names that docker has for a registry; the last one is that which it writes.
+pub(super) fn docker_names(registry: &str) -> Vec<String> {
+    let mut names = vec![registry.to_owned()];
+    if registry == "docker.io" {
         names.push("https://index.docker.io/v1/".to_owned());
     }
     names

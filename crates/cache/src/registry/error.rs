@@ -13,7 +13,7 @@ use crate::http::TransportError;
 pub struct RegistryError {
     /// The registry, as in the reference.
     pub registry: String,
-    /// The repository.
+    /// The repository; empty for the registry as such.
     pub repository: String,
     /// What went wrong.
     pub kind: Box<RegistryErrorKind>,
@@ -21,7 +21,11 @@ pub struct RegistryError {
 
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}: {}", self.registry, self.repository, self.kind)
+        let Self { registry, repository, kind } = self;
+        match repository.as_str() {
+            "" => write!(f, "{registry}: {kind}"),
+            repository => write!(f, "{registry}/{repository}: {kind}"),
+        }
     }
 }
 
@@ -40,7 +44,7 @@ pub enum RegistryErrorKind {
     Transport(#[from] TransportError),
     /// The registry wants to know who is asking, and nothing is configured.
     #[error(
-        "access denied: the repository does not exist or needs a login (log in with `docker login {registry}`)"
+        "access denied: the repository does not exist or needs a login (log in with `rbuild login {registry}`)"
     )]
     LoginNeeded {
         /// The name to log in to.
@@ -49,7 +53,7 @@ pub enum RegistryErrorKind {
     /// The registry knows who is asking and refuses.
     #[error(
         "access denied: the configured login is not accepted, or may not read this repository (log in again with \
-         `docker login {registry}`)"
+         `rbuild login {registry}`)"
     )]
     Denied {
         /// The name to log in to.
@@ -58,10 +62,16 @@ pub enum RegistryErrorKind {
     /// The registry knows who is asking, and does not let them write.
     #[error(
         "access denied: the configured login may not push to this repository (log in as another user with \
-         `docker login {registry}`, or see whether the repository has to be created first)"
+         `rbuild login {registry}`, or see whether the repository has to be created first)"
     )]
     PushDenied {
         /// The name to log in to.
+        registry: String,
+    },
+    /// The registry does not accept the login as such.
+    #[error("`{registry}` does not accept this name and password")]
+    LoginRefused {
+        /// The registry.
         registry: String,
     },
     /// The configured credentials cannot be read.
@@ -95,7 +105,7 @@ pub enum RegistryErrorKind {
     #[error("blob `{0}` is missing at the registry")]
     BlobUnknown(Digest),
     /// The registry limits how often one may ask.
-    #[error("the registry limits requests (429): wait, or log in with `docker login {registry}`")]
+    #[error("the registry limits requests (429): wait, or log in with `rbuild login {registry}`")]
     TooManyRequests {
         /// The name to log in to.
         registry: String,

@@ -26,6 +26,8 @@ mod client;
 mod credentials;
 mod error;
 mod host;
+mod login;
+mod login_file;
 mod manifests;
 mod uploads;
 
@@ -34,5 +36,7 @@ pub use body::BlobBody;
 pub use client::{RegistryClient, RegistryOptions};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use error::{RegistryError, RegistryErrorKind};
+pub use login::Standing;
+pub use login_file::{LoginFile, LoginFileError, LoginPlace};
 pub use manifests::Document;
 pub use uploads::{Mount, UploadSession};

@@ -9,6 +9,7 @@ mod debug;
 mod doctor;
 mod explain;
 mod images;
+mod login;
 mod logs;
 mod pull;
 mod push;
@@ -36,8 +37,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Man { command } => {
             return manual(command.as_deref()).map(|()| ExitCode::SUCCESS);
         }
-        // Neither needs the store.
+        // None of these needs the store.
         Command::Check(args) => return check::check(args).map(|()| ExitCode::SUCCESS),
+        Command::Login(args) => return login::login(args).map(|()| ExitCode::SUCCESS),
+        Command::Logout(args) => return login::logout(args).map(|()| ExitCode::SUCCESS),
         Command::Context(ContextCommand::Ls(args)) => {
             return context::ls(args).map(|()| ExitCode::SUCCESS);
         }
@@ -78,6 +81,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Explain(args) => explain::explain(&store, &args),
         Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Login(_)
+        | Command::Logout(_)
         | Command::Check(_)
         | Command::Doctor(_)
         | Command::Context(_) => Ok(()),

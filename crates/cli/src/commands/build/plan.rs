@@ -162,10 +162,7 @@ impl PlannedOutput {
             Self::Image { push: Some(push), .. } => &push.names,
             Self::Image {
                 destination:
-                    Some(
-                        ImageDestination::Store { names }
-                        | ImageDestination::Archive { names, .. },
-                    ),
+                    Some(ImageDestination::Store { names } | ImageDestination::Archive { names, .. }),
                 ..
             } => names,
             Self::Image { .. } | Self::Files(_) => &[],
