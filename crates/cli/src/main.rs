@@ -15,14 +15,12 @@ mod wiring;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     // A process that rbuild started to run a step in is this program too, and goes no further.
     if let Some(code) = rbuild_worker::init_main_if_requested() {
         return code;
     }
-    match commands::run(args::Cli::parse()) {
+    match commands::run(args::parse()) {
         Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.

@@ -156,6 +156,7 @@ fn privileged_steps_keep_to_their_processors() {
     assert_eq!(read(&out, "cpus"), "Cpus_allowed_list:\t0\n");
     let error = fixture.build(&["--no-cache", "--cpuset-cpus=4000"]).fails(1);
     assert!(error.contains("cannot write `4000` to"), "{error}");
+    assert!(error.contains(", where 0"), "{error}");
 }
 
 #[test]
@@ -225,6 +226,9 @@ fn privileged_process_limits_and_shared_memory_reach_the_step() {
     assert_eq!(read(&out, "core"), "0\n");
     let shm = read(&out, "shm");
     assert!(shm.lines().last().unwrap().contains("size=131072k"), "{shm}");
+    // Few are enough for the program, whatever it takes to come to it.
+    let few = ["--ulimit", "nofile=3", "--ulimit", "nproc=1", "-o", "type=cacheonly"];
+    Fixture::with("FROM busybox\nRUN [\"true\"]\n").build(&few).ok();
     // These are part of the operation, as with BuildKit.
     let other = fixture.build(&["--ulimit", "nofile=101", "-o", "type=cacheonly"]).ok();
     assert_eq!(other.steps_run().len(), 1);
@@ -235,6 +239,7 @@ fn wrong_limits_are_refused_before_anything_is_done() {
     let fixture = Fixture::with("FROM scratch\n");
     for (flag, reason) in [
         ("--memory=1k", "the least"),
+        ("--memory=99999999999999999999g", "no size"),
         ("--memory-swap=1g", "`memory` has to be given"),
         ("--cpu-shares=1", "from 2 to"),
         ("--ulimit=nofile", "no `=`"),
@@ -246,6 +251,29 @@ fn wrong_limits_are_refused_before_anything_is_done() {
         let error = fixture.build(&[flag, "-o", "type=cacheonly"]).fails(2);
         assert!(error.contains(reason), "{flag}: {error}");
     }
+}
+
+#[test]
+fn privileged_a_limit_of_zero_is_none() {
+    let fixture = Fixture::with("FROM busybox\nRUN sleep 0.1\n");
+    let bounds = ["--timeout=0", "--idle-timeout=0s"];
+    let resources = ["--memory=0", "--memory-swap=0", "--cpu-shares=0", "--cpu-quota=0"];
+    let rest = ["--cpu-period=0", "-o", "type=cacheonly"];
+    fixture.build(&[&bounds[..], &resources, &rest].concat()).ok();
+}
+
+#[test]
+fn empty_variables_of_the_environment_are_as_none() {
+    let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
+    let mut command = fixture.command("unused");
+    command.args(["build", "-o", "type=cacheonly", "context"]);
+    for name in
+        ["RBUILD_ROOT", "RBUILD_SNAPSHOTTER", "DOCKER_DEFAULT_PLATFORM", "BUILDKIT_PROGRESS"]
+    {
+        command.env(name, "");
+    }
+    command.env("XDG_DATA_HOME", fixture.path("data"));
+    ran(command.output().unwrap()).ok();
 }
 
 #[test]

@@ -241,6 +241,14 @@ pub(crate) fn set_loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     check(result.into()).map(drop)
 }
 
+/// The soft and the hard limit of a resource of the current process.
+pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is live, and the kernel writes no more than it.
+    check(unsafe { libc::getrlimit(resource as _, &raw mut limit) }.into())?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// Sets a resource limit of the current process; rustix does not know all of them.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };

@@ -39,6 +39,20 @@ pub enum ImageError {
         /// What there is.
         available: String,
     },
+    /// The local image store has the name for something else, and the registry could not be asked.
+    #[error(
+        "the local image `{image}` is for {here}, not for {wanted}, and its registry does not help"
+    )]
+    OtherPlatform {
+        /// Which image.
+        image: String,
+        /// What there is.
+        here: String,
+        /// What was asked for.
+        wanted: String,
+        /// What came of asking.
+        source: RegistryError,
+    },
     /// Indexes that list indexes.
     #[error("image `{image}` is an index of indexes, nested too deeply")]
     Nesting {

@@ -41,6 +41,14 @@ struct Search<'a> {
     platform: &'a Platform,
 }
 
+/// What the local image store has under a name.
+enum Local {
+    Found(Box<ResolvedImage>),
+    /// An image for these platforms, none of which is wanted.
+    OtherPlatform(String),
+    Absent,
+}
+
 impl ImageSource {
     /// Finds what `name` means for `platform`, keeps the documents and notes where the layers are. Fetches no layer.
     pub async fn resolve(
@@ -60,11 +68,22 @@ impl ImageSource {
                 search.image(top, pinned).await
             }
             ImageName::Reference(reference) => {
-                if let Some(image) = self.resolve_locally(&search(None), reference, pull).await? {
-                    return Ok(image);
-                }
+                let here = match self.resolve_locally(&search(None), reference, pull).await? {
+                    Local::Found(image) => return Ok(*image),
+                    Local::OtherPlatform(platforms) => Some(platforms),
+                    Local::Absent => None,
+                };
                 let search = search(Some(Origin::Registry(reference.clone())));
-                let document = self.registry.manifest(reference).await?;
+                let document = self.registry.manifest(reference).await;
+                let document = document.map_err(|source| match here {
+                    Some(here) => ImageError::OtherPlatform {
+                        image: name.to_string(),
+                        here,
+                        wanted: platform.to_string(),
+                        source,
+                    },
+                    None => source.into(),
+                })?;
                 let size = document.bytes.len() as u64;
                 let descriptor = Descriptor::new(document.media_type, document.digest, size);
                 search.keep(&descriptor, &document.bytes)?;
@@ -80,7 +99,7 @@ impl ImageSource {
         search: &Search<'_>,
         reference: &Reference,
         pull: PullMode,
-    ) -> Result<Option<ResolvedImage>, ImageError> {
+    ) -> Result<Local, ImageError> {
         let named = match (reference.digest(), pull) {
             (Some(digest), _) => {
                 let size = self.content.size(digest)?;
@@ -92,7 +111,7 @@ impl ImageSource {
                 self.index.image(&name)?.map(|image| image.descriptor)
             }
         };
-        let Some(descriptor) = named else { return Ok(None) };
+        let Some(descriptor) = named else { return Ok(Local::Absent) };
         let mut search = Search { origin: None, image: search.image.clone(), ..*search };
         if reference.digest().is_some() {
             // Its platform's manifest or its configuration may have to be fetched still.
@@ -109,14 +128,18 @@ impl ImageSource {
                 if reference.digest().is_none()
                     && search.platform.distance(&image.config.platform()).is_none() =>
             {
-                Ok(None)
+                Ok(Local::OtherPlatform(image.config.platform().to_string()))
             }
-            Ok(image) => Ok(Some(image)),
+            Ok(image) => Ok(Local::Found(Box::new(image))),
             // What the local image store lost, or never had for this platform, the registry may have.
-            Err(
-                ImageError::NoPlatform { .. }
-                | ImageError::Store(PartError::Content(ContentError::Missing(_))),
-            ) if reference.digest().is_none() => Ok(None),
+            Err(ImageError::NoPlatform { available, .. }) if reference.digest().is_none() => {
+                Ok(Local::OtherPlatform(available))
+            }
+            Err(ImageError::Store(PartError::Content(ContentError::Missing(_))))
+                if reference.digest().is_none() =>
+            {
+                Ok(Local::Absent)
+            }
             Err(error) => Err(error),
         }
     }

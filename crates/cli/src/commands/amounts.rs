@@ -46,7 +46,9 @@ pub(crate) fn memory(text: &str) -> Result<u64, CommandError> {
         "p" => 50,
         _ => return Err(wrong()),
     };
-    Ok((amount * f64::from(shift).exp2()) as u64)
+    let bytes = amount * f64::from(shift).exp2();
+    // What the kernel can count.
+    if bytes < i64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod tests {
         {
             assert_eq!(memory(text).unwrap(), bytes, "{text}");
         }
-        for bad in ["", "g", "2x", "-1", "1 gg", "1ib2"] {
+        for bad in ["", "g", "2x", "-1", "1 gg", "1ib2", "9999999t", "99999999999999999999"] {
             assert!(memory(bad).is_err(), "{bad}");
         }
     }

@@ -1,7 +1,7 @@
 //! Why a limit cannot be kept.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a step cannot be limited, or put into a control group.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum CgroupError {
         path: PathBuf,
     },
     /// The kernel does not take a value.
-    #[error("cannot write `{text}` to `{}`", path.display())]
+    #[error("cannot write `{text}` to `{}`{}", path.display(), available(path))]
     Refused {
         /// The file.
         path: PathBuf,
@@ -51,6 +51,23 @@ pub enum CgroupError {
         /// Why not.
         reason: &'static str,
     },
+}
+
+/// What a list of processors or memory nodes can be of, for an error about one that was refused.
+fn available(file: &Path) -> String {
+    let Some(name) =
+        file.file_name().filter(|name| *name == "cpuset.cpus" || *name == "cpuset.mems")
+    else {
+        return String::new();
+    };
+    // Of the group above: nothing else can be had in this one. In v2 the file of what was asked for is empty where nothing was.
+    let above = file.ancestors().nth(2).unwrap_or(file);
+    let effective = name.to_string_lossy().into_owned() + ".effective";
+    [effective.as_ref(), name]
+        .into_iter()
+        .filter_map(|name| std::fs::read_to_string(above.join(name)).ok())
+        .find(|list| !list.trim().is_empty())
+        .map_or(String::new(), |list| format!(", where {} can be had", list.trim()))
 }
 
 impl CgroupError {

@@ -77,7 +77,7 @@ impl First<'_> {
             self.enter_namespaces(root, stubs)?;
         }
         for limit in &spec.rlimits {
-            set_rlimit(limit)?;
+            allow_rlimit(limit)?;
         }
         self.enter_working_directory(&user)?;
         if let Some(spec) = spec.terminal {
@@ -129,6 +129,10 @@ impl First<'_> {
         if spec.terminal.is_some() {
             // In the program's own session.
             terminal::control()?;
+        }
+        // Only now, so that few files or processes are enough for the program and not for what is before it.
+        for limit in &spec.rlimits {
+            set_rlimit(limit)?;
         }
         Err(command.execute().into())
     }
@@ -223,8 +227,31 @@ fn environment(env: &[String], user: &User) -> Vec<String> {
     env
 }
 
+/// Raises the hard limit where it has to be, which needs a capability that the program may not have.
+fn allow_rlimit(limit: &Rlimit) -> Result<(), Failure> {
+    let (soft, hard) = sys::rlimit(number(limit.resource)).context("read", "a limit")?;
+    match value(limit.hard) {
+        raised if raised > hard => set(limit.resource, soft, raised),
+        _ => Ok(()),
+    }
+}
+
 fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {
-    let resource = match limit.resource {
+    set(limit.resource, value(limit.soft), value(limit.hard))
+}
+
+fn set(resource: RlimitResource, soft: u64, hard: u64) -> Result<(), Failure> {
+    sys::set_rlimit(number(resource), soft, hard)
+        .context("set the limit", &format!("{resource:?}").to_lowercase())
+}
+
+/// A limit as the kernel takes it.
+fn value(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(libc::RLIM_INFINITY)
+}
+
+fn number(resource: RlimitResource) -> u32 {
+    let number = match resource {
         RlimitResource::As => libc::RLIMIT_AS,
         RlimitResource::Core => libc::RLIMIT_CORE,
         RlimitResource::Cpu => libc::RLIMIT_CPU,
@@ -242,9 +269,7 @@ fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {
         RlimitResource::Sigpending => libc::RLIMIT_SIGPENDING,
         RlimitResource::Stack => libc::RLIMIT_STACK,
     };
-    let value = |value: Option<u64>| value.unwrap_or(libc::RLIM_INFINITY);
-    sys::set_rlimit(resource as _, value(limit.soft), value(limit.hard))
-        .context("set the limit", &format!("{:?}", limit.resource).to_lowercase())
+    number as _
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What bounds steps, as it is typed: docker's flags, and buildx's `--resource`.
 
+use std::time::Duration;
+
 use rbuild_solver::Ulimit;
 use rbuild_worker::{ControlGroups, ResourceLimits, StepLimits, SwapLimit};
 
@@ -34,8 +36,8 @@ const ULIMITS: [&str; 16] = [
 pub(crate) fn step_limits(args: &LimitArgs) -> Result<(StepLimits, Vec<String>), CommandError> {
     let (limits, best_effort) = resources(args)?;
     let bounds = StepLimits {
-        timeout: args.timeout.as_deref().map(duration).transpose()?,
-        idle_timeout: args.idle_timeout.as_deref().map(duration).transpose()?,
+        timeout: args.timeout.as_deref().map(bound).transpose()?.flatten(),
+        idle_timeout: args.idle_timeout.as_deref().map(bound).transpose()?.flatten(),
         ..StepLimits::none()
     };
     if limits.is_empty() && args.cgroup_parent.is_none() {
@@ -51,6 +53,14 @@ pub(crate) fn step_limits(args: &LimitArgs) -> Result<(StepLimits, Vec<String>),
         format!("steps are not limited: {error}{}", cause.unwrap_or_default())
     };
     Ok((StepLimits { groups, ..bounds }, given_up.iter().map(warning).collect()))
+}
+
+/// How long something may take; zero is for ever.
+fn bound(text: &str) -> Result<Option<Duration>, CommandError> {
+    if text == "0" {
+        return Ok(None);
+    }
+    Ok(Some(duration(text)?).filter(|bound| !bound.is_zero()))
 }
 
 /// What was typed of resources, and whether those that cannot be had may be left out.
@@ -105,6 +115,8 @@ fn set(limits: &mut ResourceLimits, name: &str, value: &str) -> Result<(), Comma
         })
     };
     match name {
+        // As docker has it: no limit, as if nothing was said.
+        "memory" | "memory-swap" | "cpu-shares" | "cpu-period" | "cpu-quota" if value == "0" => {}
         "memory" => {
             let bytes = memory(value)?;
             if bytes < LEAST_MEMORY {
@@ -124,7 +136,7 @@ fn set(limits: &mut ResourceLimits, name: &str, value: &str) -> Result<(), Comma
         "cpu-period" => limits.cpu_period = Some(number(1000, 1_000_000)?),
         "cpu-quota" => {
             limits.cpu_quota = match value {
-                "-1" | "0" => None,
+                "-1" => None,
                 _ => Some(number(1000, u64::from(u32::MAX))?),
             };
         }
