@@ -39,6 +39,7 @@ fn trees(criterion: &mut Criterion) {
     let options = ApplyOptions {
         form: ApplyForm::Plain,
         ignore_chown_errors: true,
+        owner: None,
         limits: ArchiveLimits::default(),
     };
     group.bench_function("apply", |bencher| {

@@ -195,6 +195,7 @@ impl ImageSource {
         ApplyOptions {
             form,
             ignore_chown_errors: self.options.ignore_chown_errors,
+            owner: None,
             limits: self.options.limits,
         }
     }

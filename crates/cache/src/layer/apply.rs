@@ -37,6 +37,8 @@ pub struct ApplyOptions {
     pub form: ApplyForm,
     /// Leave files to ourselves whose owner does not exist in our user namespace, instead of failing.
     pub ignore_chown_errors: bool,
+    /// Whom everything that the archive has an entry for belongs to, whatever that says: user and group.
+    pub owner: Option<(u32, u32)>,
     /// How much of the archive is believed.
     pub limits: ArchiveLimits,
 }
@@ -112,7 +114,10 @@ pub fn apply(
 ) -> Result<AppliedLayer, ApplyError> {
     let mut archive = TarReader::new(archive, options.limits);
     let mut unpacker = Unpacker::new(root, options)?;
-    while let Some(entry) = archive.next_entry()? {
+    while let Some(mut entry) = archive.next_entry()? {
+        if let Some((uid, gid)) = options.owner {
+            (entry.metadata.uid, entry.metadata.gid) = (uid, gid);
+        }
         unpacker.unpack(&entry, &mut archive)?;
     }
     archive.drain()?;

@@ -51,6 +51,7 @@ impl Root {
         let options = ApplyOptions {
             form: ApplyForm::Layer(self.xattrs),
             ignore_chown_errors: false,
+            owner: None,
             limits,
         };
         let applied = apply(archive, root.as_fd(), &options);
@@ -394,6 +395,7 @@ fn privileged_unknown_owners_are_an_error_or_ignored() {
         let options = ApplyOptions {
             form: ApplyForm::Layer(xattrs),
             ignore_chown_errors: true,
+            owner: None,
             limits: ArchiveLimits::default(),
         };
         let applied = apply(archive.as_slice(), std::os::fd::AsFd::as_fd(&dir), &options).unwrap();

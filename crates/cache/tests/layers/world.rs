@@ -73,7 +73,12 @@ impl World {
     }
 
     pub(super) fn options(&self, form: ApplyForm) -> ApplyOptions {
-        ApplyOptions { form, ignore_chown_errors: false, limits: ArchiveLimits::default() }
+        ApplyOptions {
+            form,
+            ignore_chown_errors: false,
+            owner: None,
+            limits: ArchiveLimits::default(),
+        }
     }
 
     /// Makes a layer directory from an archive, as the layers of an image are made.

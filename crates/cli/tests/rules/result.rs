@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 
-use rbuild_testdata::{Compression, Entry, Layer};
+use rbuild_testdata::{Compression, Entry, EntryKind, Layer};
 
-use super::world::{age, build, history, listing, new_layers, rebuild, refusal, text, with_base};
+use super::world::{
+    age, build, history, listing, new_layers, rebuild, refusal, run, text, with_base,
+};
 
 #[test]
 fn privileged_rule_29_whiteouts() {
@@ -120,6 +122,70 @@ fn privileged_rule_33_archives() {
     assert!(error.contains("/file"), "{error}");
     let image = rebuild(&fixture, "FROM scratch\nADD plain.txt /\n", &[]);
     assert_eq!(image.layers[0].paths(), ["d/", "d/f", "d/hard", "soft"]);
+}
+
+#[test]
+fn privileged_rule_33_owners_and_times_of_archives() {
+    let fixture = with_base(
+        "FROM base\n\
+         ADD --chown=8:9 a.tar /new/deep/\n\
+         ADD --chown=8:9 a.tar /\n\
+         ADD a.tar /own/\n",
+    );
+    let archive = Layer::new(&[
+        Entry::file("implied/f", "1").owner(3, 4).mtime(5),
+        Entry::directory("existing").mode(0o750).owner(3, 4),
+        Entry::special("pipe", EntryKind::Fifo).owner(3, 4),
+    ]);
+    fixture.write("a.tar", archive.tar);
+    let image = build(&fixture, &["--build-arg", "SOURCE_DATE_EPOCH=1000"]);
+    // Those of the archive's entries, and of what leads to it; what it only implies is root's.
+    assert_eq!(
+        listing(&new_layers(&image)[0]),
+        [
+            "d0755 8:9 0 new/",
+            "d0755 8:9 0 new/deep/",
+            "d0750 8:9 0 new/deep/existing/",
+            "d0755 0:0 0 new/deep/implied/",
+            "-0644 8:9 1 new/deep/implied/f",
+            "p0600 8:9 0 new/deep/pipe",
+        ]
+    );
+    assert_eq!(
+        listing(&new_layers(&image)[1]),
+        [
+            "d0750 8:9 0 existing/",
+            "d0755 0:0 0 implied/",
+            "-0644 8:9 1 implied/f",
+            "p0600 8:9 0 pipe"
+        ]
+    );
+    let own = &new_layers(&image)[2];
+    assert_eq!(listing(own)[2..4], ["d0755 0:0 0 own/implied/", "-0644 3:4 1 own/implied/f"]);
+    // Nothing is younger than the epoch, and what is older stays so.
+    let times = ["own/implied/f", "own/"].map(|path| own.entry(path).expect("an entry").mtime);
+    assert_eq!(times, [5, 1000]);
+}
+
+#[test]
+fn privileged_rule_29_a_name_that_would_delete_is_refused() {
+    let fixture = with_base(
+        "FROM base AS one\nCOPY one /existing/.wh.kept\nFROM base\nCOPY --from=one /existing/ /\n",
+    );
+    fixture.write("one", "1");
+    let image = ["-o".to_owned(), format!("type=oci,dest={}", fixture.path("x.tar").display())];
+    for name in ["/existing/.wh.kept", "/.wh.kept"] {
+        let target = if name == "/.wh.kept" { "" } else { "one" };
+        let mut args = vec![image[0].as_str(), image[1].as_str()];
+        args.extend(["--target", target].iter().filter(|_| !target.is_empty()));
+        let error = run(&fixture, "store", &args).fails(1);
+        assert!(error.contains(&format!("`{name}` cannot be in an image")), "{error}");
+    }
+    // Where nothing becomes a layer it is a name like others.
+    let out = fixture.path("out");
+    let files = format!("type=local,dest={}", out.display());
+    run(&fixture, "store", &["-o", &files, "--target", "one"]).ok();
+    assert!(out.join("existing/.wh.kept").exists() && out.join("existing/kept").exists());
 }
 
 #[test]

@@ -5,16 +5,11 @@ use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 
 use rbuild_cache::{ApplyForm, ApplyOptions, ArchiveLimits, Decoder, Selected, Tree, apply};
-use rbuild_solver::Selector;
 use rustix::fs::FileType;
 
-use super::attributes::Changes;
-use super::chmod::ModeChange;
 use super::chown::Ownership;
-use super::copy_tree::{Copier, Root};
 use super::error::{FileError, shown};
-use super::place::{NewDirectory, Target, join};
-use super::remove::remove_path;
+use super::place::Target;
 
 const BLOCK: usize = 512;
 
@@ -64,41 +59,20 @@ fn is_tar_header(block: &[u8]) -> bool {
 }
 
 impl Archive<'_> {
-    /// Unpacks into the directory at `path`. Owners and times are the archive's where none are given.
+    /// Unpacks into the directory at `path`. The owner is that of the archive's entries, not of directories that they
+    /// only imply, which are root's; times are always the archive's.
     pub(super) fn unpack(
         self,
         target: Target<'_>,
         path: &[u8],
         owner: Option<Ownership>,
-        mtime: Option<i64>,
     ) -> Result<(), FileError> {
-        if owner.is_none() && mtime.is_none() {
-            return self.apply(target, path);
-        }
-        // Unpacked beside and then copied, because only then is it known what the archive has.
-        let aside = join(path, format!(".rbuild-unpack-{}", std::process::id()).as_bytes());
-        let new = NewDirectory { mode: 0o700, owner: Ownership::default(), mtime: None };
-        target.make_dir(&aside, &new)?;
-        self.apply(target, &aside)?;
-        let unpacked = Tree::of_snapshot(target.open_dir(&aside)?)?;
-        let everything = unpacked.select(&Selector::everything())?;
-        let changes = Changes { owner, mode: &ModeChange::Keep, mtime };
-        for selected in &everything.sources {
-            Copier::new(&unpacked, target, changes, true).copy_tree(
-                selected,
-                path,
-                Root::Existing,
-            )?;
-        }
-        remove_path(target, &aside)
-    }
-
-    fn apply(&self, target: Target<'_>, path: &[u8]) -> Result<(), FileError> {
         let decoder = Decoder::for_archive(&self.file)
             .map_err(|error| FileError::io("decompress", &self.selected.path, error))?;
         let options = ApplyOptions {
             form: ApplyForm::Plain,
             ignore_chown_errors: false,
+            owner: owner.map(|owner| (owner.uid, owner.gid)),
             limits: ArchiveLimits::default(),
         };
         let root = target.open_dir(path)?;

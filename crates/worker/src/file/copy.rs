@@ -137,7 +137,7 @@ impl Copy<'_> {
         let written = clean_path(&format!("/{}", self.action.dest));
         let place = self.target.resolve(written.as_bytes(), true)?;
         self.make_dirs(&place.path, 0o755)?;
-        archive.unpack(self.target, &place.path, self.changes.owner, self.changes.mtime)?;
+        archive.unpack(self.target, &place.path, self.changes.owner)?;
         Ok(true)
     }
 }

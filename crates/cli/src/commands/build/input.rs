@@ -151,6 +151,7 @@ impl Input {
         let options = ApplyOptions {
             form: ApplyForm::Plain,
             ignore_chown_errors: true,
+            owner: None,
             limits: ArchiveLimits::default(),
         };
         apply(archive, root.as_fd(), &options).map_err(cannot_unpack)?;
