@@ -186,10 +186,53 @@ fn privileged_git_says_nothing_to_others() {
     });
     let line = format!("ADD http://{}/r.git /x", redirecting.address());
     let error = add(&Fixture::new(), &line, &["GIT_AUTH_TOKEN".to_owned()]).0.fails(1);
-    assert!(error.contains("never carried on to where a redirect leads"), "{error}");
+    assert!(error.contains("never carried on to another host"), "{error}");
     assert_eq!(target.server.lines(), [""; 0]);
     add(&Fixture::new(), &line, &[]).0.ok();
     assert_eq!(target.said(), [""; 0]);
+}
+
+#[test]
+fn privileged_git_follows_a_host_to_itself_with_its_login() {
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let base = Arc::clone(&folder);
+    let server = Scripted::start(move |request, _| {
+        match (request.headers.get("authorization"), request.path.strip_prefix("/old/")) {
+            (None, _) => Reply::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
+            (Some(_), None) => git_over_http(base.path(), request),
+            // Two redirects, one of them without a host.
+            (Some(_), Some(path)) => {
+                let there = match path.strip_prefix("older/") {
+                    Some(path) => format!("http://{}/old/{path}", request.headers["host"]),
+                    None => format!("/{path}").replace("plain/", "plain.git/"),
+                };
+                Reply::new(301, "").header("Location", &there)
+            }
+        }
+    });
+    let inner = Repository::make(folder.path(), "plain.git", &[("i", "inner")]);
+    let outer = Repository::make(folder.path(), "outer.git", &[("o", "outer")]);
+    let address = server.address();
+    let id = inner.git(&["rev-parse", "HEAD"]);
+    for (key, value) in [("path", "m"), ("url", &format!("http://{address}/old/plain"))] {
+        outer.git(&["config", "-f", ".gitmodules", &format!("submodule.m.{key}"), value]);
+    }
+    outer.git(&["add", ".gitmodules"]);
+    outer.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{id},m")]);
+    outer.git(&["commit", "--quiet", "-m", "m"]);
+    let line = format!("ADD http://{address}/old/older/outer.git /x");
+    let fixture = Fixture::new();
+    let (ran, out) = add(&fixture, &line, &["GIT_AUTH_TOKEN".to_owned()]);
+    ran.ok();
+    assert_eq!((read(&out, "x/o"), read(&out, "x/m/i")), ("outer".into(), "inner".into()));
+
+    let round = Scripted::start(|request, _| {
+        let there = request.path.replace("/a.git", "/c.git").replace("/b.git", "/a.git");
+        Reply::new(302, "").header("Location", &there.replace("/c.git", "/b.git"))
+    });
+    let line = format!("ADD http://{}/a.git /x", round.address());
+    let error = add(&Fixture::new(), &line, &["GIT_AUTH_TOKEN".to_owned()]).0.fails(1);
+    assert!(error.contains("returned error: 302"), "{error}");
 }
 
 #[test]

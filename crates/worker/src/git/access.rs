@@ -1,13 +1,18 @@
 //! What git may use of the user's to reach a repository and its submodules.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rbuild_cache::Layers;
 
+use super::redirect::Redirect;
 use super::{GitErrorKind, GitRequest};
 use crate::agent::{Agent, SocketOwner};
 use crate::logins::Login;
 use crate::secrets::{Provided, SshAgent};
+
+/// The most redirects that are followed for one repository and its submodules.
+const MOST_REDIRECTS: usize = 10;
 
 /// Logins by address, and the agent for ssh.
 #[derive(Debug)]
@@ -15,6 +20,8 @@ pub(super) struct Access {
     /// Addresses without a path, and what is said to what is below them.
     pub(super) logins: Vec<(String, Login)>,
     agent: Option<AgentSocket>,
+    /// Where hosts with a login have sent git, to be asked there.
+    moved: Mutex<Vec<Redirect>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +44,10 @@ impl Access {
                 Some(login) => Some(login.clone()),
                 None => names.login(&provided.secrets, host)?,
             };
-            logins.extend(login.map(|login| (format!("{scheme}://{host}/"), login)));
+            // A host may send to itself, encrypted.
+            for scheme in [scheme, "https"].iter().take(if scheme == "https" { 1 } else { 2 }) {
+                logins.extend(login.clone().map(|login| (format!("{scheme}://{host}/"), login)));
+            }
         }
         for host in names.hosts(&provided.secrets) {
             let Some(login) = names.login_of(&provided.secrets, host)? else { continue };
@@ -57,7 +67,7 @@ impl Access {
                 Some(AgentSocket::Ours(made.map_err(GitErrorKind::Agent)?.0))
             }
         };
-        Ok(Self { logins, agent })
+        Ok(Self { logins, agent, moved: Mutex::default() })
     }
 
     /// The socket of the agent.
@@ -80,6 +90,26 @@ impl Access {
             },
             _ => work.await,
         }
+    }
+
+    /// Has git go where a host sends it, from now on; whether it may.
+    pub(super) fn follow(&self, redirect: &Redirect) -> bool {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = moved.iter().any(|known| known.from == redirect.from);
+        if is_known || moved.len() >= MOST_REDIRECTS || !redirect.is_within_host() {
+            return false;
+        }
+        // git replaces an address once, so it is told the last one.
+        for known in moved.iter_mut().filter(|known| known.to == redirect.from) {
+            known.to.clone_from(&redirect.to);
+        }
+        moved.push(redirect.clone());
+        true
+    }
+
+    /// Where hosts have sent git so far.
+    pub(super) fn moved(&self) -> Vec<Redirect> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes out of a text what it must not repeat.

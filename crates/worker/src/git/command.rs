@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use super::GitErrorKind;
 use super::access::Access;
+use super::redirect::{self, Redirect};
 use super::words;
 
 /// What git may print that is read; a remote decides how much it is.
@@ -63,12 +64,21 @@ pub(super) struct Git<'a> {
     pub(super) access: &'a Access,
 }
 
+/// What git tells of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    /// Complaints.
+    Nothing,
+    /// The headers that it gets, too.
+    Headers,
+}
+
 /// Where git may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// To this machine's files.
     Here,
-    /// To the remote, by the protocol that its address names: a redirect cannot lead to one that is not encrypted.
+    /// To the remote, by the protocol that its address names or an encrypted one: a redirect cannot lead to one that is not.
     Remote,
     /// To submodules, by all protocols that are allowed; what they are is said by their commits.
     Submodules,
@@ -84,18 +94,52 @@ impl Git<'_> {
         self.run(Reach::Here, what, arguments).await
     }
 
-    /// Runs git. Whoever drops the future ends it, and all that it has started.
+    /// Runs git; again where a host that gets a login sends it to itself. Whoever drops the future ends it, and all that it
+    /// has started.
     pub(super) async fn run<A: AsRef<OsStr>>(
         &self,
         reach: Reach,
         what: &'static str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<String, GitErrorKind> {
+        let arguments: Vec<OsString> =
+            arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        loop {
+            let words = match self.once(reach, what, &arguments, Trace::Nothing).await? {
+                Ok(output) => return Ok(output),
+                Err(words) => words,
+            };
+            let said = words::last(&self.access.hide_in(&words));
+            if reach != Reach::Here && redirect::is_refused(&said) {
+                let trace = match self.once(reach, what, &arguments, Trace::Headers).await? {
+                    Ok(output) => return Ok(output),
+                    Err(trace) => trace,
+                };
+                if Redirect::of(&trace).is_some_and(|redirect| self.access.follow(&redirect)) {
+                    continue;
+                }
+            }
+            let advice = words::advice(&said, self.access);
+            return Err(GitErrorKind::Failed { command: what, said, advice });
+        }
+    }
+
+    /// Runs git once; an error of its own is what it complains of.
+    async fn once(
+        &self,
+        reach: Reach,
+        what: &'static str,
+        arguments: &[OsString],
+        trace: Trace,
+    ) -> Result<Result<String, String>, GitErrorKind> {
         let mut command = Command::new(&self.options.program);
         command
             .env_clear()
             .envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         self.configure(&mut command, reach);
+        if trace == Trace::Headers {
+            command.env("GIT_TRACE_CURL", "1").env("GIT_TRACE_CURL_NO_DATA", "1");
+        }
         command
             .args(arguments)
             .current_dir(self.work_tree.unwrap_or(self.dir))
@@ -113,7 +157,7 @@ impl Git<'_> {
         mut command: Command,
         reach: Reach,
         what: &'static str,
-    ) -> Result<String, GitErrorKind> {
+    ) -> Result<Result<String, String>, GitErrorKind> {
         let mut child = command.spawn().map_err(GitErrorKind::Program)?;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
         if what == "ls-remote" {
@@ -147,12 +191,10 @@ impl Git<'_> {
         };
         let status = child.wait().await.map_err(GitErrorKind::Program)?;
         group.0 = None;
-        if !status.success() {
-            let said = words::last(&self.access.hide_in(&String::from_utf8_lossy(&words)));
-            let advice = words::advice(&said, self.access);
-            return Err(GitErrorKind::Failed { command: what, said, advice });
-        }
-        Ok(String::from_utf8_lossy(&output).into_owned())
+        Ok(match status.success() {
+            true => Ok(String::from_utf8_lossy(&output).into_owned()),
+            false => Err(String::from_utf8_lossy(&words).into_owned()),
+        })
     }
 
     fn configure(&self, command: &mut Command, reach: Reach) {
@@ -179,7 +221,9 @@ impl Git<'_> {
         let remotes_own = protocol(self.remote);
         let is_allowed = |protocol: &&String| match reach {
             Reach::Here => false,
-            Reach::Remote => **protocol == remotes_own,
+            Reach::Remote => {
+                **protocol == remotes_own || (*protocol == "https" && remotes_own == "http")
+            }
             Reach::Submodules => true,
         };
         let protocols: Vec<&str> =
@@ -222,6 +266,9 @@ impl Git<'_> {
         }
         if let Some(agent) = self.access.agent_path() {
             command.env("SSH_AUTH_SOCK", agent);
+        }
+        for moved in self.access.moved() {
+            command.arg("-c").arg(format!("url.{}.insteadOf={}", moved.to, moved.from));
         }
         // git says a header to whom a redirect leads to, too, so there must be none.
         for (index, (address, login)) in self.access.logins.iter().enumerate() {

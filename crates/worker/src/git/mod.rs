@@ -18,6 +18,7 @@ mod access;
 mod checkout;
 mod command;
 mod error;
+mod redirect;
 mod request;
 mod source;
 mod tidy;

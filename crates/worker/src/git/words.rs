@@ -1,6 +1,7 @@
 //! What git says when it fails, and what is to be done about it.
 
 use super::access::Access;
+use super::redirect::is_refused;
 
 /// How much of it is shown.
 const SHOWN: usize = 1000;
@@ -56,11 +57,8 @@ pub(super) fn advice(said: &str, access: &Access) -> &'static str {
     if says("Authentication failed") || says("returned error: 401") || says("returned error: 403") {
         return "\n(the host does not take the login that was given)";
     }
-    if ["301", "302", "303", "307", "308"]
-        .iter()
-        .any(|code| says(&format!("returned error: {code}")))
-    {
-        return "\n(a login is never carried on to where a redirect leads: give that address)";
+    if is_refused(said) {
+        return "\n(a login is never carried on to another host, where a redirect leads: give that address)";
     }
     ""
 }
