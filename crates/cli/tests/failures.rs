@@ -36,6 +36,30 @@ fn privileged_what_finished_before_a_failure_stays_known() {
 }
 
 #[test]
+fn privileged_what_cannot_be_run_or_found_is_said_in_words_that_people_know() {
+    let fixture = Fixture::new();
+    fixture.write("a", "1");
+    for (line, expected) in [
+        (
+            "RUN [\"nosuch\", \"a\"]",
+            "process \"nosuch a\" did not complete successfully: exec: \"nosuch\": executable file not found in $PATH\n",
+        ),
+        (
+            "SHELL [\"/bin/bash\", \"-c\"]\nRUN x",
+            "process \"/bin/bash -c x\" did not complete successfully: exec: \"/bin/bash\": stat /bin/bash: no such file or directory\n",
+        ),
+        ("RUN [\"/etc/passwd\"]", "exec: \"/etc/passwd\": permission denied\n"),
+        ("RUN nosuch", "did not complete successfully: exit code: 127\n"),
+        ("COPY a[ /", "syntax error in pattern `a[`"),
+    ] {
+        fixture.write("Dockerfile", format!("FROM busybox\n{line}\n"));
+        let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+        assert!(error.contains("ERROR: failed to solve: "), "{error}");
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
 fn all_faults_of_a_file_come_at_once() {
     let fixture = Fixture::with("FROM busybox\nCOPPY a b\nRUN --mont=x y\nEXPOSE\n");
     let error = fixture.build(&[]).fails(1);

@@ -1,6 +1,7 @@
 //! Image references: `[registry/]repository[:tag][@digest]`, by the grammar of the distribution project and
 //! with Docker's short forms.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,13 +23,14 @@ pub struct ReferenceError {
     /// What was to be parsed.
     pub text: String,
     /// What is wrong with it.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl Reference {
     /// Parses a reference as a user writes it.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason| ReferenceError { text: text.to_owned(), reason };
+        let fail =
+            |reason: &'static str| ReferenceError { text: text.to_owned(), reason: reason.into() };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (
                 rest,
@@ -68,7 +70,10 @@ impl Reference {
             return Err(fail("a repository cannot be 64 hexadecimal digits"));
         }
         if path.chars().any(char::is_uppercase) {
-            return Err(fail("repository name must be lowercase"));
+            let library =
+                if registry == "docker.io" && !path.contains('/') { "library/" } else { "" };
+            let reason = format!("repository name ({library}{path}) must be lowercase");
+            return Err(ReferenceError { text: text.to_owned(), reason: reason.into() });
         }
         if path.is_empty() || !path.split('/').all(is_component) {
             return Err(fail(

@@ -24,8 +24,8 @@ use crate::network::{NetworkError, StepNetwork, extra_hosts};
 use crate::platforms::StepPlatform;
 use crate::processes::ProcessTree;
 use crate::sandbox::{
-    self, ControlGroup, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec, Terminal,
-    TerminalSpec,
+    self, CommandError, ControlGroup, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
+    Terminal, TerminalSpec,
 };
 use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -63,6 +63,14 @@ pub enum ExecError {
         /// Who killed it, if somebody did.
         #[source]
         killed: Option<Killed>,
+    },
+    /// It could not be started.
+    #[error("process {command:?} did not complete successfully: {reason}")]
+    Start {
+        /// The program and its arguments.
+        command: String,
+        /// Why.
+        reason: CommandError,
     },
     /// It was stopped.
     #[error("process {command:?} was stopped, as {overdue}; its processes were:\n{processes}")]
@@ -320,8 +328,8 @@ impl Step {
         let ended = async {
             tokio::try_join!(
                 async {
-                    let exit = process.wait().await.map_err(ExecError::Sandbox);
-                    exit.map_err(|error| self.platform.explain(error))
+                    let exit = process.wait().await;
+                    exit.map_err(|error| self.platform.explain(self.not_run(error)))
                 },
                 stdout,
                 stderr
@@ -357,6 +365,15 @@ impl Step {
             (None, None) => {
                 unreachable!("nothing ends the wait but the step, or its being overdue")
             }
+        }
+    }
+
+    fn not_run(&self, error: SandboxError) -> ExecError {
+        match error {
+            SandboxError::Command(reason) => {
+                ExecError::Start { command: self.command.clone(), reason }
+            }
+            error => ExecError::Sandbox(error),
         }
     }
 

@@ -67,13 +67,13 @@ pub enum OperationError {
 impl OperationError {
     /// Whether a step could not run because there is no program of the name.
     pub fn is_missing_program(&self) -> bool {
-        matches!(self, Self::Exec(ExecError::Sandbox(error)) if error.exit_code() == Some(127))
+        self.exit_code() == Some(127)
     }
 
     /// The exit code that a shell would give for a step whose program could not be executed.
     pub fn exit_code(&self) -> Option<i32> {
         match self {
-            Self::Exec(ExecError::Sandbox(error)) => error.exit_code(),
+            Self::Exec(ExecError::Start { reason, .. }) => Some(reason.exit_code()),
             _ => None,
         }
     }

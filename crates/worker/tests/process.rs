@@ -104,7 +104,7 @@ fn privileged_program_that_cannot_run_has_a_shells_code() {
     root.write_program("bin/binary", [0x7f, b'X']);
     for (program, code, message) in [
         ("nonesuch", 127, "exec: \"nonesuch\": executable file not found in $PATH"),
-        ("/x/nonesuch", 127, "exec: \"/x/nonesuch\": no such file or directory"),
+        ("/x/nonesuch", 127, "exec: \"/x/nonesuch\": stat /x/nonesuch: no such file or directory"),
         ("/bin/data", 126, "exec: \"/bin/data\": permission denied"),
         ("data", 126, "exec: \"/bin/data\": permission denied"),
         ("/bin", 126, "exec: \"/bin\": permission denied"),

@@ -65,7 +65,7 @@ fn rule_34_names_of_bases_are_literal_and_those_of_copies_are_not() {
     check_errors(
         "FROM scratch AS Other\nFROM Other\n",
         &[
-            "line 2: failed to parse stage name \"Other\": invalid reference format: `Other`: repository name must be lowercase <Other>",
+            "line 2: failed to parse stage name \"Other\": invalid reference format: `Other`: repository name (library/Other) must be lowercase <Other>",
         ],
     );
     let (asked, result) =

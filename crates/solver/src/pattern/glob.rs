@@ -6,7 +6,7 @@ use std::str;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// An unclosed or empty class, or a backslash at the end.
-    #[error("pattern `{0}` has an unclosed or empty `[...]`, or ends in `\\`")]
+    #[error("syntax error in pattern `{0}`: it has an unclosed or empty `[...]`, or ends in `\\`")]
     Syntax(String),
     /// A `!` with nothing behind it.
     #[error("pattern `!` excepts nothing")]

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::{PlatformSupport, Platforms};
 use crate::exec::ExecError;
-use crate::sandbox::{CommandError, SandboxError, SandboxSpec, SecurityMode};
+use crate::sandbox::{CommandError, SandboxSpec, SecurityMode};
 
 /// A platform, and how its steps run here.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl StepPlatform {
         match (&self.support, &error) {
             (
                 PlatformSupport::Missing { reason },
-                ExecError::Sandbox(SandboxError::Command(CommandError::Exec { errno, .. })),
+                ExecError::Start { reason: CommandError::Exec { errno, .. }, .. },
             ) if Errno::from_raw_os_error(*errno) == Errno::NOEXEC => ExecError::NoEmulator {
                 platform: self.platform.clone(),
                 reason: reason.clone(),

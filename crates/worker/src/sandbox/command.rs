@@ -27,7 +27,7 @@ pub enum CommandError {
         program: String,
     },
     /// The kernel did not execute it.
-    #[error("exec: {program:?}: {}", describe(*.errno, *.exists))]
+    #[error("exec: {program:?}: {}", describe(program, *.errno, *.exists))]
     Exec {
         /// The program's path.
         program: String,
@@ -50,12 +50,12 @@ impl CommandError {
     }
 }
 
-fn describe(errno: i32, exists: bool) -> String {
+fn describe(program: &str, errno: i32, exists: bool) -> String {
     match Errno::from_raw_os_error(errno) {
         Errno::NOENT if exists => {
             "no such file or directory (its interpreter or loader is missing)".to_owned()
         }
-        Errno::NOENT => "no such file or directory".to_owned(),
+        Errno::NOENT => format!("stat {program}: no such file or directory"),
         Errno::ACCESS => "permission denied".to_owned(),
         Errno::NOEXEC => "exec format error".to_owned(),
         Errno::TOOBIG => "argument list too long".to_owned(),
