@@ -107,10 +107,14 @@ fn rule_21_every_rule_of_ignore_files() {
         expected.sort();
         assert_eq!(files, expected, "{ignore:?}");
         // Each file is said the same of by itself.
-        for name in all {
-            let args = ["context", "ls", "--json", "--why", name, "context"];
-            let why: Value = serde_json::from_slice(&fixture.run(args).ok().stdout).expect("JSON");
+        let args = ["context", "ls", "--json", "context"];
+        let whys = all.iter().flat_map(|name| ["--why", name]);
+        let said = fixture.run(args.into_iter().chain(whys)).ok().text();
+        assert_eq!(said.lines().count(), all.len());
+        for (name, why) in all.iter().zip(said.lines()) {
+            let why: Value = serde_json::from_str(why).expect("JSON");
             let is_seen = expected.iter().any(|seen| seen == name);
+            assert_eq!(why["path"].as_str(), Some(*name));
             assert_eq!(why["ignored"].as_bool(), Some(!is_seen), "{ignore:?} {name}");
         }
     }

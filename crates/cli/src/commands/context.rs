@@ -28,9 +28,11 @@ pub(crate) fn ls(args: &ContextLsArgs) -> Result<(), CommandError> {
     let build_args = BuildArgs { file: args.file.clone(), ..BuildArgs::default() };
     let dockerfile = dockerfile_path(&build_args, &folder);
     let ignore = Ignore::read(&dockerfile, &folder)?;
-    let answer = match &args.why {
-        Some(path) => why(&ignore, &folder, path, args.json),
-        None => {
+    let answer = match args.why.as_slice() {
+        paths @ [_, ..] => {
+            paths.iter().flat_map(|path| why(&ignore, &folder, path, args.json)).collect()
+        }
+        [] => {
             let mut entries = walk(&folder, &ignore)?;
             match args.size {
                 true => entries.sort_by(|a, b| b.size.cmp(&a.size).then(a.path.cmp(&b.path))),
