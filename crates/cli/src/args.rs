@@ -214,7 +214,8 @@ pub(crate) struct BuildArgs {
     pub(crate) add_host: Vec<String>,
 
     /// Another context, for COPY --from and FROM: `NAME=FOLDER`, `NAME=docker-image://REF`,
-    /// `NAME=oci-layout://FOLDER[:TAG]`, the address of a git repository, or one of HTTP.
+    /// `NAME=oci-layout://FOLDER[:TAG]`, the address of a git repository, or one of HTTP; `NAME=target:STAGE` for a stage of
+    /// the Dockerfile.
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
 
@@ -464,9 +465,9 @@ pub(crate) struct ContextLsArgs {
     /// The Dockerfile whose ignore file counts [default: CONTEXT/Dockerfile].
     #[arg(short, long, value_name = "PATH")]
     pub(crate) file: Option<String>,
-    /// Say of this path, relative to the folder, whether a build sees it, and which pattern decides.
+    /// Say of this path, relative to the folder, whether a build sees it, and which pattern decides; may be given again.
     #[arg(long, value_name = "PATH")]
-    pub(crate) why: Option<String>,
+    pub(crate) why: Vec<String>,
     /// List what is ignored, too, with the pattern that decides.
     #[arg(long)]
     pub(crate) ignored: bool,

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rbuild_testdata::{ImageIndex, Layout, busybox_image, foreign_busybox_image};
+use rbuild_testdata::{Image, ImageIndex, Layout, Registry, busybox_image, foreign_busybox_image};
 
-use crate::fixture::{Fixture, Ran, ran, read, skipped, valid};
+use crate::fixture::{Fixture, Ran, have, ran, read, skipped, valid};
 
 const FOREIGN: &str = "linux/arm64";
 
@@ -17,6 +17,15 @@ fn base(test: &str, fixture: &Fixture) -> Option<PathBuf> {
         return None;
     }
     // What `make test` puts beside the binaries.
+    let foreign = foreign_image(test)?;
+    let folder = fixture.path("base");
+    let images = ImageIndex::new().image(&busybox_image()).image(&foreign);
+    Layout::create(&folder).add(Some("latest"), &images.publish());
+    Some(folder)
+}
+
+/// The base image for [`FOREIGN`].
+fn foreign_image(test: &str) -> Option<Image> {
     let binaries = Path::new(env!("CARGO_BIN_EXE_rbuild")).parent().expect("a folder");
     let Ok(program) = fs::read(binaries.join("../foreign/busybox-arm64")) else {
         skipped(
@@ -29,11 +38,7 @@ fn base(test: &str, fixture: &Fixture) -> Option<PathBuf> {
         skipped(test, "no /usr/bin/qemu-aarch64-static (Debian package qemu-user-static)");
         return None;
     }
-    let folder = fixture.path("base");
-    let images =
-        ImageIndex::new().image(&busybox_image()).image(&foreign_busybox_image(FOREIGN, program));
-    Layout::create(&folder).add(Some("latest"), &images.publish());
-    Some(folder)
+    Some(foreign_busybox_image(FOREIGN, program))
 }
 
 /// A build with `base` as a named context.
@@ -143,6 +148,30 @@ fn privileged_foreign_steps_run_in_a_user_namespace() {
     }
     built.ok();
     assert_eq!(read(&files, "machine"), "aarch64\naarch64\n");
+}
+
+#[test]
+fn privileged_an_image_for_another_platform_only_is_used_for_that() {
+    const TEST: &str = "privileged_an_image_for_another_platform_only_is_used_for_that";
+    if std::env::consts::ARCH == "aarch64" || !have(TEST, "docker-registry") {
+        return;
+    }
+    let Some(foreign) = foreign_image(TEST) else { return };
+    let registry = Registry::start();
+    registry.push("base", "v1", &foreign.publish());
+    let fixture =
+        Fixture::with(&format!("FROM {}/base:v1\nRUN uname -m > /machine\n", registry.address()));
+    let archive = fixture.path("out.tar");
+    let spec = format!("type=oci,dest={}", archive.display());
+    let built = fixture.build(&["-o", &spec]);
+    if can_emulate(TEST, &built) {
+        let stderr = built.ok().stderr;
+        assert!(!stderr.contains("InvalidBaseImagePlatform"), "{stderr}");
+        let image = valid("oci", &archive);
+        assert_eq!(image.config["architecture"], "arm64");
+        let entry = image.layers.iter().rev().find_map(|layer| layer.entry("machine"));
+        assert_eq!(entry.expect("a file").content, b"aarch64\n");
+    }
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct BuildOptions {
     pub platform: Option<Platform>,
     /// The platform that steps run on.
     pub build_platform: Platform,
+    /// Other platforms of Linux that steps can be run for. Where none was asked for, an image that is only for one of these
+    /// is used for that.
+    pub emulated: Vec<Platform>,
     /// Whether step names say their platform, as they do when there are several.
     pub multi_platform: bool,
     /// Which steps have to run although their result is known.
@@ -62,6 +65,7 @@ impl BuildOptions {
             labels: BTreeMap::new(),
             platform: None,
             build_platform,
+            emulated: Vec::new(),
             multi_platform: false,
             no_cache: NoCache::Stages(Vec::new()),
             contexts: BTreeMap::new(),
@@ -118,6 +122,8 @@ pub enum NamedContext {
     },
     /// A git repository, or something behind an HTTP address.
     Remote(RemoteContext),
+    /// `target:`, a stage of the same file: in FROM one that comes before.
+    Stage(String),
 }
 
 /// A context that is fetched. No ignore file applies to it.

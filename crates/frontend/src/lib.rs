@@ -50,7 +50,9 @@ pub use fix::{Fixed, apply_fixes};
 pub use git_url::{GitUrl, GitUrlError};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
 pub use lower::{Evaluation, evaluate, lower};
-pub use outline::{Outline, OutlineArgument, OutlineMount, Target, similar_stage, targets};
+pub use outline::{
+    Outline, OutlineArgument, OutlineMount, Target, similar_image, similar_stage, targets,
+};
 pub use render::{RenderOptions, render};
 pub use source::{Position, Source, SourceError, Span, Spanned};
 pub use syntax::foreign_frontend;

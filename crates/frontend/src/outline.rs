@@ -100,6 +100,12 @@ pub fn similar_stage<'a>(dockerfile: &'a Dockerfile, name: &str) -> Option<&'a s
     nearest(name, names.take(MAX_WARNINGS))
 }
 
+/// The image that everybody knows which `name`, that cannot be had, was perhaps meant to be.
+pub fn similar_image(name: &str) -> Option<&'static str> {
+    let name = name.split(':').next().unwrap_or(name);
+    nearest(name, ["alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu"])
+}
+
 /// What a comment line right above a statement says of `name`: the line that begins with it.
 pub(crate) fn description(statement: &Statement, name: &str) -> Option<String> {
     let after = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());

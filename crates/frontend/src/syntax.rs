@@ -15,8 +15,8 @@ const BUILT_IN: &str = "dockerfile.v0";
 
 /// The error of a file that is for another frontend than this one; it need not be a Dockerfile at all.
 ///
-/// `docker/dockerfile` and `docker/dockerfile-upstream`, whatever their version, are the language that this frontend
-/// reads.
+/// `docker/dockerfile` and `docker/dockerfile-upstream`, whatever their version and mirror, are the language that this
+/// frontend reads.
 pub fn foreign_frontend(
     source: &Source,
     dockerfile: &Dockerfile,
@@ -57,9 +57,15 @@ pub fn foreign_frontend(
     Some(Diagnostic::error("frontend", span, message).with_help(help))
 }
 
+/// Whether it is that of docker, there or in a mirror.
 fn is_docker(reference: &Reference) -> bool {
-    reference.registry() == "docker.io"
-        && matches!(reference.repository(), "docker/dockerfile" | "docker/dockerfile-upstream")
+    let repository = reference.repository();
+    ["docker/dockerfile", "docker/dockerfile-upstream"].iter().any(|name| {
+        let before = repository.strip_suffix(name);
+        before.is_some_and(|before| {
+            before.is_empty() || before.ends_with('/') && reference.registry() != "docker.io"
+        })
+    })
 }
 
 /// What a file that is no Dockerfile says: `//syntax=` at its top, or the member `syntax` of a JSON document.
@@ -112,6 +118,8 @@ mod tests {
             "docker.io/docker/dockerfile:1",
             "docker/dockerfile-upstream:master",
             "docker/dockerfile:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "mirror.example.com/docker/dockerfile:1",
+            "localhost:5000/hub/docker/dockerfile-upstream",
             "dockerfile.v0",
             "docker/dockerfile:1 with words behind",
         ] {
@@ -140,10 +148,11 @@ mod tests {
             ("# syntax=a/b:1\nFROM x\n", "a/b:1", "a/b:1"),
             ("#!/x\n# check=skip=all\n#SYNTAX = a words\nFROM x\n", "a", "a words"),
             (
-                "# syntax=ghcr.io/docker/dockerfile:1\n",
-                "ghcr.io/docker/dockerfile:1",
-                "ghcr.io/docker/dockerfile:1",
+                "# syntax=ghcr.io/x/mydocker/dockerfile:1\n",
+                "ghcr.io/x/mydocker/dockerfile:1",
+                "ghcr.io/x/mydocker/dockerfile:1",
             ),
+            ("# syntax=a/docker/dockerfile\n", "a/docker/dockerfile", "a/docker/dockerfile"),
             ("# syntax=UPPER\n", "UPPER", "UPPER"),
             ("// syntax=a/b\nkey: value\n", "a/b", "// syntax=a/b"),
             ("//check=x\n//Syntax = a/b\n", "a/b", "//Syntax = a/b"),

@@ -48,7 +48,7 @@ impl Lowering<'_> {
         stage: &Stage<'_>,
         image: &ImageUse,
         found: &ResolvedImage,
-        wanted: Platform,
+        mut wanted: Platform,
         names: &mut StepNames,
     ) -> State {
         let mut config = found.config.clone();
@@ -65,6 +65,13 @@ impl Lowering<'_> {
                 variant: empty.variant,
                 ..config
             };
+        }
+        if self.options.platform.is_none() && stage.platform.is_none() && image.context.is_none() {
+            let is_its = |platform: &&Platform| {
+                platform.os == config.os && platform.architecture == config.architecture
+            };
+            let other = self.options.emulated.iter().find(is_its);
+            wanted = other.filter(|_| !is_its(&&wanted)).cloned().unwrap_or(wanted);
         }
         let root = self.image(image, found, &wanted, stage, names);
         let is_other = config.os != wanted.os || config.architecture != wanted.architecture;

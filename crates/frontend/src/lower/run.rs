@@ -38,6 +38,12 @@ impl<'a> Lowering<'a> {
     ) -> Fallible<()> {
         refuse(place, run)?;
         let state = &scope.state;
+        // Checks and outlines run nothing.
+        if state.platform.os != "linux" && self.outline.is_none() {
+            let what = format!("RUN in a stage for {}", state.platform);
+            let help = "steps run on Linux only; COPY, ADD and what sets the configuration work for other systems, too";
+            return Err(place.unsupported(place.step.statement.span, &what, help));
+        }
         let line = line(run, &place.step.statement.heredocs, state);
         let mut inputs = Vec::from_iter(state.root);
         let Some(mut mounts) = self.mounts(place, state, run, &mut inputs)? else { return Ok(()) };

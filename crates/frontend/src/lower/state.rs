@@ -8,6 +8,9 @@ use crate::environment::Environment;
 pub(super) const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What an empty image for Windows begins with.
+const WINDOWS_PATH: &str = "c:\\Windows\\System32;c:\\Windows";
+
 /// A stage so far.
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -65,7 +68,8 @@ impl State {
             ..ImageConfig::default()
         };
         config.config.working_dir = "/".to_owned();
-        config.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+        let path = if platform.os == "windows" { WINDOWS_PATH } else { DEFAULT_PATH };
+        config.config.env = vec![format!("PATH={path}")];
         config
     }
 

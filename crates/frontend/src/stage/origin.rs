@@ -55,14 +55,10 @@ impl<'a> Origins<'a> {
 
     /// The named context that replaces a stage or an image of this name.
     pub(crate) fn context(&self, name: &str, platform: &Platform, span: Span) -> Option<Origin> {
-        if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-            return None;
-        }
-        let key = key(&Reference::parse(name).ok()?);
-        let with_platform = format!("{key}::{}", format_all(&platform.clone().normalize()));
-        let (context, value) =
-            self.contexts.get(&with_platform).or_else(|| self.contexts.get(&key))?;
+        let (context, value) = self.find(name, platform)?;
         let location = match value {
+            // Who knows the stages asks for it by `target`.
+            NamedContext::Stage(_) => return None,
             NamedContext::Scratch => return Some(Origin::Scratch),
             NamedContext::Local { .. } | NamedContext::Remote(_) => {
                 return Some(Origin::Local((*context).to_owned()));
@@ -77,6 +73,23 @@ impl<'a> Origins<'a> {
             written: name.to_owned(),
             context: Some((*context).to_owned()),
         })))
+    }
+
+    /// The stage that a named context puts in the place of this name.
+    pub(crate) fn target(&self, name: &str, platform: &Platform) -> Option<&'a str> {
+        match self.find(name, platform)? {
+            (_, NamedContext::Stage(stage)) => Some(stage),
+            _ => None,
+        }
+    }
+
+    fn find(&self, name: &str, platform: &Platform) -> Option<(&'a str, &'a NamedContext)> {
+        if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+            return None;
+        }
+        let key = key(&Reference::parse(name).ok()?);
+        let with_platform = format!("{key}::{}", format_all(&platform.clone().normalize()));
+        self.contexts.get(&with_platform).or_else(|| self.contexts.get(&key)).copied()
     }
 
     /// What a name that is no stage's stands for.

@@ -221,16 +221,16 @@ impl<'a> Plan<'a> {
         let name = from.alias.as_ref().map(|alias| alias.name.as_str());
         let wanted = platform.as_ref().unwrap_or(self.options.target_platform());
         let span = from.image.span();
-        let replacement = name.and_then(|name| self.origins.context(name, wanted, span));
-        let is_replaced = replacement.is_some();
-        let base = match (replacement, image) {
+        let replacement = name.map_or(Ok(None), |name| self.context(name, wanted, span));
+        let is_replaced = matches!(replacement, Ok(Some(_)));
+        let base = replacement.and_then(|replacement| match (replacement, image) {
             (Some(replacement), _) => Ok(replacement),
             (None, Ok(image)) => match self.by_name.get(image.as_str()) {
                 Some(stage) => Ok(Origin::Stage(*stage)),
-                None => self.origins.external(&image, wanted, span),
+                None => self.external(&image, wanted, span),
             },
             (None, Err(error)) => Err(error),
-        };
+        });
         let base = base.map_err(|error| diagnostics.push(*error)).ok();
         let index = self.stages.len();
         Stage {
@@ -323,13 +323,47 @@ impl<'a> Plan<'a> {
         self.named(name, span)
     }
 
+    /// What a name that is no stage's stands for.
+    fn external(
+        &self,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<Origin, Box<Diagnostic>> {
+        match self.context(name, platform, span)? {
+            Some(origin) => Ok(origin),
+            None => self.origins.external(name, platform, span),
+        }
+    }
+
+    /// What a named context puts in the place of a name.
+    fn context(
+        &self,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<Option<Origin>, Box<Diagnostic>> {
+        let Some(target) = self.origins.target(name, platform) else {
+            return Ok(self.origins.context(name, platform, span));
+        };
+        match self.by_name.get(target.to_lowercase().as_str()) {
+            Some(stage) => Ok(Some(Origin::Stage(*stage))),
+            None => {
+                let message = format!(
+                    "named context {name:?} is stage {target:?}, which is not defined here"
+                );
+                Err(Box::new(Diagnostic::error("unknown-target", span, message)))
+            }
+        }
+    }
+
     /// What a name stands for: a stage, a named context or an image.
     fn named(&self, name: &str, span: Span) -> Result<Origin, Box<Diagnostic>> {
         let lower = name.to_lowercase();
         if let Some(stage) = self.by_name.get(lower.as_str()) {
             return Ok(Origin::Stage(*stage));
         }
-        let external = self.origins.external(name, self.options.target_platform(), span);
+        let external = self.external(name, self.options.target_platform(), span);
         external.map_err(|error| {
             match nearest(name, self.by_name.keys().copied().take(MAX_SUGGESTIONS)) {
                 Some(near) => Box::new(error.with_help(format!("did you mean stage {near:?}?"))),

@@ -3,7 +3,7 @@
 use rbuild_frontend::{BuildOptions, NamedContext};
 use rbuild_oci::Reference;
 
-use super::build::{Images, build_with, check_with, options, rounds};
+use super::build::{Images, build_with, check_errors_with, check_with, options, rounds};
 
 fn with(contexts: &[(&str, NamedContext)]) -> BuildOptions {
     let contexts = contexts.iter().map(|(name, context)| ((*name).to_owned(), context.clone()));
@@ -49,6 +49,36 @@ fn stages_are_replaced_with_their_body() {
             "[context a] docker.io/library/other:latest@pinned",
             "[stage-1 1/1] COPY --from=a /x /",
             "[stage-2 1/1] COPY --from=1 /x /"
+        ]
+    );
+}
+
+#[test]
+fn stages_are_contexts_by_target() {
+    let target = |stage: &str| NamedContext::Stage(stage.to_owned());
+    let given =
+        with(&[("lib", target("Made")), ("old", target("made")), ("img:1", target("made"))]);
+    let wrong = with(&[("lib", target("later"))]);
+    check_errors_with(
+        "FROM lib\nFROM scratch AS later\nFROM scratch\nCOPY --from=lib /a /\n",
+        &wrong,
+        &Images::new(),
+        &[r#"line 1: named context "lib" is stage "later", which is not defined here <lib>"#],
+    );
+    let text = "FROM scratch AS made\nCOPY a /\nFROM base AS old\nRUN never\nFROM img:1\nCOPY --from=lib /a /\nCOPY --from=old /b /\n\
+                RUN --mount=from=lib,target=/m x\n";
+    let (asked, result) = rounds(text, &given, &Images::new());
+    assert!(asked.is_empty(), "{asked:?}");
+    let build = result.unwrap();
+    let names: Vec<_> = build.graph.vertices().iter().map(|v| v.meta.name.clone()).collect();
+    assert_eq!(
+        names,
+        [
+            "[internal] load build context",
+            "[made 1/1] COPY a /",
+            "[stage-2 1/3] COPY --from=lib /a /",
+            "[stage-2 2/3] COPY --from=old /b /",
+            "[stage-2 3/3] RUN --mount=from=lib,target=/m x"
         ]
     );
 }

@@ -11,6 +11,7 @@ mod epoch;
 mod errors;
 mod graph;
 mod hostile;
+mod idioms;
 mod lints;
 mod mounts;
 mod onbuild;

@@ -1,7 +1,8 @@
 //! What a build can be given, and what can be built.
 
 use rbuild_frontend::{
-    BuildOptions, ImageSet, Outline, Source, Stages, evaluate, parse, similar_stage, targets,
+    BuildOptions, ImageSet, Outline, Source, Stages, evaluate, parse, similar_image, similar_stage,
+    targets,
 };
 
 use super::build::{options, with_args};
@@ -98,4 +99,6 @@ fn stages_that_were_probably_meant() {
     let dockerfile = parse(&Source::new("Dockerfile", TEXT).unwrap());
     assert_eq!(similar_stage(&dockerfile, "lob"), Some("lib"));
     assert_eq!(similar_stage(&dockerfile, "debian"), None);
+    assert_eq!(similar_image("ubunut:24.04"), Some("ubuntu"));
+    assert_eq!((similar_image("debian:bad"), similar_image("nginx")), (None, None));
 }

@@ -1,19 +1,24 @@
 //! Asks the frontend, in rounds: it names the images it must know, they are resolved side by side, and it is
 //! asked again (design D8).
 
+use std::collections::BTreeSet;
+
 use futures_util::future::{join_all, try_join_all};
 use rbuild_cache::{ImageName, PullMode};
 use rbuild_frontend::{
     Build, BuildOptions, Checks, Diagnostic, Dockerfile, Evaluation, ImageLocation, ImageQuery,
     ImageSet, Level, Outcome, Outline, RenderOptions, ResolvedImage, Source, Span, Stages,
-    similar_stage,
+    similar_image, similar_stage,
 };
+use rbuild_oci::Platform;
 use rbuild_solver::{Progress, SourceLocation, SourceOp};
+use rbuild_worker::{PlatformSupport, Platforms};
 
 use super::failure::excerpt;
 use super::input::Input;
 use super::remote;
 use crate::error::{CommandError, Kind};
+use crate::paths;
 use crate::wiring::Session;
 
 /// What the frontend made of a Dockerfile.
@@ -90,7 +95,9 @@ pub(crate) async fn lower(
                     let resolved = resolve(session, query, pull, progress).await;
                     resolved.map_err(|error| located(error, &source, &dockerfile, query))
                 });
-                for (query, image) in queries.iter().zip(try_join_all(resolved).await?) {
+                let resolved = try_join_all(resolved).await?;
+                note_platforms(&mut options, resolved.iter()).await;
+                for (query, image) in queries.iter().zip(resolved) {
                     images.insert(query, image);
                 }
             }
@@ -118,18 +125,21 @@ pub(crate) async fn evaluate(
 ) -> Evaluated {
     let mut images = ImageSet::new();
     let mut unknown: Vec<Diagnostic> = Vec::new();
+    let mut options = options.clone();
     loop {
-        let mut evaluation = rbuild_frontend::evaluate(&dockerfile, options, &images, stages);
+        let mut evaluation = rbuild_frontend::evaluate(&dockerfile, &options, &images, stages);
         let is_done = evaluation.missing.is_empty()
             || !unknown.is_empty()
             || evaluation.diagnostics.iter().any(Diagnostic::is_error);
         if is_done {
             evaluation.diagnostics.append(&mut unknown);
-            return Evaluated::new(source, dockerfile, options, evaluation);
+            return Evaluated::new(source, dockerfile, &options, evaluation);
         }
         let queries = &evaluation.missing;
         let resolved = queries.iter().map(|query| resolve(session, query, pull, progress));
-        for (query, image) in queries.iter().zip(join_all(resolved).await) {
+        let resolved = join_all(resolved).await;
+        note_platforms(&mut options, resolved.iter().flatten()).await;
+        for (query, image) in queries.iter().zip(resolved) {
             match image {
                 Ok(image) => images.insert(query, image),
                 Err(error) => unknown.push(Diagnostic::error("image", query.span, error.reason())),
@@ -191,6 +201,30 @@ impl Evaluated {
     }
 }
 
+/// Notes for which of the images' platforms steps can be run here.
+async fn note_platforms(options: &mut BuildOptions, images: impl Iterator<Item = &ResolvedImage>) {
+    if options.platform.is_some() {
+        return;
+    }
+    let own = options.build_platform.architecture.clone();
+    let platforms: BTreeSet<Platform> = images
+        .map(|image| image.config.platform().normalize())
+        .filter(|platform| platform.os == "linux" && platform.architecture != own)
+        .collect();
+    if platforms.is_empty() {
+        return;
+    }
+    // Finding out may start a program.
+    let runs = tokio::task::spawn_blocking(move || {
+        let known = Platforms::new(paths::programs());
+        let can_run = |platform: &Platform| {
+            !matches!(known.support(platform), PlatformSupport::Missing { .. })
+        };
+        platforms.into_iter().filter(can_run).collect::<Vec<_>>()
+    });
+    options.emulated.extend(runs.await.unwrap_or_default());
+}
+
 fn checks(dockerfile: &Dockerfile, options: &BuildOptions) -> Result<Checks, Box<Diagnostic>> {
     let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
     Checks::of(dockerfile, given.map(String::as_str))
@@ -250,9 +284,12 @@ fn located(
     let ImageLocation::Registry(reference) = &query.location else { return error };
     let name = reference.familiar();
     let name = name.strip_suffix(":latest").unwrap_or(&name);
-    match similar_stage(dockerfile, name) {
-        Some(stage) => error.hint(format!("no stage is called {name:?}: did you mean {stage:?}?")),
-        None => error,
+    match (similar_stage(dockerfile, name), similar_image(name)) {
+        (Some(stage), _) => {
+            error.hint(format!("no stage is called {name:?}: did you mean {stage:?}?"))
+        }
+        (None, Some(image)) => error.hint(format!("did you mean {image:?}?")),
+        (None, None) => error,
     }
 }
 

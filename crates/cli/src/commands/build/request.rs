@@ -136,8 +136,20 @@ fn named_context(text: &str) -> Result<(String, NamedContext, Option<PathBuf>), 
     if let Some(address) = Address::of(source)? {
         return Ok((name, NamedContext::Remote(address.context()), None));
     }
-    if source.contains("://") || source.starts_with("target:") {
-        return Err(wrong("it is of no kind that is known"));
+    if let Some(stage) = source.strip_prefix("target:") {
+        return Ok((name, NamedContext::Stage(stage.to_owned()), None));
+    }
+    if let Some((scheme, _)) = source.split_once("://") {
+        return Err(wrong(&format!("unsupported context source {scheme} for {name}")));
+    }
+    if let Some(kind) = ["local", "input", "service"]
+        .iter()
+        .find(|kind| source.strip_prefix(**kind).is_some_and(|rest| rest.starts_with(':')))
+    {
+        let reason = format!(
+            "`{kind}:` is for programs; name the folder, the image or the stage (`target:`) itself"
+        );
+        return Err(wrong(&reason));
     }
     let folder = Path::new(source).canonicalize().map_err(|error| wrong(&error.to_string()))?;
     if !folder.is_dir() {
@@ -203,7 +215,8 @@ mod tests {
             ("x", "NAME=SOURCE"),
             ("x=/no/such/folder", "No such file"),
             ("x=https://example.com/a.git?y=1", "cannot use the git repository"),
-            ("x=target:other", "of no kind that is known"),
+            ("x=s3://b", "unsupported context source s3 for x"),
+            ("x=input:other", "`input:` is for programs"),
             ("x=docker-image://UPPER/case:", "invalid reference"),
         ] {
             let error = named_context(text).unwrap_err().to_string();
