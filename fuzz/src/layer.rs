@@ -63,7 +63,7 @@ impl World {
 
     fn apply(&self, archive: &[u8], form: ApplyForm) -> Result<AppliedLayer, ApplyError> {
         let before = seen(self.dir.path());
-        let options = ApplyOptions { form, ignore_chown_errors: true, limits: LIMITS };
+        let options = ApplyOptions { form, ignore_chown_errors: true, owner: None, limits: LIMITS };
         let applied = apply(archive, self.root().as_fd(), &options);
         assert_eq!(seen(self.dir.path()), before, "something outside was touched");
         if let Err(error) = &applied {
