@@ -184,7 +184,7 @@ pub(crate) struct BuildArgs {
 
     /// The platform to build for, such as linux/amd64.
     #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
-    pub(crate) platform: Option<String>,
+    pub(crate) platform: Vec<String>,
 
     /// How steps are kept apart from the machine. `auto` uses namespaces and fails without; `chroot` gives them a root directory of
     /// their own and little else, so only for what you trust.
@@ -656,6 +656,9 @@ pub(crate) struct DuArgs {
 /// `rbuild prune`.
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
+    /// Ask nothing, which it never does: for scripts that were written for docker.
+    #[arg(short, long)]
+    pub(crate) force: bool,
     /// Also give up the cache: only what named images and running builds need stays.
     #[arg(short, long)]
     pub(crate) all: bool,

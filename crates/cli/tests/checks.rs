@@ -79,7 +79,7 @@ fn all_stages_are_looked_into_unless_one_is_named() {
 fn errors_instead_of_warnings() {
     let fixture = Fixture::with("# check=error=true\nFROM busybox AS App\nMAINTAINER Jo\n");
     let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
-    assert!(error.ends_with("ERROR: failed to solve: lint violation found for rules: MaintainerDeprecated, StageNameCasing\n"), "{error}");
+    assert!(error.ends_with("ERROR: failed to build: failed to solve: lint violation found for rules: MaintainerDeprecated, StageNameCasing\n"), "{error}");
     assert!(
         error.contains(" - StageNameCasing: Stage name 'App' should be lowercase (line 2)\n"),
         "{error}"

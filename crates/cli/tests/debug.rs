@@ -170,7 +170,8 @@ fn privileged_files_of_a_failed_step_are_exported() {
     let image = valid("oci", &image);
     assert_eq!(image.config["config"]["WorkingDir"], "/work");
     // The step's failure comes first, that of an export second.
-    let first = error.find("ERROR: failed to solve: process").expect("the step's error");
+    let first =
+        error.find("ERROR: failed to build: failed to solve: process").expect("the step's error");
     let second = error.find("ERROR: --on-failure: cannot take \"/work/nothing\"").expect("another");
     assert!(first < second && error.contains("exit code: 9"), "{error}");
     // Nothing of it counts for a build that succeeds, and what was done before is known.

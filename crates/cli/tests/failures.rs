@@ -16,7 +16,7 @@ fn privileged_a_failed_step_is_shown_with_its_output_and_its_line() {
         "\nproblem\n",
         "   3 | >>> RUN echo before",
         "did not complete successfully: exit code: 7",
-        "ERROR: failed to solve: process",
+        "ERROR: failed to build: failed to solve: process",
     ] {
         assert!(error.contains(part), "`{part}` is not in:\n{error}");
     }
@@ -170,6 +170,22 @@ fn privileged_interrupted_a_build_ends_at_once_and_leaves_nothing_running() {
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut rest).expect("output");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest}");
+    // It is known of the step what it was and what it began with.
+    let explained = fixture.run(["explain"]).ok().text();
+    assert!(explained.contains("RUN echo started") && explained.contains("ran: "), "{explained}");
+    let before = fixture.run(["debug", "RUN", "--before", "--", "ls", "/bin/busybox"]).ok();
+    assert_eq!(before.text(), "/bin/busybox\n");
+    // Both records of a build have one name.
+    let id = explained_build(&fixture);
+    assert!(fixture.run(["logs", "--build", &id, "RUN"]).ok().text().contains("started"));
+}
+
+/// The name of the last build, as `rbuild explain` has it.
+fn explained_build(fixture: &Fixture) -> String {
+    let text = fixture.run(["explain", "--json"]).ok().text();
+    let line = text.lines().next().expect("an explained step");
+    let explained: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+    explained["build"].as_str().expect("a name").to_owned()
 }
 
 #[test]

@@ -210,7 +210,8 @@ fn privileged_a_limit_that_cannot_be_kept_is_refused_unless_that_is_fine() {
     assert!(refused.contains("hint:") && refused.contains("best-effort"), "{refused}");
     let built =
         build_without_groups(&fixture, &[&args[..], &["--resource=best-effort"]].concat()).ok();
-    let warnings = built.stderr.lines().filter(|line| line.contains("steps are not limited"));
+    let warnings =
+        built.stderr.lines().filter(|line| line.contains("a limit of steps is not kept"));
     assert_eq!(warnings.count(), 1, "{}", built.stderr);
 }
 
@@ -245,12 +246,15 @@ fn wrong_limits_are_refused_before_anything_is_done() {
         ("--ulimit=nofile", "no `=`"),
         ("--shm-size=0", "above 0"),
         ("--timeout=5", "no duration"),
+        ("--platform=linux/amd64,linux/arm64", "several platforms"),
         ("--resource=gpus=1", "unknown resource"),
         ("--jobs=0", "0"),
     ] {
         let error = fixture.build(&[flag, "-o", "type=cacheonly"]).fails(2);
         assert!(error.contains(reason), "{flag}: {error}");
     }
+    let twice = ["--platform=linux/amd64", "--platform=linux/arm64", "-o", "type=cacheonly"];
+    assert!(fixture.build(&twice).fails(2).contains("several platforms"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn the_frontend_of_docker_is_built_in_and_others_are_refused() {
     fixture.write("Dockerfile", "# check=skip=all\n# syntax=example.com/other:1\nkey: [a]\n");
     let error = fixture.build(&NOTHING).fails(1);
     for part in [
-        "ERROR: failed to solve: frontend \"example.com/other:1\" is not supported",
+        "ERROR: failed to build: failed to solve: frontend \"example.com/other:1\" is not supported",
         "Dockerfile:2:",
         "^^^^^^^^^^^^^^^^^^^",
         "BUILDKIT_SYNTAX=dockerfile.v0",

@@ -95,7 +95,6 @@ fn blob_path(digest: &Digest) -> String {
 /// The layout's index: one entry a name, or one without.
 fn index(image: &Image, names: &[Reference]) -> Index {
     let mut entry = image.descriptor.clone();
-    entry.platform = None;
     if let Some(created) = &image.created {
         entry.annotations.insert("org.opencontainers.image.created".to_owned(), created.clone());
     }

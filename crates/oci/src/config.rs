@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Descriptor, DiffId, Digest, MediaType, Platform};
 
-/// An image configuration.
+/// An image configuration, written with its keys in the order of the alphabet, as BuildKit writes it.
 ///
 /// Keys that are not named here are kept in `extra` and written again, so that what a base image says is
 /// never lost.
@@ -17,12 +17,21 @@ pub struct ImageConfig {
     /// CPU architecture in Go's spelling.
     #[serde(default)]
     pub architecture: String,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// How a container of the image runs.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub config: ContainerConfig,
+    /// When the image was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// How the layers came to be, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub history: Vec<History>,
     /// Operating system in Go's spelling.
     #[serde(default)]
     pub os: String,
-    /// Version of the operating system.
-    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
-    pub os_version: String,
     /// Features that the operating system must have.
     #[serde(
         default,
@@ -31,24 +40,15 @@ pub struct ImageConfig {
         deserialize_with = "null_is_default"
     )]
     pub os_features: Vec<String>,
-    /// Variant of the architecture.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub variant: String,
-    /// When the image was made, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// Who made it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub author: String,
-    /// How a container of the image runs.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub config: ContainerConfig,
+    /// Version of the operating system.
+    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
     /// The layers.
     #[serde(default, deserialize_with = "null_is_default")]
     pub rootfs: RootFs,
-    /// How the layers came to be, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub history: Vec<History>,
+    /// Variant of the architecture.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     /// Keys that are not named here.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,

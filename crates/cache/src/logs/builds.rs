@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::format::{BUILD_FILE, Line, time};
 use super::output::OutputReader;
 use super::writer::BuildLog;
+use crate::BuildId;
 use crate::disk_error::{DiskError, OnPath};
 use crate::remove_tree::remove_path;
 
@@ -103,8 +104,8 @@ impl Logs {
 
     /// Begins the log of a build. Nothing is made before one of its steps is known.
     #[must_use]
-    pub fn begin(&self, title: String) -> BuildLog {
-        BuildLog::new(self.clone(), title)
+    pub fn begin(&self, id: &BuildId, title: String) -> BuildLog {
+        BuildLog::new(self.clone(), id, title)
     }
 
     /// The ids of the builds that are kept, oldest first.
@@ -337,7 +338,7 @@ mod tests {
         let logs = Logs::new(dir.path().to_owned());
         let now = SystemTime::now();
         let (a, b, key) = (vertex("a"), vertex("b"), Some(vertex("key")));
-        let mut log = logs.begin("app".to_owned());
+        let mut log = logs.begin(&BuildId::of_now(), "app".to_owned());
         assert_eq!(logs.ids().unwrap(), Vec::<String>::new());
         log.started(a, "RUN a", key, now);
         log.numbered(a, 7);
@@ -374,7 +375,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let logs = Logs::new(dir.path().to_owned());
         let now = SystemTime::now();
-        let mut log = logs.begin(String::new());
+        let mut log = logs.begin(&BuildId::of_now(), String::new());
         log.started(vertex("a"), "RUN a", None, now);
         log.output(vertex("a"), LogStream::Stdout, now, b"first\n").unwrap();
         log.flush().unwrap();
@@ -405,7 +406,7 @@ mod tests {
         let now = SystemTime::now();
         fs::create_dir(dir.path().join("20000101-000000-aaaaaa")).unwrap();
         fs::write(dir.path().join("20000101-000000-aaaaaa/0.zst"), [0; 5000]).unwrap();
-        let mut log = logs.begin(String::new());
+        let mut log = logs.begin(&BuildId::of_now(), String::new());
         // Noise does not compress.
         let mut noise = 1_u32;
         let bytes: Vec<u8> = (0..200_000)

@@ -1,18 +1,18 @@
 //! The log of a running build.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rbuild_oci::Digest;
 use rbuild_solver::LogStream;
 use rustix::fs::{FlockOperation, flock};
-use time::OffsetDateTime;
 
 use super::builds::Logs;
 use super::format::{BUILD_FILE, Line, VERSION, milliseconds, push_head};
+use crate::BuildId;
 use crate::disk_error::{DiskError, OnPath};
 
 /// Output that waits to be compressed, per step.
@@ -24,6 +24,8 @@ const LEVEL: i32 = 1;
 
 /// What a build and its steps say of themselves, on the way to the disk. Nothing is made before a step is known.
 pub struct BuildLog {
+    /// Where it will be.
+    directory: PathBuf,
     logs: Logs,
     title: String,
     began: SystemTime,
@@ -63,8 +65,9 @@ impl std::fmt::Debug for BuildLog {
 
 impl BuildLog {
     /// Begins a log. `title` is what people know the build by.
-    pub(super) fn new(logs: Logs, title: String) -> Self {
+    pub(super) fn new(logs: Logs, id: &BuildId, title: String) -> Self {
         Self {
+            directory: logs.directory().join(id.as_str()),
             logs,
             title,
             began: SystemTime::now(),
@@ -226,7 +229,7 @@ impl BuildLog {
 
     fn place(&mut self) -> Result<&Place, DiskError> {
         if self.place.is_none() {
-            let place = make_place(&self.logs, self.began)?;
+            let place = make_place(&self.directory)?;
             let head = Line {
                 version: Some(VERSION),
                 title: Some(self.title.clone()),
@@ -285,28 +288,12 @@ fn push_record(buffer: &mut Vec<u8>, stream: u8, at: SystemTime, bytes: &[u8]) {
     buffer.extend_from_slice(&bytes[..bytes.len().min(u32::MAX as usize)]);
 }
 
-fn make_place(logs: &Logs, began: SystemTime) -> Result<Place, DiskError> {
-    let time = OffsetDateTime::from(began);
-    let prefix = format!(
-        "{:04}{:02}{:02}-{:02}{:02}{:02}-{:03}",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.millisecond()
-    );
-    let directory = tempfile::Builder::new()
-        .prefix(&prefix)
-        .rand_bytes(4)
-        .tempdir_in(logs.directory())
-        .on_path("make a directory in", logs.directory())?
-        .keep();
+fn make_place(directory: &Path) -> Result<Place, DiskError> {
+    fs::create_dir(directory).on_path("make", directory)?;
     let path = directory.join(BUILD_FILE);
     let lines = File::options().append(true).create(true).open(&path).on_path("open", &path)?;
     flock(&lines, FlockOperation::NonBlockingLockExclusive).on_path("lock", &path)?;
-    Ok(Place { directory, lines })
+    Ok(Place { directory: directory.to_owned(), lines })
 }
 
 fn write_lines(place: &Place, lines: &[Line]) -> Result<(), DiskError> {

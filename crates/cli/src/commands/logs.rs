@@ -76,6 +76,8 @@ fn find_step<'a>(build: &'a KeptBuild, wanted: &str) -> Result<&'a KeptStep, Com
     let has_name = |step: &&KeptStep| step.name == wanted;
     let has_part = |step: &&KeptStep| step.name.contains(wanted);
     let kinds: [&dyn Fn(&&KeptStep) -> bool; 3] = [&has_digest, &has_name, &has_part];
+    // A number that is not of a step is no part of a name either, but a long one may be the beginning of a digest.
+    let kinds = if number.is_some() { &kinds[..1] } else { &kinds[..] };
     for is_meant in kinds {
         let found: Vec<&KeptStep> = build.steps.iter().filter(is_meant).collect();
         match found.as_slice() {

@@ -88,11 +88,10 @@ impl<'a> Lowering<'a> {
         remotes: &[Option<Remote>],
     ) -> Fallible<Option<String>> {
         let Some(written) = &add.checksum else { return Ok(None) };
+        let text = self.expand(place, &scope.state, written)?;
         let message = match remotes {
-            [Some(_)] => {
-                let text = self.expand(place, &scope.state, written)?;
-                return Ok(Some(text).filter(|text| !text.is_empty()));
-            }
+            _ if text.is_empty() => return Ok(None),
+            [Some(_)] => return Ok(Some(text)),
             [None] => "checksum requires HTTP(S) or Git sources",
             _ => "checksum can't be specified for multiple sources",
         };

@@ -23,7 +23,7 @@ impl<'a> Lowering<'a> {
         written.sort_by_key(|word| word.text());
         let mut ports = Vec::new();
         for word in written {
-            let words = self.expand_with(self.shell.for_words(), place, &scope.state, word)?.words;
+            let words = self.expand_words(place, &scope.state, word)?.words;
             for port in words {
                 let parsed =
                     parse(&port).map_err(|message| place.error("expose", word.span(), message))?;

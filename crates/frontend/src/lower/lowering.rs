@@ -290,6 +290,16 @@ impl<'a> Lowering<'a> {
         texts.iter().map(|text| self.expand(place, state, text)).collect()
     }
 
+    /// Expands an argument that may become several words or none. Nothing is said of variables that are not set.
+    pub(super) fn expand_words<'t>(
+        &mut self,
+        place: &Place<'_, 'a>,
+        state: &State,
+        text: &'t Mapped,
+    ) -> Fallible<Expansion<'t>> {
+        self.expand_quietly(self.shell.for_words(), place, state, text)
+    }
+
     pub(super) fn expand_with<'t>(
         &mut self,
         shell: Shell,
@@ -297,15 +307,8 @@ impl<'a> Lowering<'a> {
         state: &State,
         text: &'t Mapped,
     ) -> Fallible<Expansion<'t>> {
-        let expansion = shell.expand(text.text(), &state.environment).map_err(|error| {
-            // What a variable holds is not known while guessing.
-            self.saw_unset |= error.is_about_values();
-            let span = place.step.span_of(text, error.range.clone());
-            Box::new(Diagnostic::error("expansion", span, error.to_string()))
-        })?;
-        self.spend(expansion.value.len(), place)?;
+        let expansion = self.expand_quietly(shell, place, state, text)?;
         for variable in expansion.unset() {
-            self.saw_unset = true;
             let is_known = state.arguments.contains(variable.name)
                 || args::NOT_IN_STEPS.contains(&variable.name);
             if is_known || self.diagnostics.len() > MAX_WARNINGS {
@@ -320,6 +323,24 @@ impl<'a> Lowering<'a> {
             let span = place.step.span_of(text, variable.range.clone());
             self.diagnostics.push(warning(Rule::UndefinedVar, span, message));
         }
+        Ok(expansion)
+    }
+
+    fn expand_quietly<'t>(
+        &mut self,
+        shell: Shell,
+        place: &Place<'_, 'a>,
+        state: &State,
+        text: &'t Mapped,
+    ) -> Fallible<Expansion<'t>> {
+        let expansion = shell.expand(text.text(), &state.environment).map_err(|error| {
+            // What a variable holds is not known while guessing.
+            self.saw_unset |= error.is_about_values();
+            let span = place.step.span_of(text, error.range.clone());
+            Box::new(Diagnostic::error("expansion", span, error.to_string()))
+        })?;
+        self.spend(expansion.value.len(), place)?;
+        self.saw_unset |= expansion.unset().next().is_some();
         Ok(expansion)
     }
 

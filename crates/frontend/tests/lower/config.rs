@@ -60,7 +60,7 @@ ARG Y=1 X
             "(VOLUME [/a /b])",
             "(VOLUME [/c d])",
             "(STOPSIGNAL SIGTERM)",
-            "(HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3})",
+            r#"(HEALTHCHECK &{["CMD-SHELL" "curl x"] "1m30s" "0s" "0s" "0s" '\x03'})"#,
             "(SHELL [/bash -c])",
             "(CMD [\"/bash\" \"-c\" \"echo hi\"])",
             "(ENTRYPOINT [\"/e\" \"x\"])",
@@ -152,6 +152,11 @@ fn labels_of_the_command_line_come_last() {
     let labels: Vec<_> = built.config.config.labels.values().cloned().collect();
     assert_eq!(labels, ["cli", "file"]);
     assert_eq!(history(&built).len(), 1);
+}
+
+#[test]
+fn an_empty_checksum_is_none() {
+    build("FROM scratch\nARG SUM\nADD --checksum=$SUM a /b\nADD --checksum= a b /c/\n");
 }
 
 #[test]

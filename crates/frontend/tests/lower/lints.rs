@@ -63,6 +63,11 @@ fn arguments_of_from() {
 }
 
 #[test]
+fn variables_of_ports_may_be_undefined() {
+    check("FROM scratch\nEXPOSE ${PORT:-80} $NONE\n", &[]);
+}
+
+#[test]
 fn platforms_of_from() {
     check(
         "FROM --platform=$TARGETPLATFORM scratch\nFROM --platform=linux/amd64 scratch AS x\nFROM --platform=linux/amd64 scratch AS linux-x\nFROM --platform=$BUILDPLATFORM scratch\n",

@@ -9,7 +9,7 @@ pub enum PatternError {
     #[error("syntax error in pattern `{0}`: it has an unclosed or empty `[...]`, or ends in `\\`")]
     Syntax(String),
     /// A `!` with nothing behind it.
-    #[error("pattern `!` excepts nothing")]
+    #[error("illegal exclusion pattern: \"!\"")]
     EmptyException,
 }
 

@@ -136,6 +136,9 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
         ("mount", _, Errno::LOOP) => {
             Some("it is a symbolic link in the image; it must be an ordinary directory")
         }
+        ("mount", _, Errno::INVAL | Errno::NOTDIR) => Some(
+            "a file can only be mounted on a file and a folder on a folder, and its owner must be one of the ids that this user has",
+        ),
         ("set the limit", _, Errno::PERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         ("create namespaces", _, Errno::PERM) => {
             Some("it needs CAP_SYS_ADMIN: run as root or in a user namespace")

@@ -55,7 +55,8 @@ impl BuildError {
         };
         let hints =
             missing_file(&error.kind).map_or_else(Vec::new, |missing| hints(missing, ignore));
-        let error = CommandError::caused(Kind::Build, "failed to solve", error.kind);
+        let error =
+            CommandError::caused(Kind::Build, "failed to build: failed to solve", error.kind);
         Self::Step { error: hints.into_iter().fold(error, CommandError::hint), excerpt }
     }
 
@@ -65,8 +66,9 @@ impl BuildError {
             (Some(location), Some(source)) => excerpt(source, location),
             _ => String::new(),
         };
-        let error = CommandError::new(Kind::Build, format!("failed to solve: {error}"))
-            .hint(format!("if you trust what is built, give --allow {}", error.entitlement));
+        let error =
+            CommandError::new(Kind::Build, format!("failed to build: failed to solve: {error}"))
+                .hint(format!("if you trust what is built, give --allow {}", error.entitlement));
         Self::Step { error, excerpt }
     }
 

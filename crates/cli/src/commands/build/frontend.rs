@@ -263,7 +263,7 @@ async fn resolve(
             };
             let written = written.strip_suffix(":latest").unwrap_or(&written);
             let message = format!(
-                "failed to solve: {written}: failed to resolve source metadata for {shown}"
+                "failed to build: failed to solve: {written}: failed to resolve source metadata for {shown}"
             );
             Err(CommandError::caused(Kind::Environment, message, error))
         }
@@ -305,7 +305,7 @@ fn refused(source: &Source, dockerfile: &Dockerfile, diagnostics: &[Diagnostic])
         placed => rbuild_frontend::render(source, placed, render_options()),
     };
     let first = errors.first().map(|error| dockerfile.compat_message(source, error));
-    let message = format!("failed to solve: {}", first.unwrap_or_default());
+    let message = format!("failed to build: failed to solve: {}", first.unwrap_or_default());
     let error = CommandError::new(Kind::Build, message).preface(drawn);
     match errors.first().filter(|first| !is_placed(first)).and_then(|first| first.help.as_deref()) {
         Some(help) => error.hint(help),

@@ -50,7 +50,7 @@ pub(crate) fn step_limits(args: &LimitArgs) -> Result<(StepLimits, Vec<String>),
     })?;
     let warning = |error: &rbuild_worker::CgroupError| {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-        format!("steps are not limited: {error}{}", cause.unwrap_or_default())
+        format!("a limit of steps is not kept: {error}{}", cause.unwrap_or_default())
     };
     Ok((StepLimits { groups, ..bounds }, given_up.iter().map(warning).collect()))
 }

@@ -47,7 +47,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// `rbuild build`.
 pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result<(), CommandError> {
     if let Some(flag) = args.later.refused() {
-        return Err(CommandError::usage(format!("{flag} is not supported yet")));
+        let error = CommandError::usage(format!("{flag} is not supported yet"));
+        return Err(match flag {
+            "--load" => error.hint("rbuild save NAME | docker load does the same (or podman load)"),
+            "--builder" => error.hint("there is but one builder, so leave it out"),
+            _ => error,
+        });
     }
     if let Some(question) = args.question() {
         return call(store, args, question, machine);
@@ -60,7 +65,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     let recording = Recording::begin(&session.store, args);
     let done = in_runtime(async {
-        let log = session.store.logs().begin(title(args));
+        let log = session.store.logs().begin(recording.id(), title(args));
         let (display, progress) = Display::start_noting(mode, Some(log), recording.notes.clone());
         let own = session.store.warnings.iter().map(ToString::to_string);
         for warning in own.chain(recording.warning.clone()).chain(warnings) {
@@ -370,6 +375,7 @@ async fn build_and_export(
         Some(target) => {
             let entitlements = entitlements(args);
             check(&prepared, target, entitlements)?;
+            tokio::task::block_in_place(|| recording.planned(&prepared.graph, target, &progress));
             recording.folders(&prepared.folders, &session.store.root().join("tmp"));
             let bounds = Bounds { entitlements, limits: plans.limits, jobs: args.limits.jobs };
             let worker = session.worker(prepared.folders, bounds, provided, &progress)?;
@@ -396,7 +402,7 @@ async fn build_and_export(
                 ));
             }
             tokio::task::block_in_place(|| {
-                recording.solved(&session.store, &prepared.graph, target, &worker, &progress);
+                recording.solved(&session.store, &prepared.graph, &worker, &progress);
             });
             let outputs = match solved {
                 Ok(outputs) => outputs,

@@ -39,6 +39,12 @@ pub(crate) fn provided(
     let mut agents = BTreeMap::new();
     for text in &args.ssh {
         let (id, agent) = agent(text, &environment)?;
+        if agents.contains_key(&id) {
+            let error = CommandError::usage(format!("`--ssh {text}`: `{id}` was given before"));
+            return Err(
+                error.hint("several keys of one id are separated by commas: --ssh default=KEY,KEY")
+            );
+        }
         agents.insert(id, agent);
     }
     // As buildx does: who types the address of a repository lets it be fetched.

@@ -81,13 +81,24 @@ impl Recording {
         self.known().folders = lasting.map(|(name, path)| (name.clone(), path.clone())).collect();
     }
 
-    /// Notes what was solved, whatever became of it: the graph, which files the steps that ran have read of folders, and
+    /// The name of the build.
+    pub(crate) fn id(&self) -> &BuildId {
+        &self.id
+    }
+
+    /// Notes what is going to be solved, so that it is known of a build that is stopped, too.
+    pub(crate) fn planned(&self, graph: &Graph, target: Edge, progress: &Progress) {
+        if let Err(error) = self.write_graph(graph, target) {
+            progress.warn(format!("cannot remember how the build was made: {}", chain(&error)));
+        }
+    }
+
+    /// Notes what was solved, whatever became of it: which files the steps that ran have read of folders, and
     /// what the one that failed has left.
     pub(crate) fn solved(
         &self,
         store: &Store,
         graph: &Graph,
-        target: Edge,
         worker: &Worker,
         progress: &Progress,
     ) {
@@ -102,9 +113,10 @@ impl Recording {
             }
         }
         self.known().left = left;
-        let graph_written = self.write_graph(graph, target).map_err(|error| chain(&error));
-        let written = graph_written.and_then(|()| self.write_files(graph, worker));
-        if let Err(error) = written {
+        // Where the graph could not be written, that was said.
+        if self.known().graph.is_some()
+            && let Err(error) = self.write_files(graph, worker)
+        {
             progress.warn(format!("cannot remember how the build was made: {error}"));
         }
     }
@@ -252,6 +264,6 @@ pub(crate) fn subject(args: &BuildArgs) -> BuildSubject {
         context,
         dockerfile: redact_url(&dockerfile),
         target: args.target.clone(),
-        platform: args.platform.clone(),
+        platform: Some(args.platform.join(",")).filter(|platform| !platform.is_empty()),
     }
 }

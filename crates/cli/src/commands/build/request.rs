@@ -42,7 +42,7 @@ impl Request {
         }
         special_args::check(&options.build_args)?;
         options.labels = args.label.iter().map(|label| pair(label)).collect();
-        options.platform = args.platform.as_deref().map(platform).transpose()?;
+        options.platform = platform(&args.platform)?;
         options.no_cache = if args.no_cache {
             NoCache::All
         } else {
@@ -89,14 +89,18 @@ fn build_args(
     args.iter().filter_map(value).collect()
 }
 
-fn platform(text: &str) -> Result<Platform, CommandError> {
-    if text.contains(',') {
-        return Err(CommandError::usage(format!("`--platform {text}` names several platforms"))
-            .hint("building for several platforms at once is not supported yet: build one after the other"));
+fn platform(texts: &[String]) -> Result<Option<Platform>, CommandError> {
+    let mut names: Vec<&str> =
+        texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    names.dedup();
+    match names[..] {
+        [] => Ok(None),
+        [name] => name.parse().map(Some).map_err(|error| {
+            CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
+        }),
+        _ => Err(CommandError::usage(format!("`--platform {}` names several platforms", names.join(",")))
+            .hint("building for several platforms at once is not supported yet: build one after the other")),
     }
-    text.parse().map_err(|error| {
-        CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
-    })
 }
 
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets, and `host-gateway` for the address of this machine, which a step
@@ -165,8 +169,8 @@ fn patterns(file: &IgnoreFile) -> Result<Vec<String>, CommandError> {
     let patterns = parse_dockerignore(&file.text);
     rbuild_solver::PatternMatcher::new(&patterns).map_err(|error| {
         CommandError::caused(
-            crate::error::Kind::Usage,
-            format!("cannot use `{}`", file.path.display()),
+            crate::error::Kind::Build,
+            format!("failed to build: failed to solve: cannot use `{}`", file.path.display()),
             error,
         )
     })?;

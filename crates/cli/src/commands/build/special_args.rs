@@ -8,7 +8,7 @@ use crate::error::{CommandError, Kind};
 pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), CommandError> {
     let given = |name: &str| build_args.get(name).map(String::as_str);
     if given("BUILDKIT_DISABLE_FILEOP").and_then(boolean) == Some(true) {
-        let message = "failed to solve: support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed in BuildKit 0.11";
+        let message = "failed to build: failed to solve: support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed in BuildKit 0.11";
         return Err(CommandError::new(Kind::Build, message));
     }
     if let Some(value) = given("BUILDKIT_MULTI_PLATFORM").filter(|value| !value.is_empty()) {
@@ -16,7 +16,8 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
             Some(false) => {}
             Some(true) => return Err(unsupported("BUILDKIT_MULTI_PLATFORM")),
             None => {
-                let message = format!("failed to solve: invalid boolean value {value}");
+                let message =
+                    format!("failed to build: failed to solve: invalid boolean value {value}");
                 return Err(CommandError::new(Kind::Build, message));
             }
         }

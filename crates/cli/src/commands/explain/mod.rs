@@ -7,7 +7,7 @@ mod timings;
 
 use std::collections::HashSet;
 
-use rbuild_cache::{BuildRecord, StepRecord, StepState, Store};
+use rbuild_cache::{BuildRecord, BuildState, StepRecord, StepState, Store};
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -51,8 +51,15 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Result<(), CommandEr
     }
     if steps.is_empty() && !args.json {
         let subject = printable::line(&chosen.record.subject.dockerfile).into_owned();
-        text =
-            format!("Every step of build {} ({subject}) came from the cache.\n", chosen.record.id);
+        let id = &chosen.record.id;
+        text = match chosen.record.state {
+            BuildState::Done => {
+                format!("Every step of build {id} ({subject}) came from the cache.\n")
+            }
+            BuildState::Failed | BuildState::Canceled => {
+                format!("Build {id} ({subject}) ended before a step ran.\n")
+            }
+        };
     }
     print(text.as_bytes())
 }
@@ -71,7 +78,12 @@ pub(crate) fn of_build(store: &Store, record: &BuildRecord) -> Result<String, Co
 /// The first step of each stage that ran, in the order of their numbers.
 fn first_missed(record: &BuildRecord) -> Vec<&StepRecord> {
     let ran = |step: &&StepRecord| {
-        step.key.is_some() && matches!(step.state, StepState::Done | StepState::Failed)
+        step.key.is_some()
+            && match step.state {
+                StepState::Done | StepState::Failed => true,
+                StepState::Canceled => step.started.is_some(),
+                StepState::Cached | StepState::Waiting => false,
+            }
     };
     let mut steps: Vec<_> = record.steps.iter().filter(ran).collect();
     steps.sort_by_key(|step| step.number);

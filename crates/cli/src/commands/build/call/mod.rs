@@ -19,9 +19,11 @@ pub(crate) fn answer(evaluated: &Evaluated, call: Call) -> Result<(), CommandErr
             super::frontend::render_options(),
         );
         let message = evaluated.dockerfile.compat_message(&evaluated.source, error);
-        return Err(
-            CommandError::new(Kind::Build, format!("failed to solve: {message}")).preface(drawn)
-        );
+        return Err(CommandError::new(
+            Kind::Build,
+            format!("failed to build: failed to solve: {message}"),
+        )
+        .preface(drawn));
     }
     let answer = match (call.method, call.json) {
         (Method::Outline, true) => document::pretty(&document::outline(evaluated)),
