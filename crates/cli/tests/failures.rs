@@ -54,7 +54,7 @@ fn privileged_what_cannot_be_run_or_found_is_said_in_words_that_people_know() {
     ] {
         fixture.write("Dockerfile", format!("FROM busybox\n{line}\n"));
         let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
-        assert!(error.contains("ERROR: failed to solve: "), "{error}");
+        assert!(error.contains("ERROR: failed to build: failed to solve: "), "{error}");
         assert!(error.contains(expected), "{line}: {error}");
     }
 }
