@@ -341,6 +341,11 @@ fn helper_arguments(target: &str, outer: u32, ranges: &[SubIdRange]) -> Vec<Stri
     arguments
 }
 
+/// How many ids a user is given, by Debian's `adduser`.
+const RANGE: u32 = 65_536;
+/// Where the first range begins, by the same.
+const FIRST_RANGE: u32 = 100_000;
+
 /// One line of `/etc/subuid` or `/etc/subgid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SubIdRange {
@@ -360,19 +365,32 @@ impl SubIds {
     fn of_user(user: u32) -> Result<Self, String> {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let name = user_name(&passwd, user);
-        let ranges = |path: &str| {
-            let found = parse_ranges(&fs::read_to_string(path).unwrap_or_default(), name, user);
-            let who = name.map_or_else(|| user.to_string(), str::to_owned);
-            if found.is_empty() {
-                Err(format!(
-                    "`{path}` has no range for `{who}`; as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who}`"
-                ))
-            } else {
-                Ok(found)
+        let [users, groups] = ["/etc/subuid", "/etc/subgid"]
+            .map(|path| (path, fs::read_to_string(path).unwrap_or_default()));
+        let ranges = |(path, text): &(&str, String)| {
+            let found = parse_ranges(text, name, user);
+            if !found.is_empty() {
+                return Ok(found);
             }
+            let who = name.map_or_else(|| user.to_string(), str::to_owned);
+            let first = first_free(&users.1).max(first_free(&groups.1));
+            let free = format!("{first}-{}", first.saturating_add(RANGE - 1));
+            Err(format!(
+                "`{path}` has no range for `{who}`; as root: `usermod --add-subuids {free} --add-subgids {free} {who}`"
+            ))
         };
-        Ok(Self { users: ranges("/etc/subuid")?, groups: ranges("/etc/subgid")? })
+        Ok(Self { users: ranges(&users)?, groups: ranges(&groups)? })
     }
+}
+
+/// The first id after all ranges of a file, and not before those of ordinary users end.
+fn first_free(ranges: &str) -> u32 {
+    let end = |line: &str| {
+        let (before, count) = line.rsplit_once(':')?;
+        let (_, start) = before.rsplit_once(':')?;
+        start.parse::<u32>().ok()?.checked_add(count.trim().parse().ok()?)
+    };
+    ranges.lines().filter_map(end).max().unwrap_or(0).max(FIRST_RANGE)
 }
 
 fn user_name(passwd: &str, user: u32) -> Option<&str> {
@@ -400,6 +418,15 @@ fn parse_ranges(text: &str, name: Option<&str>, user: u32) -> Vec<SubIdRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_that_are_proposed_are_free() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(
+            first_free("a:100000:65536\nb:231072:65536\nc:1:5\nbroken\nd:4294967295:2\n"),
+            296_608
+        );
+    }
 
     #[test]
     fn ids_stay_as_they_are() {
