@@ -201,6 +201,21 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
     found
 }
 
+/// Compiles a C program; says so, loudly, when the test cannot run without it.
+pub(crate) fn compiled(test: &str, source: &str, program: &Path) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("program.c");
+    fs::write(&file, source).expect("the source");
+    let compiler =
+        Command::new("cc").args(["-static", "-D_GNU_SOURCE", "-o"]).args([program, &file]).output();
+    match compiler {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => skipped(test, &String::from_utf8_lossy(&output.stderr)),
+        Err(error) => skipped(test, &format!("no C compiler: {error}")),
+    }
+    false
+}
+
 /// The one image of an archive (`oci` or `docker`), every digest, diff id and size of which is right.
 #[track_caller]
 pub(crate) fn valid(kind: &str, archive: &Path) -> validate::ValidImage {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::fixture::{Fixture, ran, read, skipped};
+use crate::fixture::{Fixture, compiled, ran, read, skipped};
 
 #[test]
 fn privileged_steps_run_on_copies() {
@@ -177,5 +177,54 @@ fn privileged_chroot_is_used_when_asked_for() {
         let expected =
             format!("{what} takes namespaces, which steps do not have with `--isolation=chroot`");
         assert!(text.contains(&expected), "{text}");
+    }
+}
+
+#[test]
+fn privileged_a_filter_for_system_calls_is_named() {
+    const TEST: &str = "privileged_a_filter_for_system_calls_is_named";
+    // As whom: with all capabilities, with those that Docker gives, and as an ordinary user.
+    const ROOT: &str = "exec \"$@\"";
+    const DOCKER: &str = "exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- \"$@\"";
+    const NOBODY: &str = "exec setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$@\"";
+    let fixture = Fixture::with("FROM busybox\nRUN echo done > /done\n");
+    let forbid = fixture.path("forbid");
+    if !compiled(TEST, include_str!("tiers/forbid.c"), &forbid) {
+        return;
+    }
+    let files = fixture.path("out");
+    let spec = format!("type=local,dest={}", files.display());
+    let busybox = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
+    let context = fixture.context().display().to_string();
+    let image = ["build", "--progress=plain", "--build-context", &busybox, &context];
+    let build = [&image[..], &["-o", &spec]].concat();
+    let run = |whom: &str, args: &[&str]| {
+        let script = format!("exec {} sh -c '{whom}' sh \"$@\"", forbid.display());
+        run_as(&fixture, &script, args)
+    };
+    const FIX: &str = "--security-opt seccomp=unconfined";
+    for (whom, exit, cannot) in [
+        (ROOT, 4, "cannot run steps"),
+        (DOCKER, 4, "cannot become root in a user namespace"),
+        (NOBODY, 5, ""),
+    ] {
+        let told = run(whom, &["doctor"]);
+        assert_eq!(told.code, exit, "{}{}", told.text(), told.stderr);
+        let text = told.text();
+        assert!(text.contains("refuses `unshare`"), "{text}");
+        assert!(text.contains(&format!("help most: start the container with {FIX}")), "{text}");
+        if whom == NOBODY {
+            continue;
+        }
+        let text = run(whom, &build).fails(1);
+        assert!(text.contains(cannot) && text.contains(FIX), "{text}");
+        assert!(text.contains("`rbuild build --isolation=chroot` does without"), "{text}");
+        run(whom, &[&build[..], &["--isolation=chroot"]].concat()).ok();
+        assert_eq!(read(&files, "done"), "done\n");
+        fs::remove_dir_all(&files).expect("the files");
+        // What runs no steps needs no namespaces.
+        run(whom, &[&image[..], &["-t", "app", "--isolation=chroot"]].concat()).ok();
+        assert!(run(whom, &["images"]).ok().text().contains("app"));
+        run(whom, &["save", "app", "-o", "/dev/null"]).ok();
     }
 }

@@ -6,6 +6,7 @@
 //! What it does not do: decide what runs (that is the solver), and know about Dockerfiles or images.
 
 mod agent;
+mod bpf;
 mod cache_mounts;
 mod cgroup;
 mod chroot;
@@ -49,7 +50,7 @@ pub use git::{GitError, GitErrorKind, GitOptions};
 pub use inspect::Inspection;
 pub use killed::Killed;
 pub use logins::LoginError;
-pub use network::NetworkError;
+pub use network::{NetworkError, NetworkFinding, try_network};
 pub use open_files::{OpenFiles, raise_open_files};
 pub use operation_error::OperationError;
 pub use own_process::init_main_if_requested;

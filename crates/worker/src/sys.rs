@@ -249,6 +249,34 @@ pub(crate) fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
+/// The name of the device that a descriptor of `/dev/net/tun` is for.
+pub(crate) fn tap_name(tap: BorrowedFd<'_>) -> Result<String, Errno> {
+    // SAFETY: zero is a valid value of all its fields.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the request takes a pointer to a live `ifreq`, which the kernel fills in. No other driver has requests of that type and number.
+    let result = unsafe {
+        libc::ioctl(tap.as_raw_fd(), TUNGETIFF as _, (&raw mut request).cast::<c_void>())
+    };
+    check(result.into())?;
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0);
+    Ok(name.map(|byte| char::from(byte.cast_unsigned())).collect())
+}
+
+/// Makes a tap device pass on only what a filter for sockets lets through, to whoever reads from it.
+pub(crate) fn attach_tap_filter(
+    tap: BorrowedFd<'_>,
+    program: &[BpfInstruction],
+) -> Result<(), Errno> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the request takes a pointer to a live `sock_fprog`, the program of which is live, has that length, and is only read by the
+    // kernel, which also verifies it. It is copied: the address that the kernel keeps is for devices that are opened again.
+    let result = unsafe {
+        libc::ioctl(tap.as_raw_fd(), TUNATTACHFILTER as _, (&raw const filter).cast::<c_void>())
+    };
+    check(result.into()).map(drop)
+}
+
 /// Sets a resource limit of the current process; rustix does not know all of them.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
@@ -273,3 +301,7 @@ pub(crate) fn open_terminal(end: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// `_IO('T', 0x41)`.
 const TIOCGPTPEER: u64 = 0x5441;
+
+/// `_IOR('T', 210, unsigned int)` and `_IOW('T', 213, struct sock_fprog)`.
+const TUNGETIFF: u64 = 0x8004_54d2;
+const TUNATTACHFILTER: u64 = 0x4010_54d5;

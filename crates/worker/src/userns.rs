@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{getegid, geteuid, getpid};
 use rustix::thread::CapabilitySet;
@@ -55,6 +56,14 @@ pub enum UserNamespaceError {
         /// The cause.
         source: io::Error,
     },
+    /// The process is root and may mount, but what is around it refuses the namespaces that steps have.
+    #[error("cannot create the namespaces of steps{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    Steps {
+        /// What to change so that it may.
+        hint: Option<&'static str>,
+        /// The cause.
+        source: io::Error,
+    },
     /// The helper that runs `newuidmap` could not be started.
     #[error("cannot start the helper that maps the sub-ids")]
     Helper {
@@ -70,8 +79,14 @@ impl UserNamespaceError {
     /// What would help, for people: a command where there is one.
     #[must_use]
     pub fn fix(&self) -> Option<String> {
-        let (Self::Create { hint, .. } | Self::Map { hint, .. }) = self else { return None };
+        let (Self::Create { hint, .. } | Self::Map { hint, .. } | Self::Steps { hint, .. }) = self
+        else {
+            return None;
+        };
         let hint = (*hint)?;
+        if hint == FILTERED {
+            return Some("start the container with --security-opt seccomp=unconfined".to_owned());
+        }
         // Most hints have a command in them.
         Some(match hint.split_once("as root: `").and_then(|(_, rest)| rest.split_once('`')) {
             Some((command, _)) => command.to_owned(),
@@ -91,6 +106,13 @@ impl UserNamespaceError {
 pub fn enter_user_namespace() -> Result<Identity, UserNamespaceError> {
     let is_root = geteuid().is_root();
     if is_root && may_mount() {
+        // A filter refuses what the capabilities allow; without one there is nothing to try.
+        if is_filtered() {
+            try_namespaces().map_err(|errno| UserNamespaceError::Steps {
+                hint: hint(errno == Errno::PERM),
+                source: errno.into(),
+            })?;
+        }
         return Ok(Identity::Root);
     }
     if !sys::is_single_threaded() {
@@ -150,12 +172,44 @@ pub fn in_user_namespace() -> bool {
 
 /// Moves the process; `hint` is worth the look only once it failed.
 fn create() -> Result<(), UserNamespaceError> {
-    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
-        .map_err(|errno| UserNamespaceError::Create { hint: hint(), source: errno.into() })
+    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|errno| {
+        UserNamespaceError::Create { hint: hint(errno == Errno::PERM), source: errno.into() }
+    })
 }
 
-/// What on this machine forbids user namespaces.
-fn hint() -> Option<&'static str> {
+/// Makes the namespaces that a step has, in a process that is gone afterwards.
+fn try_namespaces() -> Result<(), Errno> {
+    match sys::fork()? {
+        Fork::Child => {
+            let made = sys::unshare(
+                libc::CLONE_NEWPID
+                    | libc::CLONE_NEWNS
+                    | libc::CLONE_NEWIPC
+                    | libc::CLONE_NEWUTS
+                    | libc::CLONE_NEWNET,
+            );
+            sys::exit_now(made.err().map_or(0, Errno::raw_os_error))
+        }
+        Fork::Parent(child) => match libc::WEXITSTATUS(sys::wait(child)?.status) {
+            0 => Ok(()),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        },
+    }
+}
+
+/// What a filter around the process does, as most containers have one.
+pub(crate) const FILTERED: &str = "the seccomp filter of a surrounding container refuses `unshare`; start the container with \
+     `--security-opt seccomp=unconfined` (Kubernetes: `seccompProfile: {type: Unconfined}`), or with a profile that allows \
+     `unshare`, `clone` with namespaces, `setns`, `mount` and its kin";
+
+/// Whether the process's system calls are filtered by somebody.
+pub(crate) fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+/// What on this machine forbids namespaces; `by_call` is whether the call that makes them was refused, as a filter does it.
+fn hint(by_call: bool) -> Option<&'static str> {
     let sysctl = |path: &str| {
         fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
     };
@@ -163,6 +217,8 @@ fn hint() -> Option<&'static str> {
         Some("`user.max_user_namespaces` is 0; as root: `sysctl -w user.max_user_namespaces=15000`")
     } else if sysctl("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
         Some("as root: `sysctl -w kernel.unprivileged_userns_clone=1`")
+    } else if by_call && is_filtered() {
+        Some(FILTERED)
     } else if sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
         Some(
             "AppArmor restricts them; as root: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or a profile with `userns`",
@@ -235,7 +291,7 @@ impl Outer {
         maps: &[&dyn Fn() -> Result<(), String>; 2],
         mapped: Identity,
     ) -> Result<Identity, UserNamespaceError> {
-        let helper = |errno: rustix::io::Errno| UserNamespaceError::Helper { source: errno.into() };
+        let helper = |errno: Errno| UserNamespaceError::Helper { source: errno.into() };
         let (entered_read, entered_write) = pipe_with(PipeFlags::CLOEXEC).map_err(helper)?;
         let (result_read, result_write) = pipe_with(PipeFlags::CLOEXEC).map_err(helper)?;
         match sys::fork().map_err(helper)? {
@@ -282,7 +338,11 @@ impl Outer {
 }
 
 fn write_map(path: &'static str, map: &str) -> Result<(), UserNamespaceError> {
-    fs::write(path, map).map_err(|source| UserNamespaceError::Map { path, hint: hint(), source })
+    fs::write(path, map).map_err(|source| UserNamespaceError::Map {
+        path,
+        hint: hint(false),
+        source,
+    })
 }
 
 /// What the parent sends once it is in the new namespace.

@@ -55,7 +55,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     }
     let isolation = Isolation::of(&cli.command);
     let identity = match entered {
-        Err(_) if isolation == Isolation::Chroot && rbuild_worker::can_chroot() => Identity::Root,
+        Err(_) if does_without(&cli.command, isolation) && rbuild_worker::can_chroot() => {
+            Identity::Root
+        }
         entered => entered.map_err(cannot_be_root)?,
     };
     let machine = Machine { identity, snapshotter: cli.snapshotter, isolation };
@@ -99,13 +101,24 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     }
 }
 
+/// Whether root can do a command without namespaces: if it runs no steps, or those are to have none.
+fn does_without(command: &Command, isolation: Isolation) -> bool {
+    match command {
+        Command::Build(_) => isolation == Isolation::Chroot,
+        Command::Debug(args) => args.inner.is_some(),
+        _ => true,
+    }
+}
+
 fn cannot_be_root(error: UserNamespaceError) -> CommandError {
-    let error = CommandError::caused(
-        Kind::Environment,
-        "cannot become root in a user namespace",
-        error,
-    )
-    .hint("run rbuild as root, or allow user namespaces to your user; `rbuild doctor` says more");
+    let (what, hint) = match &error {
+        UserNamespaceError::Steps { .. } => ("cannot run steps", "`rbuild doctor` says more"),
+        _ => (
+            "cannot become root in a user namespace",
+            "run rbuild as root, or allow user namespaces to your user; `rbuild doctor` says more",
+        ),
+    };
+    let error = CommandError::caused(Kind::Environment, what, error).hint(hint);
     if !rbuild_worker::can_chroot() {
         return error;
     }

@@ -82,6 +82,12 @@ fn refused_calls() -> Vec<(&'static str, Abi, u32, [u64; 6], i32)> {
         ("socket-alg", Native, 41, [38, 5, 0, 0, 0, 0], EPERM),
         ("socket-alg-i386", I386, 359, [38, 5, 0, 0, 0, 0], EPERM),
         ("socket-vsock", Native, 41, [40, 1, 0, 0, 0, 0], EPERM),
+        // Whole frames, and what others receive in the same network.
+        ("socket-packet", Native, 41, [17, 3, 0x300, 0, 0, 0], EPERM),
+        ("socket-packet-i386", I386, 359, [17, 3, 0x300, 0, 0, 0], EPERM),
+        ("socket-old-packet", Native, 41, [2, 10, 0x300, 0, 0, 0], EPERM),
+        ("socket-xdp", Native, 41, [44, 3, 0, 0, 0, 0], EPERM),
+        ("socket-raw-tcp", Native, 41, [2, 3, 6, 0, 0, 0], EPERM),
         // As with Docker these are there, or no program would work.
         ("socket-unix", Native, 41, [1, 1, 0, 0, 0, 0], 0),
         ("getpid", Native, 39, none, 0),

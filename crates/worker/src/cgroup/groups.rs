@@ -65,6 +65,14 @@ impl ControlGroups {
         Ok((groups, given_up))
     }
 
+    /// Finds out which controllers steps can be limited by, in the way in which [`ControlGroups::open`] does.
+    #[must_use]
+    pub fn tried() -> Vec<(&'static str, Result<(), CgroupError>)> {
+        let groups = Self { hierarchies: hierarchies(), ..Self::unlimited() };
+        let tried = Controller::ALL.into_iter();
+        tried.map(|each| (each.name(), groups.make("", &[each]).map(drop))).collect()
+    }
+
     fn give_up(&mut self, controller: Controller) {
         let limits = std::mem::take(&mut self.limits);
         self.limits = match controller {

@@ -73,6 +73,8 @@ enum Made {
 struct Private {
     namespace: Arc<OwnedFd>,
     resolv_conf: String,
+    /// Whether no packet for the host's loopback leaves it.
+    is_filtered: bool,
     /// While this is open, the keeper lives.
     control: UnixStream,
     _keeper: Child,
@@ -83,6 +85,7 @@ struct Private {
 pub(crate) struct StepNetwork {
     namespace: Namespace,
     resolv_conf: String,
+    raw_packets: bool,
 }
 
 #[derive(Debug)]
@@ -106,56 +109,131 @@ impl BuildNetwork {
         sandbox: &Sandbox,
         progress: &Progress,
     ) -> Result<StepNetwork, NetworkError> {
-        let (namespace, resolv_conf) = match mode {
+        let (namespace, resolv_conf, raw_packets) = match mode {
             NetworkMode::Default => {
                 match self.made.get_or_try_init(|| self.make(sandbox, progress)).await? {
                     Made::Private(private) if private.has_ended() => {
                         return Err(NetworkError::Ended);
                     }
                     Made::Private(private) => {
-                        let namespace = Arc::clone(&private.namespace);
-                        (Namespace::Joined(namespace), private.resolv_conf.clone())
+                        let namespace = Namespace::Joined(Arc::clone(&private.namespace));
+                        (namespace, private.resolv_conf.clone(), private.is_filtered)
                     }
-                    Made::Host => (Namespace::Host, HostResolvConf::read()?.in_host_network()),
+                    // A step that did not ask for this network sees nothing of what others send in it.
+                    Made::Host => {
+                        (Namespace::Host, HostResolvConf::read()?.in_host_network(), false)
+                    }
                 }
             }
-            NetworkMode::Host => (Namespace::Host, HostResolvConf::read()?.in_host_network()),
-            NetworkMode::None => (Namespace::New, HostResolvConf::read()?.in_own_network(None)),
+            NetworkMode::Host => (Namespace::Host, HostResolvConf::read()?.in_host_network(), true),
+            NetworkMode::None => {
+                (Namespace::New, HostResolvConf::read()?.in_own_network(None), true)
+            }
         };
-        Ok(StepNetwork { namespace, resolv_conf })
+        Ok(StepNetwork { namespace, resolv_conf, raw_packets })
     }
 
+    /// Makes the network, and warns of what it is not.
     async fn make(&self, sandbox: &Sandbox, progress: &Progress) -> Result<Made, NetworkError> {
-        let instead = |reason: &str| {
-            progress
-                .warn(format!("the steps have the host's network, not one of their own: {reason}"));
-            Ok(Made::Host)
-        };
-        let Some(program) = &self.pasta else {
-            return instead("`pasta` is not installed (Debian package `passt`)");
-        };
-        let host = HostResolvConf::read()?;
-        let forwarded = host.is_loopback_only().then_some(pasta::FORWARDED_DNS);
-        let start = start(sandbox, program, forwarded.is_some());
-        match tokio::time::timeout(PATIENCE, start).await {
-            Ok(Ok((namespace, control, keeper))) => Ok(Made::Private(Box::new(Private {
-                namespace: Arc::new(namespace),
-                resolv_conf: host.in_own_network(forwarded),
-                control,
-                _keeper: keeper,
-            }))),
-            Ok(Err(error)) => instead(&format!("`{}` failed: {error}", program.display())),
-            Err(_) => instead(&format!("`{}` does not get ready", program.display())),
+        let (made, finding) = connect(sandbox, self.pasta.as_deref()).await?;
+        if finding != NetworkFinding::Private {
+            progress.warn(finding.to_string());
+        }
+        Ok(made)
+    }
+}
+
+/// Finds out what network the steps of a build would have, by making it. `pasta` is the program that connects it, if there is one.
+///
+/// # Errors
+///
+/// When no step could have a network.
+pub async fn try_network(
+    sandbox: &Sandbox,
+    pasta: Option<&Path>,
+) -> Result<NetworkFinding, NetworkError> {
+    connect(sandbox, pasta).await.map(|(_, finding)| finding)
+}
+
+/// What the network of the steps of a build is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkFinding {
+    /// One of their own.
+    Private,
+    /// One of their own, but packets for the host's loopback may leave it.
+    NotFiltered {
+        /// The program that connects it.
+        program: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The host's.
+    Host {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for NetworkFinding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Private => write!(f, "the steps have a network of their own"),
+            Self::NotFiltered { program, reason } => write!(
+                f,
+                "a step that means to can reach what listens on this machine's loopback device, if `{}` is of before 2024: \
+                 its packets cannot be filtered: {reason}",
+                program.display()
+            ),
+            Self::Host { reason } => {
+                write!(f, "the steps have the host's network, not one of their own: {reason}")
+            }
         }
     }
 }
 
-/// Starts a keeper and waits for its namespace.
-async fn start(
+async fn connect(
     sandbox: &Sandbox,
-    program: &Path,
-    forward_dns: bool,
-) -> io::Result<(OwnedFd, UnixStream, Child)> {
+    pasta: Option<&Path>,
+) -> Result<(Made, NetworkFinding), NetworkError> {
+    let instead = |reason: String| Ok((Made::Host, NetworkFinding::Host { reason }));
+    let Some(program) = pasta else {
+        return instead("`pasta` is not installed (Debian package `passt`)".to_owned());
+    };
+    let host = HostResolvConf::read()?;
+    let forwarded = host.is_loopback_only().then_some(pasta::FORWARDED_DNS);
+    let start = start(sandbox, program, forwarded.is_some());
+    let started = match tokio::time::timeout(PATIENCE, start).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(error)) => return instead(format!("`{}` failed: {error}", program.display())),
+        Err(_) => return instead(format!("`{}` does not get ready", program.display())),
+    };
+    let is_filtered = started.not_filtered.is_none();
+    let finding = match started.not_filtered {
+        None => NetworkFinding::Private,
+        Some(reason) => NetworkFinding::NotFiltered { program: program.to_owned(), reason },
+    };
+    let private = Private {
+        namespace: Arc::new(started.namespace),
+        resolv_conf: host.in_own_network(forwarded),
+        is_filtered,
+        control: started.control,
+        _keeper: started.keeper,
+    };
+    Ok((Made::Private(Box::new(private)), finding))
+}
+
+/// A keeper with its namespace.
+#[derive(Debug)]
+struct Started {
+    namespace: OwnedFd,
+    /// Why packets for the host's loopback may leave it.
+    not_filtered: Option<String>,
+    control: UnixStream,
+    keeper: Child,
+}
+
+/// Starts a keeper and waits for its namespace.
+async fn start(sandbox: &Sandbox, program: &Path, forward_dns: bool) -> io::Result<Started> {
     let (control, theirs) = StdUnixStream::pair()?;
     control.set_nonblocking(true)?;
     let mut control = UnixStream::from_std(control)?;
@@ -176,7 +254,13 @@ async fn start(
             _ => error,
         })?;
     if let Some(namespace) = received.into_iter().next() {
-        return Ok((namespace, control, keeper));
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.push(control.read_u8().await?);
+        }
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let not_filtered = Some(line).filter(|line| !line.is_empty());
+        return Ok(Started { namespace, not_filtered, control, keeper });
     }
     let mut reason = String::new();
     control.read_to_string(&mut reason).await?;
@@ -201,6 +285,7 @@ impl StepNetwork {
         descriptors: &mut Vec<OwnedFd>,
     ) -> Result<(), NetworkError> {
         spec.resolv_conf.clone_from(&self.resolv_conf);
+        spec.raw_packets = self.raw_packets;
         spec.network = match &self.namespace {
             Namespace::Host => sandbox::NetworkMode::Host,
             Namespace::New => sandbox::NetworkMode::None,

@@ -18,6 +18,8 @@ use rustix::process::{
 };
 use rustix::stdio::{dup2_stdin, stdin};
 
+use super::packets;
+use super::pasta::DEVICE;
 use crate::sandbox::{receive_descriptors, send_descriptors, set_loopback_up};
 use crate::sys::{self, Fork};
 
@@ -128,7 +130,7 @@ fn new_namespace() -> io::Result<OwnedFd> {
     }
 }
 
-/// Lets every user send echo requests without raw sockets, which steps do not have.
+/// Lets every user send echo requests without raw sockets, which only root has.
 fn allow_ping() {
     // A group that the user namespace does not have is refused. Without the setting, there is no `ping`.
     let _ = ["0 2147483647", "0 65535", "0 0"]
@@ -145,7 +147,8 @@ struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Starts the program, announces the namespace, and ends when the program does.
+    /// Starts the program, announces the namespace, and with a line why packets for the host's loopback may leave it (nothing if they may
+    /// not), and ends when the program does.
     fn run(
         &self,
         namespace: OwnedFd,
@@ -157,7 +160,11 @@ impl Guard<'_> {
             sys::exit_now(1);
         }
         connect(&namespace, program, arguments)?;
+        let confined = packets::confine(DEVICE);
         announce(self.control, Ok(namespace))?;
+        let why_not = confined.err().map(|error| error.to_string()).unwrap_or_default();
+        let mut to = self.control;
+        to.write_all(format!("{why_not}\n").as_bytes())?;
         loop {
             match wait(WaitOptions::empty()) {
                 Err(Errno::INTR) | Ok(_) => {}

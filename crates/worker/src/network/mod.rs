@@ -2,7 +2,8 @@
 //!
 //! A network namespace belongs to a *keeper*: a small process, this program with a hidden argument, that makes the namespace, runs
 //! pasta for it, and hands the descriptor to the build. The way out is pasta's: it takes packets from a device in the namespace and
-//! makes them connections of ordinary sockets in the build's own network. Nothing is listened to on either side for the other.
+//! makes them connections of ordinary sockets in the build's own network. Nothing is listened to on either side for the other. What
+//! may leave by that device is decided by a filter that the device itself has.
 //!
 //! # Who kills whom
 //!
@@ -14,10 +15,11 @@
 mod build_network;
 mod hosts;
 mod keeper;
+mod packets;
 mod pasta;
 mod resolv_conf;
 
-pub use build_network::NetworkError;
 pub(crate) use build_network::{BuildNetwork, StepNetwork};
+pub use build_network::{NetworkError, NetworkFinding, try_network};
 pub(crate) use hosts::extra_hosts;
 pub(crate) use keeper::keeper_main_if_requested;

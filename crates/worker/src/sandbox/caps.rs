@@ -1,7 +1,6 @@
 //! Capabilities: Docker's default set, and how a step is reduced to it.
 //!
-//! A step in a network that it shares (see [`NetworkMode::Joined`]) goes without `CAP_NET_RAW`. With it, it could read what the other
-//! steps send, and send packets to the machine's loopback addresses, which no kernel routes but versions of pasta before 2024 deliver.
+//! `CAP_NET_RAW` is kept from a step where it could do harm with it: see [`SandboxSpec::raw_packets`](super::SandboxSpec::raw_packets).
 
 use rustix::io::Errno;
 use rustix::thread::{
@@ -10,14 +9,9 @@ use rustix::thread::{
     set_keep_capabilities,
 };
 
-use super::plan::NetworkMode;
-
-/// What a confined step may do as root in this network.
-pub(super) fn of(network: NetworkMode) -> CapabilitySet {
-    match network {
-        NetworkMode::Host | NetworkMode::None => DEFAULT,
-        NetworkMode::Joined { .. } => DEFAULT - CapabilitySet::NET_RAW,
-    }
+/// What a confined step may do as root.
+pub(super) fn of(raw_packets: bool) -> CapabilitySet {
+    if raw_packets { DEFAULT } else { DEFAULT - CapabilitySet::NET_RAW }
 }
 
 /// Docker's set.
@@ -87,11 +81,7 @@ mod tests {
 
     #[test]
     fn default_set_is_dockers() {
-        assert_eq!(of(NetworkMode::None).bits(), 0xa804_25fb);
-    }
-
-    #[test]
-    fn shared_networks_are_not_for_raw_packets() {
-        assert_eq!(of(NetworkMode::Joined { descriptor: 0 }).bits(), 0xa804_05fb);
+        assert_eq!(of(true).bits(), 0xa804_25fb);
+        assert_eq!(of(false).bits(), 0xa804_05fb);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::CommandError;
 use super::user::UserError;
+use crate::userns;
 
 /// Why a step did not run to its end. A step that ran and failed is not an error but an [`Exit`](super::Exit).
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,7 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
             "a file can only be mounted on a file and a folder on a folder, and its owner must be one of the ids that this user has",
         ),
         ("set the limit", _, Errno::PERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
+        ("create namespaces", _, Errno::PERM) if userns::is_filtered() => Some(userns::FILTERED),
         ("create namespaces", _, Errno::PERM) => {
             Some("it needs CAP_SYS_ADMIN: run as root or in a user namespace")
         }

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Signal, fchdir, getcwd, set_parent_process_death_signal, setsid, umask};
+use rustix::stdio::dup2_stdin;
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,10 @@ impl First<'_> {
             allow_rlimit(limit)?;
         }
         self.enter_working_directory(&user)?;
+        if let Some(index) = spec.stdin {
+            let stdin = self.descriptors.mounts.get(index).ok_or(Errno::BADF);
+            stdin.and_then(dup2_stdin).context("open", "the standard input")?;
+        }
         if let Some(spec) = spec.terminal {
             terminal::attach(spec, &self.descriptors.mounts, &user)?;
         }
@@ -100,7 +105,7 @@ impl First<'_> {
                     set_no_new_privs(true).context("give up", "new privileges")?;
                     chroot::CAPABILITIES
                 } else {
-                    caps::of(spec.network)
+                    caps::of(spec.raw_packets)
                 };
                 // Before the capabilities go, since without `no_new_privs` it takes CAP_SYS_ADMIN.
                 seccomp::install(allowed).context("install", "the seccomp filter")?;

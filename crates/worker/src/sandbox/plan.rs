@@ -26,6 +26,9 @@ pub struct SandboxSpec {
     pub resolv_conf: String,
     /// Which network the step sees.
     pub network: NetworkMode,
+    /// Whether a confined step has `CAP_NET_RAW`. Seccomp leaves it little more than `ping`; but a 32-bit program can have packet sockets,
+    /// and then sees what others send in the same network.
+    pub raw_packets: bool,
     /// Whether the step is confined.
     pub security: SecurityMode,
     /// Limits to set; all others are inherited.
@@ -39,6 +42,9 @@ pub struct SandboxSpec {
     pub root_read_only: bool,
     /// Exit codes that count as success.
     pub valid_exit_codes: Vec<i32>,
+    /// Index of the descriptor that is the step's standard input, in place of /dev/null. The step can open again whatever it is, with its
+    /// own rights, and must not have more of it than of a pipe.
+    pub stdin: Option<usize>,
     /// A terminal in place of the three streams.
     pub terminal: Option<TerminalSpec>,
     /// What runs the programs of other architectures, those that the step's programs start included. The step is then in a user
@@ -64,12 +70,14 @@ impl SandboxSpec {
             extra_hosts: Vec::new(),
             resolv_conf: String::new(),
             network: NetworkMode::Host,
+            raw_packets: true,
             security: SecurityMode::Sandbox,
             rlimits: Vec::new(),
             control_groups: Vec::new(),
             mounts: Vec::new(),
             root_read_only: false,
             valid_exit_codes: vec![0],
+            stdin: None,
             terminal: None,
             emulators: Vec::new(),
             is_32_bit: false,
@@ -145,7 +153,7 @@ pub enum NetworkMode {
     Host,
     /// A network of its own in which there is only the loopback device.
     None,
-    /// A network namespace that exists. Other steps may be in it at the same time, so a confined step has no `CAP_NET_RAW` there.
+    /// A network namespace that exists. Other steps may be in it at the same time.
     Joined {
         /// Index of the namespace's descriptor.
         descriptor: usize,

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rbuild_cache::{Overlay, OverlayXattrs, Store};
-use rbuild_worker::{Identity, UserNamespaceError};
-use rustix::fs::Access;
+use rbuild_worker::{CgroupError, ControlGroups, Identity, UserNamespaceError};
 
 use super::check::Check;
 use crate::error::chain;
@@ -57,6 +56,9 @@ pub(super) fn user_namespace(entered: &Result<Identity, UserNamespaceError>) -> 
         Ok(Identity::Root) => Check::good(NAME, "running as root, which needs none"),
         Ok(Identity::SubIds { .. } | Identity::SingleId { .. }) => {
             Check::good(NAME, "one could be made")
+        }
+        Err(error @ UserNamespaceError::Steps { .. }) => {
+            Check::fatal("namespaces", chain(error), error.fix())
         }
         Err(error) => Check::fatal(NAME, chain(error), error.fix()),
     }
@@ -140,43 +142,30 @@ fn probe(root: &Path) -> Result<(), Failure> {
     overlay.probe().map_err(|error| Failure::Refused(chain(&error)))
 }
 
-/// Whether limits can be set on steps.
+/// Whether limits can be set on steps: tried as a build with limits does it.
 pub(super) fn control_groups() -> Check {
     const NAME: &str = "control groups";
-    const WANTED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
-    const V2: &str = "/sys/fs/cgroup";
     const DELEGATE: &str = "systemd-run --user --scope -p Delegate=yes rbuild ...";
-    if let Ok(controllers) = fs::read_to_string(format!("{V2}/cgroup.controllers"))
-        && !controllers.trim().is_empty()
-    {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-        let folder = Path::new(V2).join(own.trim_start_matches('/'));
-        let text = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or(controllers);
-        let has: Vec<&str> = WANTED
-            .into_iter()
-            .filter(|name| text.split_whitespace().any(|own| own == *name))
-            .collect();
-        let may = rustix::fs::access(&folder, Access::WRITE_OK).is_ok();
-        let found =
-            format!("v2 with {}", if has.is_empty() { "none".to_owned() } else { has.join(", ") });
-        return match (may, has.is_empty()) {
-            (true, false) => Check::good(NAME, found),
-            _ => Check::poor(
-                NAME,
-                format!("{found}; steps cannot be limited in `{}`", folder.display()),
-                Some(DELEGATE),
-            ),
-        };
+    let (mut can, mut cannot) = (Vec::new(), Vec::new());
+    for (controller, tried) in ControlGroups::tried() {
+        match tried {
+            Ok(()) => can.push(controller),
+            Err(error) => cannot.push(error),
+        }
     }
-    let has: Vec<&str> = WANTED
-        .into_iter()
-        .filter(|name| rustix::fs::access(format!("{V2}/{name}"), Access::WRITE_OK).is_ok())
-        .collect();
-    if has.is_empty() {
-        return Check::poor(NAME, "none that limits can be set in", None::<String>);
-    }
-    Check::good(NAME, format!("v1 with {}", has.join(", ")))
+    let Some(first) = cannot.first() else {
+        return Check::good(NAME, format!("steps can be limited by {}", can.join(", ")));
+    };
+    let fix = match first {
+        CgroupError::Missing { .. } => None,
+        _ => Some(DELEGATE),
+    };
+    let reasons: Vec<String> = cannot.iter().map(|error| chain(error)).collect();
+    let but = match can.as_slice() {
+        [] => "steps cannot be limited".to_owned(),
+        can => format!("steps can be limited by {} only", can.join(", ")),
+    };
+    Check::poor(NAME, format!("{but}: {}", reasons.join("; ")), fix)
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ pub(crate) fn doctor(
         tools::platforms(&Platforms::new(programs.clone()), machine::can_have_emulators());
     checks.push(machine::kernel());
     checks.push(machine::control_groups());
-    checks.push(tools::network(&programs));
+    let runs_steps = matches!(tier, Tier::Overlay | Tier::Copy);
+    checks.push(tools::network(runs_steps)?);
     checks.push(tools::git(&programs));
     checks.push(tools::emulators(&platforms));
     let diagnosis = Diagnosis { tier, checks, platforms };

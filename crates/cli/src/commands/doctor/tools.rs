@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rbuild_worker::{PlatformSupport, Platforms};
+use rbuild_worker::{NetworkFinding, PlatformSupport, Platforms, Sandbox};
 
 use super::check::Check;
+use crate::commands::build::in_runtime;
+use crate::error::{CommandError, chain};
+use crate::paths;
 
 /// How the steps of one platform run.
 #[derive(Debug)]
@@ -49,16 +52,39 @@ pub(super) fn emulators(platforms: &[PlatformLine]) -> Check {
     Check::good(NAME, format!("for {emulated} foreign platforms"))
 }
 
-pub(super) fn network(programs: &[PathBuf]) -> Check {
-    const NAME: &str = "pasta";
-    match find("pasta", programs) {
-        Some(path) => Check::good(NAME, path.display().to_string()),
-        None => Check::poor(
-            NAME,
-            "not installed, so steps have the machine's network",
-            Some("apt-get install passt"),
-        ),
+/// What network steps have. Made as a build makes it, unless steps cannot run anyway.
+pub(super) fn network(runs_steps: bool) -> Result<Check, CommandError> {
+    const NAME: &str = "network";
+    let pasta = paths::program("pasta");
+    let mut found = None;
+    if runs_steps {
+        in_runtime(async {
+            let sandbox = Sandbox::open().map_err(|error| chain(&error));
+            found = Some(match sandbox {
+                Ok(sandbox) => {
+                    let tried = rbuild_worker::try_network(&sandbox, pasta.as_deref()).await;
+                    tried.map_err(|error| chain(&error))
+                }
+                Err(error) => Err(error),
+            });
+            Ok(())
+        })?;
     }
+    let fix = match &pasta {
+        None => Some("apt-get install passt"),
+        Some(_) => None,
+    };
+    Ok(match (found, pasta) {
+        (Some(Ok(NetworkFinding::Private)), _) => {
+            Check::good(NAME, "steps have one of their own, by pasta")
+        }
+        (Some(Ok(other)), _) => Check::poor(NAME, other.to_string(), fix),
+        (Some(Err(error)), _) => Check::poor(NAME, error, fix),
+        (None, Some(path)) => {
+            Check::good(NAME, format!("there is {}, but no step to use it", path.display()))
+        }
+        (None, None) => Check::poor(NAME, "pasta is not installed", fix),
+    })
 }
 
 pub(super) fn git(programs: &[PathBuf]) -> Check {

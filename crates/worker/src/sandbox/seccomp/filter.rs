@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use rustix::thread::CapabilitySet;
 
 use super::profile::{self, Abi, NEWEST, Rule};
+use crate::bpf::{ANY_BIT, AT_LEAST, EQUAL, WORD, and, give_back, jump, jump_always, load};
 use crate::sys::BpfInstruction;
 
 /// What happens to a call.
@@ -26,14 +27,14 @@ enum Action {
     Check(Check),
 }
 
-/// A look at the first argument. Only its lower half is looked at, since the kernel's own types for these are 32 bits wide: a filter
-/// that compares all 64 is passed by setting a bit that the kernel ignores.
+/// A look at arguments. Only their lower halves are looked at, since the kernel's own types for these are 32 bits wide: a filter that
+/// compares all 64 is passed by setting a bit that the kernel ignores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     /// None of these bits.
     NoneOf(u32),
-    /// Any socket family but those.
-    Family,
+    /// No socket of some families, and no raw one but for ICMP.
+    Socket,
     /// One of the harmless personalities.
     Personality,
 }
@@ -52,8 +53,24 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
 const CLONE_NEWTIME: u32 = 0x80;
 
 /// The families that no step gets: the kernel's cryptography, through which files that others share were overwritten in the page cache
-/// (CVE-2026-31431), and the way to the hypervisor.
-const REFUSED_FAMILIES: [u32; 2] = [libc::AF_ALG as u32, libc::AF_VSOCK as u32];
+/// (CVE-2026-31431), the way to the hypervisor, and the two kinds of sockets for whole frames: the steps of a build share a network.
+const REFUSED_FAMILIES: [u32; 4] =
+    [libc::AF_ALG as u32, libc::AF_VSOCK as u32, libc::AF_PACKET as u32, libc::AF_XDP as u32];
+
+const INET: u32 = libc::AF_INET as u32;
+const INET6: u32 = libc::AF_INET6 as u32;
+
+/// What is a socket's type in the argument; the rest are flags.
+const SOCKET_TYPE: u32 = 0xf;
+
+const SOCK_RAW: u32 = libc::SOCK_RAW as u32;
+
+/// Makes one of IPv4 a packet socket; `SOCK_PACKET` of packet(7).
+const SOCK_PACKET: u32 = 10;
+
+/// What `ping` needs a raw socket for. One of another protocol would be given what comes in for the steps beside.
+const ICMP: u32 = libc::IPPROTO_ICMP as u32;
+const ICMPV6: u32 = libc::IPPROTO_ICMPV6 as u32;
 
 /// The default, and with the flags of 32-bit address space and old `uname` versions; and the question for the current one.
 const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -70,10 +87,12 @@ const ARCH_I386: u32 = 0x4000_0003;
 const ARCH_AARCH64: u32 = 0xc000_00b7;
 const ARCH_ARM: u32 = 0x4000_0028;
 
-/// Offsets in `struct seccomp_data`: the number, the architecture, and the lower half of the first argument on little-endian machines.
+/// Offsets in `struct seccomp_data`: the number, the architecture, and the lower halves of arguments on little-endian machines.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
+const SECOND_ARGUMENT: u32 = 24;
+const THIRD_ARGUMENT: u32 = 32;
 
 /// A family of processors, whose kernels run programs of two or three ABIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +120,13 @@ impl Family {
 pub(super) fn program(family: Family, capabilities: CapabilitySet) -> Vec<BpfInstruction> {
     let search = |abi, bit| {
         let segments = segments(&actions(abi, capabilities), bit);
-        let mut code = vec![load(NUMBER)];
+        let mut code = vec![load(WORD, NUMBER)];
         code.extend(binary_search(&segments));
         code
     };
     let sections = match family {
         Family::X86 => {
-            let mut native = vec![load(NUMBER)];
+            let mut native = vec![load(WORD, NUMBER)];
             let x86_64 = segments(&actions(Abi::X86_64, capabilities), 0);
             let x32 = segments(&actions(Abi::X32, capabilities), X32_BIT);
             native.extend(branch(X32_BIT, binary_search(&x86_64), binary_search(&x32)));
@@ -115,9 +134,9 @@ pub(super) fn program(family: Family, capabilities: CapabilitySet) -> Vec<BpfIns
         }
         Family::Arm => [(ARCH_AARCH64, search(Abi::Aarch64, 0)), (ARCH_ARM, search(Abi::Arm, 0))],
     };
-    let mut code = vec![load(ARCHITECTURE)];
+    let mut code = vec![load(WORD, ARCHITECTURE)];
     for (architecture, section) in sections {
-        code.push(jump(libc::BPF_JEQ, architecture, 1, 0));
+        code.push(jump(EQUAL, architecture, 1, 0));
         code.push(jump_always(section.len()));
         code.extend(section);
     }
@@ -143,7 +162,7 @@ fn action(rule: Rule, capabilities: CapabilitySet) -> Action {
         Rule::NewProcess => Action::Check(Check::NoneOf(NEW_NAMESPACES)),
         Rule::NewNamespace => Action::Check(Check::NoneOf(NEW_NAMESPACES | CLONE_NEWTIME)),
         Rule::Clone3 => Action::Errno(ENOSYS),
-        Rule::Socket => Action::Check(Check::Family),
+        Rule::Socket => Action::Check(Check::Socket),
         Rule::Personality => Action::Check(Check::Personality),
     }
 }
@@ -193,10 +212,10 @@ fn branch(
 ) -> Vec<BpfInstruction> {
     let mut code = Vec::with_capacity(lower.len() + upper.len() + 2);
     if let Ok(distance) = u8::try_from(lower.len()) {
-        code.push(jump(libc::BPF_JGE, start, distance, 0));
+        code.push(jump(AT_LEAST, start, distance, 0));
     } else {
         // Conditional jumps reach 255 instructions only.
-        code.push(jump(libc::BPF_JGE, start, 0, 1));
+        code.push(jump(AT_LEAST, start, 0, 1));
         code.push(jump_always(lower.len()));
     }
     code.extend(lower);
@@ -211,18 +230,33 @@ fn leaf(action: Action) -> Vec<BpfInstruction> {
         Action::Allow => vec![allow],
         Action::Errno(errno) => vec![give_back(libc::SECCOMP_RET_ERRNO | errno)],
         Action::Check(Check::NoneOf(bits)) => {
-            vec![load(FIRST_ARGUMENT), jump(libc::BPF_JSET, bits, 0, 1), refuse, allow]
+            vec![load(WORD, FIRST_ARGUMENT), jump(ANY_BIT, bits, 0, 1), refuse, allow]
         }
-        Action::Check(Check::Family) => {
-            let [one, other] = REFUSED_FAMILIES;
-            let (first, second) =
-                (jump(libc::BPF_JEQ, one, 1, 0), jump(libc::BPF_JEQ, other, 0, 1));
-            vec![load(FIRST_ARGUMENT), first, second, refuse, allow]
+        Action::Check(Check::Socket) => {
+            let [a, b, c, d] = REFUSED_FAMILIES;
+            vec![
+                load(WORD, FIRST_ARGUMENT),
+                jump(EQUAL, a, 12, 0),
+                jump(EQUAL, b, 11, 0),
+                jump(EQUAL, c, 10, 0),
+                jump(EQUAL, d, 9, 0),
+                jump(EQUAL, INET, 1, 0),
+                jump(EQUAL, INET6, 0, 8),
+                load(WORD, SECOND_ARGUMENT),
+                and(SOCKET_TYPE),
+                jump(EQUAL, SOCK_PACKET, 4, 0),
+                jump(EQUAL, SOCK_RAW, 0, 4),
+                load(WORD, THIRD_ARGUMENT),
+                jump(EQUAL, ICMP, 2, 0),
+                jump(EQUAL, ICMPV6, 1, 0),
+                refuse,
+                allow,
+            ]
         }
         Action::Check(Check::Personality) => {
-            let mut code = vec![load(FIRST_ARGUMENT)];
+            let mut code = vec![load(WORD, FIRST_ARGUMENT)];
             for (remaining, value) in (0..PERSONALITIES.len() as u8).rev().zip(PERSONALITIES) {
-                code.push(jump(libc::BPF_JEQ, value, remaining + 1, 0));
+                code.push(jump(EQUAL, value, remaining + 1, 0));
             }
             code.extend([refuse, allow]);
             code
@@ -230,62 +264,37 @@ fn leaf(action: Action) -> Vec<BpfInstruction> {
     }
 }
 
-fn load(offset: u32) -> BpfInstruction {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
-}
-
-fn jump(condition: u32, value: u32, if_true: u8, if_false: u8) -> BpfInstruction {
-    instruction(libc::BPF_JMP | condition | libc::BPF_K, value, if_true, if_false)
-}
-
-fn jump_always(distance: usize) -> BpfInstruction {
-    let distance = u32::try_from(distance).expect("a filter has a few thousand instructions");
-    instruction(libc::BPF_JMP | libc::BPF_JA, distance, 0, 0)
-}
-
-fn give_back(value: u32) -> BpfInstruction {
-    instruction(libc::BPF_RET | libc::BPF_K, value, 0, 0)
-}
-
-fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> BpfInstruction {
-    let code = u16::try_from(code).expect("operation codes have 16 bits");
-    BpfInstruction { code, jt, jf, k }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::caps;
     use super::*;
+    use crate::bpf;
 
     const EPERM_RESULT: u32 = libc::SECCOMP_RET_ERRNO | EPERM;
     const ENOSYS_RESULT: u32 = libc::SECCOMP_RET_ERRNO | ENOSYS;
 
-    /// Runs a program on a call, as the kernel does, and says what it returns.
+    /// What a program returns for a call with this first argument.
     fn run(program: &[BpfInstruction], architecture: u32, number: u32, argument: u64) -> u32 {
-        let mut accumulator = 0;
-        let mut position = 0;
-        loop {
-            let BpfInstruction { code, jt, jf, k } = program[position];
-            position += 1;
-            let code = u32::from(code);
-            let conditional = |holds: bool| usize::from(if holds { jt } else { jf });
-            match (code & 7, code & 0xf0) {
-                (libc::BPF_LD, _) => {
-                    accumulator = match k {
-                        NUMBER => number,
-                        ARCHITECTURE => architecture,
-                        FIRST_ARGUMENT => argument as u32,
-                        offset => panic!("loads from {offset}"),
-                    }
-                }
-                (libc::BPF_JMP, libc::BPF_JA) => position += k as usize,
-                (libc::BPF_JMP, libc::BPF_JEQ) => position += conditional(accumulator == k),
-                (libc::BPF_JMP, libc::BPF_JGE) => position += conditional(accumulator >= k),
-                (libc::BPF_JMP, libc::BPF_JSET) => position += conditional(accumulator & k != 0),
-                (libc::BPF_RET, _) => return k,
-                other => panic!("unknown instruction {other:?}"),
-            }
-        }
+        run_with(program, architecture, number, [argument, 0, 0])
+    }
+
+    fn run_with(
+        program: &[BpfInstruction],
+        architecture: u32,
+        number: u32,
+        arguments: [u64; 3],
+    ) -> u32 {
+        let [first, second, third] = arguments.map(|argument| argument as u32);
+        bpf::run(program, |_, offset| {
+            Some(match offset {
+                NUMBER => number,
+                ARCHITECTURE => architecture,
+                FIRST_ARGUMENT => first,
+                SECOND_ARGUMENT => second,
+                THIRD_ARGUMENT => third,
+                offset => panic!("loads from {offset}"),
+            })
+        })
     }
 
     /// What a rule says about a call, without any program.
@@ -301,7 +310,7 @@ mod tests {
             Some(Rule::NewNamespace) => admin || argument & 0x7e02_0080 == 0,
             Some(Rule::Clone3) if !admin => return ENOSYS_RESULT,
             Some(Rule::Clone3) => true,
-            Some(Rule::Socket) => argument != 38 && argument != 40,
+            Some(Rule::Socket) => ![17, 38, 40, 44].contains(&argument),
             Some(Rule::Personality) => [0, 8, 0x2_0000, 0x2_0008, u32::MAX].contains(&argument),
         };
         if allowed { libc::SECCOMP_RET_ALLOW } else { EPERM_RESULT }
@@ -326,6 +335,7 @@ mod tests {
             39,
             40,
             41,
+            44,
             0x80,
             0x2_0000,
             0x2_0008,
@@ -353,11 +363,34 @@ mod tests {
     fn upper_half_of_an_argument_hides_nothing() {
         let program = program(Family::X86, caps::DEFAULT);
         let socket = 41;
-        for family in [38, 40] {
+        for family in [17, 38, 40, 44] {
             assert_eq!(run(&program, ARCH_X86_64, socket, (1 << 32) | family), EPERM_RESULT);
         }
         let clone = 56;
         assert_eq!(run(&program, ARCH_X86_64, clone, (1 << 32) | 0x1000_0000), EPERM_RESULT);
+    }
+
+    #[test]
+    fn raw_sockets_are_for_echo_requests() {
+        let program = program(Family::X86, caps::DEFAULT);
+        let socket = |family, kind, protocol| {
+            run_with(&program, ARCH_X86_64, 41, [family, kind, protocol]) == libc::SECCOMP_RET_ALLOW
+        };
+        let (cloexec, high) = (0o2_000_000, 1 << 32);
+        for family in [2, 10] {
+            for flags in [0, cloexec, high] {
+                for kind in [1, 2] {
+                    assert!(socket(family, kind | flags, 0) && socket(family, kind | flags, 17));
+                }
+                assert!(socket(family, 3 | flags, 1) && socket(family, 3 | flags, 58));
+                for protocol in [0, 2, 6, 17, 255, high | 6] {
+                    assert!(!socket(family, 3 | flags, protocol), "{family} {flags} {protocol}");
+                }
+                assert!(!socket(family, 10 | flags, 0x300));
+            }
+        }
+        // Of the kernel's messages.
+        assert!(socket(16, 3, 0));
     }
 
     #[test]
@@ -391,7 +424,7 @@ mod tests {
         let actions = BTreeMap::from([
             (1, Action::Allow),
             (2, Action::Allow),
-            (3, Action::Check(Check::Family)),
+            (3, Action::Check(Check::Socket)),
             (5, Action::Errno(ENOSYS)),
         ]);
         let segments = segments(&actions, 0);

@@ -1,8 +1,8 @@
 //! Which system calls a confined step may make: the rules of Docker's default profile, with the kernel's numbers.
 //!
 //! The rules are facts of moby's published profile (`seccomp/default_linux.go`) and the numbers those of the kernel's headers; a call
-//! that is not listed fails with `EPERM`. One difference: `unshare` without `CAP_SYS_ADMIN` is let through when it asks for no
-//! namespace, as `clone` is.
+//! that is not listed fails with `EPERM`. Two differences: `unshare` without `CAP_SYS_ADMIN` is let through when it asks for no
+//! namespace, as `clone` is; and `socket` makes no packet sockets, and raw ones for ICMP only.
 
 use rustix::thread::CapabilitySet;
 
@@ -21,8 +21,9 @@ pub(super) enum Rule {
     /// `clone3`: with `CAP_SYS_ADMIN`. Its flags are behind a pointer, out of a filter's reach, so it does not exist otherwise, and the C
     /// libraries fall back to `clone`.
     Clone3,
-    /// `socket`: any family but the kernel's cryptography and the one that reaches the hypervisor. The 32-bit `socketcall` has its arguments
-    /// behind a pointer and old C libraries have nothing else, so that one is let through whole.
+    /// `socket`: any family but the kernel's cryptography, the one that reaches the hypervisor and those for whole frames; a raw socket for
+    /// ICMP only. The 32-bit `socketcall` has its arguments behind a pointer and C libraries of 32 bits have nothing else, so that one is
+    /// let through whole.
     Socket,
     /// `personality`: the harmless ones.
     Personality,
