@@ -228,3 +228,42 @@ fn privileged_an_image_without_a_shell_is_said() {
     assert!(ran.text().contains("there is no shell in the image"), "{}", ran.text());
     assert_eq!(ran.code, 1);
 }
+
+#[test]
+fn privileged_a_command_reads_what_rbuild_reads() {
+    let fixture = Fixture::with("FROM busybox\nRUN false\n");
+    fixture.build(&[]).fails(1);
+    let piped = fixture.run_with_input(&["debug", "--", "sort"], b"b\na\n").ok();
+    assert_eq!(piped.text(), "a\nb\n");
+    let megabyte = vec![b'x'; 1 << 20];
+    let counted = fixture.run_with_input(&["debug", "--", "wc", "-c"], &megabyte).ok();
+    assert_eq!(counted.text(), "1048576\n");
+    // Of a file there is no more than its contents: it cannot be opened again, to be written.
+    let file = fixture.path("file");
+    fs::write(&file, "kept\n").unwrap();
+    let mut command = fixture.command("store");
+    command.args(["debug", "--", "sh", "-c", "cat; echo gone > /proc/self/fd/0"]);
+    let from_file = ran(command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+    assert_eq!(from_file.text(), "kept\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "kept\n");
+    // One that reads nothing ends nevertheless.
+    let mut command = fixture.command("store");
+    command.args(["debug", "--", "echo", "here"]).stdin(fs::File::open("/dev/zero").unwrap());
+    assert_eq!(ran(command.output().unwrap()).ok().text(), "here\n");
+}
+
+#[test]
+fn privileged_what_bounded_the_step_bounds_a_look_at_it() {
+    const TEST: &str = "privileged_what_bounded_the_step_bounds_a_look_at_it";
+    let fixture = Fixture::with("FROM busybox\nRUN false\n");
+    let error = fixture.build(&["--cpuset-cpus=0", "--ulimit=nofile=77"]).fails(1);
+    if error.contains("control group") {
+        return skipped(TEST, error.trim());
+    }
+    let debug = || fixture.run(["debug", "--", "sh", "-c", "ulimit -n; nproc"]).ok();
+    let told = debug();
+    assert_eq!((told.text().as_str(), told.stderr.as_str()), ("77\n1\n", ""));
+    fixture.build(&["--ulimit=nofile=77"]).fails(1);
+    let own = std::thread::available_parallelism().unwrap();
+    assert_eq!(debug().text(), format!("77\n{own}\n"));
+}

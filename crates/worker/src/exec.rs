@@ -302,6 +302,12 @@ impl Step {
         Ok(network.connect(&mut self.spec, &mut self.descriptors)?)
     }
 
+    /// Gives the step a standard input.
+    pub(crate) fn feed(&mut self, stdin: OwnedFd) {
+        self.spec.stdin = Some(self.descriptors.len());
+        self.descriptors.push(stdin);
+    }
+
     /// Gives the step a terminal in place of its three streams.
     pub(crate) fn attach(&mut self, terminal: Terminal) {
         let (rows, columns) = terminal.size;

@@ -8,12 +8,26 @@ use rbuild_solver::{
     SecurityMode, Snapshot, Vertex, VertexId, VertexMeta,
 };
 
+use std::os::fd::OwnedFd;
+
 use crate::cgroup::OomKills;
 use crate::exec::ExecError;
 use crate::operation_error::OperationError;
 use crate::sandbox::Terminal;
 use crate::secrets::Provided;
 use crate::worker::Worker;
+
+/// What a program reads and writes.
+#[derive(Debug)]
+pub enum Streams {
+    /// The output goes to the events; the input is this pipe or socket, or else /dev/null.
+    Piped {
+        /// The step may do with it whatever it likes.
+        stdin: Option<OwnedFd>,
+    },
+    /// All of them are a terminal.
+    Terminal(Terminal),
+}
 
 /// A step to look into.
 #[derive(Clone, Debug)]
@@ -108,8 +122,7 @@ fn plain() -> ExecOp {
 }
 
 impl Worker {
-    /// Runs a program in the state of a step: with a terminal, or with its output going to `progress`. Returns its exit
-    /// code.
+    /// Runs a program in the state of a step; events go to `progress`. Returns its exit code.
     ///
     /// # Errors
     ///
@@ -118,7 +131,7 @@ impl Worker {
         &self,
         inspection: &Inspection,
         args: Vec<String>,
-        terminal: Option<Terminal>,
+        streams: Streams,
         progress: &Progress,
     ) -> Result<i32, OperationError> {
         let mut op = inspection.op.clone();
@@ -134,8 +147,9 @@ impl Worker {
         let ground = self.ground(&op, &call).await?;
         let in_place = op.security == SecurityMode::Sandbox;
         let mut step = self.open(&op, &ground, in_place).await?;
-        if let Some(terminal) = terminal {
-            step.attach(terminal);
+        match streams {
+            Streams::Piped { stdin } => stdin.into_iter().for_each(|stdin| step.feed(stdin)),
+            Streams::Terminal(terminal) => step.attach(terminal),
         }
         match step.run(&self.sandbox, vertex.digest, progress, OomKills::now()).await {
             Ok(()) => Ok(0),

@@ -47,7 +47,7 @@ pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
 pub use file::{FileError, ModeError, OwnerError};
 pub use git::{GitError, GitErrorKind, GitOptions};
-pub use inspect::Inspection;
+pub use inspect::{Inspection, Streams};
 pub use killed::Killed;
 pub use logins::LoginError;
 pub use network::{NetworkError, NetworkFinding, try_network};

@@ -37,6 +37,9 @@ pub struct BuildRecord {
     /// The folders that local sources were, by name. Those that were unpacked for the build are not among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub folders: BTreeMap<String, PathBuf>,
+    /// What bounded the steps, as pairs of `--resource`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
     /// All that was shown, in the order in which it became known.
     pub steps: Vec<StepRecord>,
 }

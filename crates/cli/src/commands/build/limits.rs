@@ -63,8 +63,25 @@ fn bound(text: &str) -> Result<Option<Duration>, CommandError> {
     Ok(Some(duration(text)?).filter(|bound| !bound.is_zero()))
 }
 
+/// What was typed of resources, as pairs of `--resource`; of what is no pair, nothing.
+pub(super) fn pairs_of(args: &LimitArgs) -> Vec<String> {
+    let pairs = pairs(args).map(|(pairs, _)| pairs).unwrap_or_default();
+    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// What was typed of resources, and whether those that cannot be had may be left out.
 fn resources(args: &LimitArgs) -> Result<(ResourceLimits, bool), CommandError> {
+    let (pairs, best_effort) = pairs(args)?;
+    let mut limits = ResourceLimits::default();
+    for (name, value) in &pairs {
+        set(&mut limits, name, value)?;
+    }
+    check(&limits)?;
+    Ok((limits, best_effort))
+}
+
+/// Names and values of what was typed; of one name the last counts.
+fn pairs(args: &LimitArgs) -> Result<(Vec<(String, String)>, bool), CommandError> {
     let mut best_effort = false;
     let flags = [
         ("memory", &args.memory),
@@ -97,12 +114,7 @@ fn resources(args: &LimitArgs) -> Result<(ResourceLimits, bool), CommandError> {
     pairs.extend(
         flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))),
     );
-    let mut limits = ResourceLimits::default();
-    for (name, value) in &pairs {
-        set(&mut limits, name, value)?;
-    }
-    check(&limits)?;
-    Ok((limits, best_effort))
+    Ok((pairs, best_effort))
 }
 
 fn set(limits: &mut ResourceLimits, name: &str, value: &str) -> Result<(), CommandError> {

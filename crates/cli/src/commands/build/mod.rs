@@ -32,6 +32,7 @@ use rbuild_worker::{Entitlements, Provided, StepLimits};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
+pub(crate) use self::limits::step_limits;
 use self::record::Recording;
 use self::request::Request;
 use crate::args::{BuildArgs, Call, Isolation, Method, SaveArgs};

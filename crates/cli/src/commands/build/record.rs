@@ -16,6 +16,7 @@ use rbuild_solver::{
 use rbuild_worker::{LeftByStep, Worker};
 
 use super::input::{DOCKERFILE, dockerfile_path};
+use super::limits;
 use super::remote::Address;
 use crate::args::BuildArgs;
 use crate::error::{CommandError, chain};
@@ -33,6 +34,7 @@ pub(crate) struct Recording {
     subject: BuildSubject,
     project: String,
     started: SystemTime,
+    resources: Vec<String>,
     known: Mutex<Known>,
 }
 
@@ -67,6 +69,7 @@ impl Recording {
             subject,
             project,
             started: SystemTime::now(),
+            resources: limits::pairs_of(&args.limits),
             known: Mutex::default(),
         }
     }
@@ -217,6 +220,7 @@ impl Recording {
             error: done.err().map(CommandError::reason),
             graph,
             folders,
+            resources: self.resources,
             steps,
         };
         match self.builds.write(&record) {

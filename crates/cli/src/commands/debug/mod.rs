@@ -1,5 +1,6 @@
 //! `rbuild debug`: a shell, or a command, in the state of a step of an earlier build.
 
+mod input;
 mod state;
 mod terminal;
 
@@ -8,13 +9,14 @@ use std::process::ExitCode;
 
 use rbuild_cache::Store;
 use rbuild_solver::{Event, LogStream, Progress, ProgressReceiver};
-use rbuild_worker::{Inspection, OperationError, StepLimits, Worker};
+use rbuild_worker::{Inspection, OperationError, StepLimits, Streams, Worker};
 
+use self::input::Input;
 use self::state::Found;
 use self::terminal::InTerminal;
 use super::builds::{self, Chosen};
-use crate::args::{BuildArgs, DebugArgs};
-use crate::commands::build::{entitlements, in_runtime, provided_by};
+use crate::args::{BuildArgs, DebugArgs, LimitArgs};
+use crate::commands::build::{entitlements, in_runtime, provided_by, step_limits};
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::printable;
@@ -57,13 +59,16 @@ pub(crate) fn debug(
         // The channel ends with what runs, and the worker stays.
         let discard = Progress::discard();
         let entitlements = entitlements(&given);
-        // Somebody sits before it: what the build was bounded by does not bound the user.
-        let bounds = Bounds { entitlements, limits: StepLimits::none(), jobs: None };
+        let bounds = Bounds { entitlements, limits: limits(&chosen), jobs: None };
         let worker = session.worker(folders, bounds, provided, &discard)?;
         code = if args.command.is_empty() {
             shell(&worker, &inspection, args, progress, events).await?
         } else {
-            let ran = run(&worker, &inspection, args.command.clone(), progress, events).await;
+            let input = Input::open().map_err(|error| {
+                CommandError::caused(Kind::Environment, "cannot read standard input", error)
+            })?;
+            let command = args.command.clone();
+            let ran = run(&worker, &inspection, command, input, progress, events).await;
             ran.or_else(|error| error.exit_code().map(|code| told(&error, code)).ok_or(error))
                 .map_err(failed)?
         };
@@ -71,6 +76,25 @@ pub(crate) fn debug(
     })?;
     drop(held);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// What bounded the steps of the build, but in time: somebody may sit before it.
+fn limits(chosen: &Chosen) -> StepLimits {
+    let mut resource = chosen.record.resources.clone();
+    if resource.is_empty() {
+        return StepLimits::none();
+    }
+    resource.push("best-effort".to_owned());
+    match step_limits(&LimitArgs { resource, ..LimitArgs::default() }) {
+        Ok((limits, warnings)) => {
+            warnings.iter().for_each(|warning| note(warning));
+            limits
+        }
+        Err(error) => {
+            note(&format!("steps are not limited: {}", error.reason()));
+            StepLimits::none()
+        }
+    }
 }
 
 /// Says why a command could not be executed; the exit code tells it, too.
@@ -145,16 +169,19 @@ fn failed(error: OperationError) -> CommandError {
     }
 }
 
-/// Runs a command; its two streams are ours.
+/// Runs a command; its streams are ours.
 async fn run(
     worker: &Worker,
     inspection: &Inspection,
     command: Vec<String>,
+    mut input: Input,
     progress: Progress,
     events: ProgressReceiver,
 ) -> Result<i32, OperationError> {
     let shown = tokio::spawn(show(events));
-    let ran = worker.inspect(inspection, command, None, &progress).await;
+    let streams = Streams::Piped { stdin: input.end.take() };
+    let ran = worker.inspect(inspection, command, streams, &progress).await;
+    input.finish().await;
     drop(progress);
     let _ = shown.await;
     ran

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use rbuild_solver::Progress;
-use rbuild_worker::{Inspection, OperationError, Terminal, TerminalEnd, Worker};
+use rbuild_worker::{Inspection, OperationError, Streams, Terminal, TerminalEnd, Worker};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
@@ -35,7 +35,8 @@ impl InTerminal<'_> {
     pub(super) async fn run(&self, args: Vec<String>) -> Result<i32, Error> {
         let size = tcgetwinsize(io::stdin()).map_err(|error| Error::Terminal(error.into()))?;
         let (terminal, end) = Terminal::new(size.ws_row, size.ws_col).map_err(Error::Terminal)?;
-        let stepped = self.worker.inspect(self.inspection, args, Some(terminal), self.progress);
+        let streams = Streams::Terminal(terminal);
+        let stepped = self.worker.inspect(self.inspection, args, streams, self.progress);
         let connected = connect(end);
         let (code, connected) = tokio::join!(stepped, connected);
         let code = code.map_err(|error| Error::Step(Box::new(error)))?;
