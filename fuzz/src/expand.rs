@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
     let mut parts = text.split('\0');
     let word = parts.next().unwrap_or_default();
     let env = parts.filter(|entry| entry.contains('=')).take(6).map(str::to_owned).collect();
-    let world = World { env };
+    let world = World::new(env);
     let Some(expanded) = world.expand(word) else { return };
     if let Ok(value) = &expanded {
         let values: usize = world.env.iter().map(String::len).sum();
@@ -117,9 +117,24 @@ fn matches(pattern: &[char], text: &[char]) -> bool {
 /// An image whose variables a word can name.
 struct World {
     env: Vec<String>,
+    images: ImageSet,
 }
 
 impl World {
+    fn new(env: Vec<String>) -> Self {
+        let source = Source::new("Dockerfile", "FROM base").expect("it is small");
+        let mut images = ImageSet::new();
+        let Ok(Outcome::NeedsImages(queries)) = lower(&parse(&source), &options(), &images) else {
+            panic!("the base is not asked for")
+        };
+        let env_and_one = env.iter().cloned().chain(["SET_=set".to_owned()]).collect();
+        let config = ContainerConfig { env: env_and_one, ..ContainerConfig::default() };
+        let config = ImageConfig { config, ..ImageConfig::default() };
+        let source = SourceOp::new("docker-image://base");
+        images.insert(&queries[0], ResolvedImage { source, config });
+        Self { env, images }
+    }
+
     /// The value of a word, or the code of an error; `None` for what cannot be written in a line.
     fn expand(&self, word: &str) -> Option<Result<String, &'static str>> {
         let source = Source::new("Dockerfile", &format!("FROM base\nUSER {word}")).ok()?;
@@ -131,21 +146,7 @@ impl World {
         if user.text() != word {
             return None;
         }
-        let options = BuildOptions::new(Platform::new("linux", "amd64", ""));
-        let mut images = ImageSet::new();
-        let queries = match lower(&dockerfile, &options, &images) {
-            Ok(Outcome::NeedsImages(queries)) => queries,
-            Ok(Outcome::Ready(_)) => panic!("the base is not asked for"),
-            // No value of any variable would help.
-            Err(errors) => return Some(Err(errors[0].code)),
-        };
-        let mut env = self.env.clone();
-        env.push("SET_=set".to_owned());
-        let config = ContainerConfig { env, ..ContainerConfig::default() };
-        let config = ImageConfig { config, ..ImageConfig::default() };
-        let source = SourceOp::new("docker-image://base");
-        images.insert(&queries[0], ResolvedImage { source, config });
-        match lower(&dockerfile, &options, &images) {
+        match lower(&dockerfile, &options(), &self.images) {
             Ok(Outcome::Ready(build)) => Some(Ok(build.config.config.user)),
             Ok(Outcome::NeedsImages(_)) => panic!("all images are known"),
             Err(errors) => Some(Err(errors[0].code)),
@@ -161,4 +162,8 @@ impl World {
             assert_eq!(found.as_deref(), Ok(value), "{word:?} with {:?}", self.env);
         }
     }
+}
+
+fn options() -> BuildOptions {
+    BuildOptions::new(Platform::new("linux", "amd64", ""))
 }
