@@ -12,8 +12,7 @@ use crate::source::{Source, Span};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mapped {
     text: String,
-    /// In order of both members. A piece ends where the next begins.
-    pieces: Vec<Piece>,
+    pieces: Pieces,
     /// Where an empty text would be.
     anchor: u32,
 }
@@ -29,10 +28,46 @@ struct Piece {
     source_len: u32,
 }
 
+/// The pieces of a text, in order of both members. A piece ends where the next begins.
+///
+/// Nearly all texts are one piece, for which no list is made.
+#[derive(Clone, PartialEq, Eq)]
+struct Pieces {
+    first: Option<Piece>,
+    others: Vec<Piece>,
+}
+
+impl Pieces {
+    const NONE: Self = Self { first: None, others: Vec::new() };
+
+    fn push(&mut self, piece: Piece) {
+        match self.first {
+            None => self.first = Some(piece),
+            Some(_) => self.others.push(piece),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<&Piece> {
+        match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.others.get(index),
+        }
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Piece> {
+        self.others.last_mut().or(self.first.as_mut())
+    }
+
+    /// The piece that has the character at `at`, or the last one.
+    fn index_at(&self, at: u32) -> usize {
+        self.others.partition_point(|piece| piece.logical <= at)
+    }
+}
+
 impl Mapped {
     /// An empty text at byte `anchor`.
     pub(crate) fn empty(anchor: u32) -> Self {
-        Self { text: String::new(), pieces: Vec::new(), anchor }
+        Self { text: String::new(), pieces: Pieces::NONE, anchor }
     }
 
     /// A span of the source as it is.
@@ -66,11 +101,12 @@ impl Mapped {
             range.start <= range.end && range.end <= self.text.len(),
             "{range:?} is not inside the text"
         );
-        if range.is_empty() {
-            return Span::at(self.offset_of(range.start));
-        }
         let start = self.offset_of(range.start);
-        let (last, len) = self.piece_at(range.end - 1);
+        let last = range.end.checked_sub(1).filter(|_| !range.is_empty());
+        let Some((last, len)) = last.and_then(|last| self.piece(self.pieces.index_at(last as u32)))
+        else {
+            return Span::at(start);
+        };
         let end = match last.source_len == len {
             true => last.source + (range.end as u32 - last.logical),
             false => last.source + last.source_len,
@@ -126,9 +162,8 @@ impl Mapped {
     /// Appends a part of another text.
     pub(crate) fn push_range(&mut self, other: &Self, range: Range<usize>) {
         let (start, end) = (range.start as u32, range.end as u32);
-        let first = other.pieces.partition_point(|piece| piece.logical <= start).saturating_sub(1);
-        for (index, piece) in other.pieces.iter().enumerate().skip(first) {
-            let len = other.piece_len(index);
+        for index in other.pieces.index_at(start).. {
+            let Some((piece, len)) = other.piece(index) else { break };
             let (from, to) = (piece.logical.max(start), (piece.logical + len).min(end));
             if from >= to {
                 break;
@@ -144,11 +179,10 @@ impl Mapped {
     fn push_piece(&mut self, text: &str, source: u32, source_len: u32) {
         let (logical, len) = (self.text.len() as u32, text.len() as u32);
         self.text.push_str(text);
-        if let Some(index) = self.pieces.len().checked_sub(1) {
-            let last = self.pieces[index];
+        if let Some(last) = self.pieces.last_mut() {
             let copied = last.source_len == logical - last.logical && source_len == len;
             if copied && last.source + last.source_len == source {
-                self.pieces[index].source_len += len;
+                last.source_len += len;
                 return;
             }
         }
@@ -157,28 +191,24 @@ impl Mapped {
 
     /// Where the character at `at` is in the source; at the end, where the last one ends.
     fn offset_of(&self, at: usize) -> u32 {
-        if self.pieces.is_empty() {
+        let Some((piece, len)) = self.piece(self.pieces.index_at(at as u32)) else {
             return self.anchor;
-        }
+        };
         if at == self.text.len() {
-            let (last, _) = self.piece_at(at - 1);
-            return last.source + last.source_len;
+            return piece.source + piece.source_len;
         }
-        let (piece, len) = self.piece_at(at);
         match piece.source_len == len {
             true => piece.source + (at as u32 - piece.logical),
             false => piece.source,
         }
     }
 
-    fn piece_at(&self, at: usize) -> (Piece, u32) {
-        let index = self.pieces.partition_point(|piece| piece.logical <= at as u32) - 1;
-        (self.pieces[index], self.piece_len(index))
-    }
-
-    fn piece_len(&self, index: usize) -> u32 {
-        let end = self.pieces.get(index + 1).map_or(self.text.len() as u32, |next| next.logical);
-        end - self.pieces[index].logical
+    /// A piece, and how long it is in the text.
+    fn piece(&self, index: usize) -> Option<(Piece, u32)> {
+        let piece = *self.pieces.get(index)?;
+        let next = self.pieces.get(index + 1);
+        let end = next.map_or(self.text.len() as u32, |next| next.logical);
+        Some((piece, end - piece.logical))
     }
 }
 
@@ -231,7 +261,7 @@ mod tests {
         assert_eq!(mapped.span(), Span::at(7));
         mapped.push_str("ab", 7);
         mapped.push_str("cd", 9);
-        assert_eq!(mapped.pieces.len(), 1);
+        assert_eq!(mapped.pieces.others, []);
         mapped.push_range(&sample(), 0..5);
         assert_eq!(mapped.text(), "abcdabcdA");
     }

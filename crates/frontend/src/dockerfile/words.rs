@@ -74,6 +74,8 @@ pub(crate) fn split_flags(text: &Mapped) -> (Vec<Mapped>, Mapped) {
             return (flags, text.slice_trimmed(at..all.len()));
         }
         let mut word = text.slice(at..at);
+        // What is to be taken in one piece.
+        let mut run = at..at;
         let mut quote = None;
         let mut end = all.len();
         let mut chars =
@@ -99,8 +101,13 @@ pub(crate) fn split_flags(text: &Mapped) -> (Vec<Mapped>, Mapped) {
                 },
                 _ => {}
             }
-            word.push_range(text, start..start + character.len_utf8());
+            if run.end != start {
+                word.push_range(text, run);
+                run = start..start;
+            }
+            run.end += character.len_utf8();
         }
+        word.push_range(text, run);
         at = end;
         if word.text() == "--" {
             return (flags, text.slice_trimmed(at..all.len()));
