@@ -128,7 +128,8 @@ impl Draft {
             }
             locals.push(LocalUse { name, follow_paths });
         }
-        let mut builder = GraphBuilder::new();
+        let mut builder =
+            GraphBuilder::with_capacity(is_needed.iter().filter(|needed| **needed).count());
         let mut made = vec![None; is_needed.len()];
         for (index, planned) in self.planned.into_iter().enumerate() {
             if !is_needed[index] {

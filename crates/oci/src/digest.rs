@@ -93,12 +93,12 @@ impl Digest {
 /// Writes `bytes` as lower-case hex.
 fn encode_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| {
-            [DIGITS[usize::from(byte >> 4)] as char, DIGITS[usize::from(byte & 15)] as char]
-        })
-        .collect()
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        hex.push(DIGITS[usize::from(byte >> 4)] as char);
+        hex.push(DIGITS[usize::from(byte & 15)] as char);
+    }
+    hex
 }
 
 fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
@@ -119,7 +119,9 @@ fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().name(), self.hex())
+        f.write_str(self.algorithm().name())?;
+        f.write_str(":")?;
+        f.write_str(&self.hex())
     }
 }
 

@@ -115,6 +115,14 @@ impl GraphBuilder {
         Self::default()
     }
 
+    /// An empty graph that is going to have about so many vertices.
+    pub fn with_capacity(vertices: usize) -> Self {
+        Self {
+            graph: Graph { vertices: Vec::with_capacity(vertices) },
+            by_digest: HashMap::with_capacity(vertices),
+        }
+    }
+
     /// Adds a vertex, or finds the equal one that is there.
     ///
     /// An equal vertex keeps its first name; it ignores the cache when either of the two does.

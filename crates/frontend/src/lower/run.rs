@@ -194,7 +194,9 @@ fn summary(text: &str) -> String {
 
 /// `RUN |2 A=1 B=2 /bin/sh -c make # buildkit`: every argument once, where it was declared first.
 fn created_by(args: &[String], state: &State) -> String {
-    let mut text = String::from("RUN");
+    let words: usize = args.iter().map(|word| word.len() + 1).sum();
+    let mut text = String::with_capacity(64 + words + 2 * state.arguments.size());
+    text.push_str("RUN");
     if state.arguments.len() > 0 {
         text.extend([" |", &state.arguments.len().to_string()]);
     }

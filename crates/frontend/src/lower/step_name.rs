@@ -31,7 +31,8 @@ impl StepNames {
             return command.to_owned();
         }
         self.done += 1;
-        let mut name = String::from("[");
+        let mut name = String::with_capacity(self.label.len() + command.len() + 32);
+        name.push('[');
         if self.with_platform {
             name.push_str(&format_all(platform));
             name.push_str(&cross(platform, environment));
@@ -44,7 +45,8 @@ impl StepNames {
         let width = self.total.ilog10() as usize + 1;
         let (done, total) = (self.done, self.total);
         let onbuild = if is_trigger { "ONBUILD " } else { "" };
-        format!("{name}{done:width$}/{total}] {onbuild}{command}")
+        name.extend([&format!("{done:width$}/{total}] "), onbuild, command]);
+        name
     }
 }
 

@@ -62,6 +62,9 @@ impl Shell {
         text: &'t str,
         environment: &Environment,
     ) -> Result<Expansion<'t>, ExpandError> {
+        if !self.split && !text.contains(['$', '\'', '"', self.escape]) {
+            return Ok(Expansion { value: text.to_owned(), ..Expansion::default() });
+        }
         let mut expander = Expander {
             shell: self,
             text,

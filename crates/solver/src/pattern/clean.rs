@@ -4,26 +4,32 @@
 /// other than at the front of a relative path. The empty path becomes `.`.
 pub fn clean_path(path: &str) -> String {
     let rooted = path.starts_with('/');
-    let mut elements: Vec<&str> = Vec::new();
+    let mut clean = String::with_capacity(path.len() + 1);
+    // How much of it are `..` that lead out of a relative path.
+    let mut outside = 0;
     for element in path.split('/') {
         match element {
             "" | "." => {}
-            ".." => match elements.last() {
-                Some(&last) if last != ".." => {
-                    elements.pop();
+            ".." if clean.len() > outside => {
+                let parent = clean[outside..].rfind('/').map_or(outside, |at| outside + at);
+                clean.truncate(parent);
+            }
+            ".." if rooted => {}
+            _ => {
+                if rooted || !clean.is_empty() {
+                    clean.push('/');
                 }
-                _ if rooted => {}
-                _ => elements.push(".."),
-            },
-            _ => elements.push(element),
+                clean.push_str(element);
+                if element == ".." {
+                    outside = clean.len();
+                }
+            }
         }
     }
-    let joined = elements.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
+    if clean.is_empty() {
+        clean.push(if rooted { '/' } else { '.' });
     }
+    clean
 }
 
 #[cfg(test)]
@@ -41,6 +47,9 @@ mod tests {
             ("a/./b/../c", "a/c"),
             ("a/..", "."),
             ("../a/../..", "../.."),
+            ("../../a/b/..", "../../a"),
+            ("a/b/../../../c", "../c"),
+            ("/a/b/../../../c/", "/c"),
             ("/../a", "/a"),
             ("/..", "/"),
             ("...", "..."),
