@@ -4,6 +4,7 @@ use bollard_buildkit_proto::pb;
 use pb::file_action::Action;
 use pb::user_opt::User;
 use prost::Message;
+use prost::encoding::{bytes, string};
 use rbuild_oci::{Digest, Platform};
 
 use crate::{
@@ -40,12 +41,35 @@ pub(crate) fn encode_op(
             let source = Some(SourceMessage::from(source));
             return SourceOpMessage { inputs, source, platform, constraints }.encode_to_vec();
         }
-        Op::Exec(exec) => pb::op::Op::Exec(exec_message(exec)),
+        Op::Exec(exec) => return encode_exec(exec, inputs, platform, constraints),
         Op::File(file) => pb::op::Op::File(file_message(file)),
         Op::Merge(merge) => pb::op::Op::Merge(merge_message(merge)),
         Op::Diff(diff) => pb::op::Op::Diff(diff_message(diff)),
     };
     pb::Op { inputs, op: Some(op), platform, constraints }.encode_to_vec()
+}
+
+/// [`pb::Op`] with a command. Its words and variables are most of a graph: they are written as they are, and no
+/// message is made that holds copies of them.
+fn encode_exec(
+    exec: &ExecOp,
+    inputs: Vec<pb::Input>,
+    platform: Option<pb::Platform>,
+    constraints: Option<pb::WorkerConstraints>,
+) -> Vec<u8> {
+    let texts = exec.meta.args.iter().chain(&exec.meta.env);
+    let mut meta = Vec::with_capacity(256 + texts.map(|text| text.len() + 4).sum::<usize>());
+    string::encode_repeated(1, &exec.meta.args, &mut meta);
+    string::encode_repeated(2, &exec.meta.env, &mut meta);
+    meta.extend(rest_of_meta(&exec.meta).encode_to_vec());
+    let mut message = Vec::with_capacity(meta.len() + 256);
+    bytes::encode(1, &meta, &mut message);
+    message.extend(exec_without_meta(exec).encode_to_vec());
+    let mut op = pb::Op { inputs, ..pb::Op::default() }.encode_to_vec();
+    op.reserve(message.len() + 128);
+    bytes::encode(2, &message, &mut op);
+    op.extend(pb::Op { platform, constraints, ..pb::Op::default() }.encode_to_vec());
+    op
 }
 
 /// [`pb::Op`] with a source, as Go encodes it: entries of a map have key and value even where those are
@@ -101,7 +125,7 @@ fn index(number: Option<u32>) -> i64 {
     number.map_or(NONE, i64::from)
 }
 
-fn exec_message(exec: &ExecOp) -> pb::ExecOp {
+fn exec_without_meta(exec: &ExecOp) -> pb::ExecOp {
     let network = match exec.network {
         NetworkMode::Default => pb::NetMode::Unset,
         NetworkMode::Host => pb::NetMode::Host,
@@ -117,7 +141,7 @@ fn exec_message(exec: &ExecOp) -> pb::ExecOp {
         optional: secret.optional,
     });
     pb::ExecOp {
-        meta: Some(meta_message(&exec.meta)),
+        meta: None,
         mounts: exec.mounts.iter().map(mount_message).collect(),
         network: network.into(),
         security: security.into(),
@@ -126,7 +150,8 @@ fn exec_message(exec: &ExecOp) -> pb::ExecOp {
     }
 }
 
-fn meta_message(meta: &ExecMeta) -> pb::Meta {
+/// All but the words and the variables, which come first.
+fn rest_of_meta(meta: &ExecMeta) -> pb::Meta {
     let proxy_env = meta.proxy_env.as_ref().map(|proxy| pb::ProxyEnv {
         http_proxy: proxy.http.clone(),
         https_proxy: proxy.https.clone(),
@@ -144,8 +169,8 @@ fn meta_message(meta: &ExecMeta) -> pb::Meta {
         hard: limit.hard,
     });
     pb::Meta {
-        args: meta.args.clone(),
-        env: meta.env.clone(),
+        args: Vec::new(),
+        env: Vec::new(),
         cwd: meta.cwd.clone(),
         user: meta.user.clone(),
         proxy_env,
@@ -318,5 +343,34 @@ mod tests {
         let input = format!("0a4b0a47{}1001", hex(digest.to_string().as_bytes()));
         assert_eq!(hex(&bytes), format!("{input}320f0a000a0b08ffffffffffffffffff015a00"));
         assert_eq!(pb::Op::decode(bytes.as_slice()).unwrap().encode_to_vec(), bytes);
+    }
+
+    #[test]
+    fn a_command_is_written_in_parts_as_in_one() {
+        let meta = ExecMeta {
+            args: vec!["make".to_owned(), String::new()],
+            env: vec!["A=1".to_owned()],
+            cwd: "/src".to_owned(),
+            ..ExecMeta::default()
+        };
+        for meta in [meta, ExecMeta::default()] {
+            let exec = ExecOp {
+                meta: meta.clone(),
+                mounts: vec![Mount::root()],
+                network: NetworkMode::Host,
+                security: SecurityMode::Sandbox,
+                secret_env: Vec::new(),
+            };
+            let input = std::iter::once((Digest::of(b""), 0));
+            let platform = Platform::new("linux", "amd64", "");
+            let bytes = encode_op(&Op::Exec(Box::new(exec)), input, Some(&platform));
+            let message = pb::Op::decode(bytes.as_slice()).unwrap();
+            assert_eq!(message.encode_to_vec(), bytes);
+            assert_eq!(message.inputs.len(), 1);
+            let Some(pb::op::Op::Exec(exec)) = message.op else { panic!("{message:?}") };
+            let read = exec.meta.unwrap();
+            assert_eq!((read.args, read.env, read.cwd), (meta.args, meta.env, meta.cwd));
+            assert_eq!(exec.mounts.len(), 1);
+        }
     }
 }
