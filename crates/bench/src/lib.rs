@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-/// A Dockerfile of a thousand instructions: twenty stages, each of which stands on the one before it.
+/// A Dockerfile of a thousand instructions: twenty stages, each of which stands on the one before it and puts one more
+/// folder into the path.
 pub fn long_dockerfile() -> String {
     let mut text = String::new();
     for stage in 0..20 {
@@ -20,9 +21,10 @@ pub fn long_dockerfile() -> String {
 }
 
 fn seven_instructions(stage: usize, step: usize) -> String {
+    let path = if step == 0 { " PATH=/opt/tool-0/bin:$PATH" } else { "" };
     format!(
         "ARG VERSION_{step}=1.{step}\n\
-         ENV HOME_{step}=/opt/tool-{step} PATH=/opt/tool-{step}/bin:$PATH\n\
+         ENV HOME_{step}=/opt/tool-{step}{path}\n\
          RUN set -eux; \\\n    apt-get update; \\\n    apt-get install -y tool=${{VERSION_{step}}}; \\\n    \
          # why not\n    rm -rf /var/lib/apt/lists/*\n\
          COPY --chown=app:app src/{stage}/{step}/*.c include/{step}.h /src/{stage}/{step}/\n\
