@@ -83,9 +83,9 @@ pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
-    BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, LoginFile,
-    LoginFileError, LoginPlace, Mount, RegistryClient, RegistryError, RegistryErrorKind,
-    RegistryOptions, Standing, UploadSession,
+    BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
+    HostFilesError, LoginFile, LoginFileError, LoginPlace, Mount, RegistryClient, RegistryError,
+    RegistryErrorKind, RegistryOptions, Standing, UploadSession,
 };
 pub use store::{Store, StoreError};
 pub use tree::{

@@ -8,6 +8,7 @@ mod fixture;
 mod images;
 mod index;
 mod layers;
+mod mirrors;
 mod processes;
 mod push;
 mod records;

@@ -37,7 +37,7 @@ impl World {
         Self::with(options())
     }
 
-    fn with(options: RegistryOptions) -> Self {
+    pub(crate) fn with(options: RegistryOptions) -> Self {
         let fixture = Fixture::new();
         let store = &fixture.store;
         let overlay = Arc::new(Overlay::new(OverlayXattrs::User, &store.layers).unwrap());

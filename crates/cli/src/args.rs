@@ -107,6 +107,9 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Forget the login for a registry.
     Logout(LogoutArgs),
+    /// Look into how registries are reached.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Show what the steps of a build have printed.
     Logs(LogsArgs),
     /// Show what the store takes on the disk.
@@ -640,6 +643,21 @@ pub(crate) struct LoginArgs {
 pub(crate) struct LogoutArgs {
     /// The registry [default: docker.io].
     pub(crate) registry: Option<String>,
+}
+
+/// `rbuild registry`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Say which of name, connection, TLS, login and rights of a registry fails, and what to do.
+    Check(RegistryCheckArgs),
+}
+
+/// `rbuild registry check`.
+#[derive(Args, Debug)]
+pub(crate) struct RegistryCheckArgs {
+    /// The registry, or one of its repositories to check rights for: registry.example.com[/team/app].
+    #[arg(value_name = "HOST[/REPOSITORY]")]
+    pub(crate) subject: String,
 }
 
 /// `rbuild du`.

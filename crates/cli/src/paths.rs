@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use rbuild_cache::Proxies;
+use rbuild_cache::{HostFiles, Proxies};
 
 use crate::error::{CommandError, Kind};
 
@@ -38,6 +38,21 @@ pub(crate) fn login_file() -> Option<PathBuf> {
     let docker = folder("DOCKER_CONFIG");
     let docker = docker.or_else(|| folder("HOME").map(|home| home.join(".docker")));
     docker.map(|docker| docker.join("config.json"))
+}
+
+/// Where the ways to registries are configured, for rbuild and for others whose form is the same.
+pub(crate) fn host_files() -> HostFiles {
+    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from);
+    let configuration =
+        folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
+    let own = ["rbuild", "containers", "docker"];
+    let folders = configuration.iter().flat_map(|folder| own.map(|name| folder.join(name)));
+    let system =
+        ["rbuild", "containerd", "containers", "docker"].map(|name| Path::new("/etc").join(name));
+    HostFiles {
+        folders: folders.chain(system).map(|folder| folder.join("certs.d")).collect(),
+        daemon: Some(PathBuf::from("/etc/docker/daemon.json")),
+    }
 }
 
 /// Where docker and podman keep their logins.

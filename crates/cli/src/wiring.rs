@@ -127,12 +127,12 @@ impl Session {
         }
     }
 
-    /// Pushes images of the store. `plain_http` are registries that are not asked for encryption.
-    pub(crate) fn pushes(&self, plain_http: Vec<String>) -> ImagePush {
-        let registry = if plain_http.is_empty() {
+    /// Pushes images of the store; `insecure` registries may be anybody.
+    pub(crate) fn pushes(&self, insecure: Vec<String>) -> ImagePush {
+        let registry = if insecure.is_empty() {
             self.registry.clone()
         } else {
-            RegistryClient::new(RegistryOptions { plain_http, ..registry_options() })
+            RegistryClient::new(RegistryOptions { insecure, ..registry_options() })
         };
         ImagePush::new(&self.store, self.lease.clone(), self.images.clone(), registry)
     }
@@ -186,6 +186,7 @@ impl Session {
 /// How registries are reached.
 pub(crate) fn registry_options() -> RegistryOptions {
     RegistryOptions {
+        hosts: paths::host_files(),
         credentials: Credentials::from_files(paths::credential_files()),
         proxies: paths::proxies(),
         ..RegistryOptions::default()

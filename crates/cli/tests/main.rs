@@ -21,6 +21,7 @@ mod network;
 mod outputs;
 mod platforms;
 mod push;
+mod registry_hosts;
 mod registry_login;
 mod remote;
 mod rules;

@@ -1,14 +1,18 @@
 //! The HTTP clients of this process, and what is the same of everything that is fetched with them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{NoProxy, Proxy, Response, Url};
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use super::TransportError;
 
@@ -38,55 +42,79 @@ pub(crate) struct HttpOptions {
     pub(crate) certificates: Vec<PathBuf>,
 }
 
-/// The clients for the two schemes, each made when it is first needed: the one for HTTPS reads the system's
-/// certificates, which takes milliseconds.
+/// How a server shows who it is, and we to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TlsFiles {
+    /// PEM files with authorities to trust besides the system's.
+    pub(crate) authorities: Vec<PathBuf>,
+    /// The PEM files of our certificate and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Everybody is believed to be who they say.
+    pub(crate) unverified: bool,
+}
+
+/// What tells clients apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ClientKind {
+    /// `None` for plain HTTP.
+    tls: Option<TlsFiles>,
+    is_for_uploads: bool,
+}
+
+/// The clients, each made when it is first needed: one for HTTPS reads the system's certificates, which takes milliseconds.
 #[derive(Debug)]
 pub(crate) struct HttpClients {
     options: HttpOptions,
-    plain: OnceLock<reqwest::Client>,
-    secure: OnceLock<reqwest::Client>,
-    plain_uploads: OnceLock<reqwest::Client>,
-    secure_uploads: OnceLock<reqwest::Client>,
+    clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
 }
 
 impl HttpClients {
     pub(crate) fn new(options: HttpOptions) -> Self {
-        Self {
-            options,
-            plain: OnceLock::new(),
-            secure: OnceLock::new(),
-            plain_uploads: OnceLock::new(),
-            secure_uploads: OnceLock::new(),
-        }
+        Self { options, clients: Mutex::default() }
     }
 
-    /// The client for a URL's scheme.
-    pub(crate) fn of(&self, url: &Url) -> Result<&reqwest::Client, TransportError> {
-        let cells = (&self.plain, &self.secure);
-        self.client(url, cells, Some(READ_TIMEOUT))
+    /// The client for a URL's scheme, with the certificates of the options.
+    pub(crate) fn of(&self, url: &Url) -> Result<reqwest::Client, TransportError> {
+        let authorities = self.options.certificates.clone();
+        self.with(url, &TlsFiles { authorities, ..TlsFiles::default() })
     }
 
-    /// The client for a URL's scheme that waits for an answer without end: the time limit of the other counts from the
-    /// first byte that is sent, and a large body takes long. The caller watches whether it moves.
-    pub(crate) fn for_uploads(&self, url: &Url) -> Result<&reqwest::Client, TransportError> {
-        self.client(url, (&self.plain_uploads, &self.secure_uploads), None)
-    }
-
-    fn client<'a>(
+    /// The client for a URL's scheme and these certificates.
+    pub(crate) fn with(
         &self,
         url: &Url,
-        (plain, secure): (&'a OnceLock<reqwest::Client>, &'a OnceLock<reqwest::Client>),
-        read_timeout: Option<Duration>,
-    ) -> Result<&'a reqwest::Client, TransportError> {
-        let (cell, certificates) = match url.scheme() {
-            "https" => (secure, Some(self.options.certificates.as_slice())),
-            _ => (plain, None),
-        };
-        if let Some(client) = cell.get() {
-            return Ok(client);
+        tls: &TlsFiles,
+    ) -> Result<reqwest::Client, TransportError> {
+        self.client(url, tls, false)
+    }
+
+    /// As [`HttpClients::with`], but it waits for an answer without end: the time limit of the other counts from the first
+    /// byte that is sent, and a large body takes long. The caller watches whether it moves.
+    pub(crate) fn for_uploads(
+        &self,
+        url: &Url,
+        tls: &TlsFiles,
+    ) -> Result<reqwest::Client, TransportError> {
+        self.client(url, tls, true)
+    }
+
+    fn client(
+        &self,
+        url: &Url,
+        tls: &TlsFiles,
+        is_for_uploads: bool,
+    ) -> Result<reqwest::Client, TransportError> {
+        let tls = (url.scheme() == "https").then(|| tls.clone());
+        let kind = ClientKind { tls, is_for_uploads };
+        // Held while a client is made, so that nobody makes a second one with connections of its own.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&kind) {
+            return Ok(client.clone());
         }
-        let client = http_client(&self.options.proxies, certificates, read_timeout)?;
-        Ok(cell.get_or_init(|| client))
+        let read_timeout = (!is_for_uploads).then_some(READ_TIMEOUT);
+        let client = http_client(&self.options.proxies, kind.tls.as_ref(), read_timeout)?;
+        clients.insert(kind, client.clone());
+        Ok(client)
     }
 }
 
@@ -101,7 +129,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 /// Builds the client for plain HTTP, or the one for HTTPS, which has to read the system's certificates.
 fn http_client(
     proxies: &Proxies,
-    certificates: Option<&[PathBuf]>,
+    tls: Option<&TlsFiles>,
     read_timeout: Option<Duration>,
 ) -> Result<reqwest::Client, TransportError> {
     let mut builder = reqwest::Client::builder()
@@ -125,7 +153,7 @@ fn http_client(
         let exceptions = proxies.exceptions.as_deref().and_then(NoProxy::from_string);
         builder = builder.proxy(proxy.no_proxy(exceptions));
     }
-    builder = builder.tls_backend_preconfigured(tls_config(certificates)?);
+    builder = builder.tls_backend_preconfigured(tls_config(tls)?);
     builder.build().map_err(TransportError::Setup)
 }
 
@@ -137,7 +165,7 @@ fn proxy_url(address: &str) -> Result<Url, TransportError> {
 }
 
 /// `None` trusts nobody: a client that must never speak HTTPS.
-fn tls_config(certificates: Option<&[PathBuf]>) -> Result<rustls::ClientConfig, TransportError> {
+fn tls_config(tls: Option<&TlsFiles>) -> Result<rustls::ClientConfig, TransportError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |what: &str| {
         let what = what.to_owned();
@@ -146,20 +174,84 @@ fn tls_config(certificates: Option<&[PathBuf]>) -> Result<rustls::ClientConfig, 
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(failed("the protocol versions 1.2 and 1.3"))?;
-    let Some(certificates) = certificates else {
+    let Some(tls) = tls else {
         return Ok(builder
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth());
     };
     let mut extra = Vec::new();
-    for path in certificates {
+    for path in &tls.authorities {
         extra.extend(read_certificates(path)?);
     }
-    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider)
-        .map_err(failed("the system's certificates (Debian has them in `ca-certificates`)"))?;
-    // "Dangerous" is rustls's word for any verifier that is not its own; this one wraps its own.
-    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(config.with_no_client_auth())
+    // "Dangerous" is rustls's word for any verifier that is not its own.
+    let builder = builder.dangerous();
+    let builder = if tls.unverified {
+        builder.with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+    } else {
+        builder.with_custom_certificate_verifier(Arc::new(verifier(extra, provider)?))
+    };
+    let Some((certificate, key)) = &tls.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = read_certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        TransportError::Certificates { path: key.clone(), reason: error.to_string() }
+    })?;
+    let what = || format!("the certificate `{}` and its key", certificate.display());
+    builder
+        .with_client_auth_cert(chain, private)
+        .map_err(|source| TransportError::Tls { what: what(), source })
+}
+
+fn verifier(
+    extra: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<rustls_platform_verifier::Verifier, TransportError> {
+    let what = "the system's certificates (Debian has them in `ca-certificates`)";
+    rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider)
+        .map_err(|source| TransportError::Tls { what: what.to_owned(), source })
+}
+
+/// Believes everybody, as the user has asked for. Signatures are still checked, so that at least it is one and the same server
+/// to the end of a connection.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
@@ -180,10 +272,32 @@ pub(crate) fn broken(url: &Url, error: reqwest::Error) -> TransportError {
         Some(this.to_string())
     })
     .any(|text| text == "dns error");
+    if let Some(source) = handshake_error(&source) {
+        return TransportError::Handshake { host, source };
+    }
     match (unresolved, source.is_connect()) {
         (true, _) => TransportError::Resolve { host, source },
         (_, true) => TransportError::Connect { host, source },
         _ => TransportError::Broken { host, source },
+    }
+}
+
+/// What went wrong between the two sides' TLS, if that is it.
+fn handshake_error(error: &reqwest::Error) -> Option<rustls::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    std::iter::from_fn(|| {
+        let this = cause?;
+        cause = this.source();
+        Some(this)
+    })
+    .find_map(wrapped_handshake_error)
+}
+
+/// An I/O error has what it wraps not as its source, but in itself, and that can be another one.
+fn wrapped_handshake_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(outer) => wrapped_handshake_error(outer.get_ref()?),
+        None => error.downcast_ref().cloned(),
     }
 }
 

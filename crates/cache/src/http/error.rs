@@ -11,13 +11,21 @@ pub enum TransportError {
         /// The resolver's words.
         source: reqwest::Error,
     },
-    /// Nobody answers, or the TLS handshake failed.
+    /// Nobody answers.
     #[error("cannot connect to `{host}`")]
     Connect {
         /// The host.
         host: String,
         /// Why.
         source: reqwest::Error,
+    },
+    /// The two sides cannot agree on who they are, or how they speak.
+    #[error("the TLS handshake with `{host}` failed")]
+    Handshake {
+        /// The host.
+        host: String,
+        /// Why.
+        source: rustls::Error,
     },
     /// The connection broke before an answer was complete.
     #[error("the connection to `{host}` broke")]

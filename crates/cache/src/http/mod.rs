@@ -7,8 +7,8 @@ mod retry;
 
 pub use client::Proxies;
 pub(crate) use client::{
-    HttpClients, HttpOptions, MOST_REDIRECTS, READ_TIMEOUT, broken, is_loopback, location,
-    retry_after, shorten,
+    HttpClients, HttpOptions, MOST_REDIRECTS, READ_TIMEOUT, TlsFiles, broken, is_loopback,
+    location, retry_after, shorten,
 };
 pub use error::TransportError;
 pub use retry::RetryPolicy;

@@ -22,6 +22,8 @@ pub struct BlobStream {
     /// Bytes of a new answer that were received already: the registry ignored the range.
     skip: u64,
     retries: Retries,
+    /// Who broke off once may be a mirror that does so always.
+    origin_only: bool,
 }
 
 impl RegistryClient {
@@ -39,6 +41,7 @@ impl RegistryClient {
             received: 0,
             skip: 0,
             retries: self.retries(),
+            origin_only: false,
         };
         while stream.response.is_none() {
             stream.connect().await?;
@@ -99,6 +102,7 @@ impl BlobStream {
 
     async fn interrupted(&mut self, failure: Failure) -> Result<(), RegistryError> {
         self.response = None;
+        self.origin_only = true;
         self.retries.wait(failure).await.map_err(|kind| at(&self.of, kind))
     }
 
@@ -107,6 +111,7 @@ impl BlobStream {
         let digest = self.descriptor.digest;
         let path = format!("blobs/{digest}");
         let mut call = Call::get(&self.of, path);
+        call.origin_only = self.origin_only;
         if self.received > 0 {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.received))
                 .expect("digits are fit for a header");

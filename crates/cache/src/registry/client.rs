@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use tokio::sync::Semaphore;
 
 use super::auth::{Access, Challenge, TokenRequest, parse_token};
 use super::body::BodyStream;
-use super::host::base_url;
+use super::endpoints::{self, Endpoint, HostFiles, Rights};
 use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
 use crate::http::{
-    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TransportError, broken,
-    is_transient, location, retry_after, shorten,
+    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TlsFiles, TransportError,
+    broken, is_transient, location, retry_after, shorten,
 };
 
 /// Tokens have some kilobytes, error texts should.
@@ -37,6 +38,10 @@ pub struct RegistryOptions {
     pub plain_http: Vec<String>,
     /// Registries on the loopback that speak HTTPS.
     pub https: Vec<String>,
+    /// Registries that are believed to be who they say, and spoken to without encryption if they have none.
+    pub insecure: Vec<String>,
+    /// Where mirrors and certificates of single registries are configured.
+    pub hosts: HostFiles,
     /// What is tried again, and when.
     pub retry: RetryPolicy,
 }
@@ -53,6 +58,8 @@ struct Inner {
     options: RegistryOptions,
     clients: HttpClients,
     authorizations: Mutex<HashMap<AuthorizationKey, HeaderValue>>,
+    /// The ways to each registry that was asked.
+    endpoints: Mutex<HashMap<String, Arc<Vec<Endpoint>>>>,
     /// Of each registry that something was sent to.
     uploads: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -60,6 +67,8 @@ struct Inner {
 /// What an authorization is good for.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct AuthorizationKey {
+    /// The only server that gets it.
+    at: String,
     /// `registry/repository`.
     name: String,
     /// `None` for everything: a name and password.
@@ -67,18 +76,19 @@ struct AuthorizationKey {
 }
 
 impl AuthorizationKey {
-    fn new(of: &Reference, access: Access<'_>) -> Self {
+    fn new(at: &Endpoint, of: &Reference, access: Access<'_>) -> Self {
         let access = match access {
             Access::Nothing => "nothing".to_owned(),
             Access::Pull => "pull".to_owned(),
             Access::Push => "push".to_owned(),
             Access::Mount { from } => format!("mount {from}"),
         };
-        Self { name: of.name(), access: Some(access) }
+        Self { access: Some(access), ..Self::everything(at, of) }
     }
 
-    fn everything(of: &Reference) -> Self {
-        Self { name: of.name(), access: None }
+    fn everything(at: &Endpoint, of: &Reference) -> Self {
+        let at = at.api.origin().ascii_serialization();
+        Self { at, name: of.name(), access: None }
     }
 }
 
@@ -91,6 +101,8 @@ pub(super) struct Call<'a> {
     pub(super) access: Access<'a>,
     pub(super) headers: HeaderMap,
     pub(super) body: CallBody<'a>,
+    /// Whether mirrors are left out, where there are others.
+    pub(super) origin_only: bool,
 }
 
 /// Where a request goes.
@@ -121,11 +133,35 @@ impl<'a> Call<'a> {
         access: Access<'a>,
         target: Target,
     ) -> Self {
-        Self { of, method, target, access, headers: HeaderMap::new(), body: CallBody::None }
+        let (headers, body) = (HeaderMap::new(), CallBody::None);
+        Self { of, method, target, access, headers, body, origin_only: false }
     }
 
     pub(super) fn get(of: &'a Reference, path: String) -> Self {
         Self::new(Method::GET, of, Access::Pull, Target::Below(path))
+    }
+
+    /// Whether an endpoint is asked this.
+    fn is_for(&self, endpoint: &Endpoint) -> bool {
+        let Rights { pull, resolve, push } = endpoint.rights;
+        match (&self.target, self.access) {
+            (Target::Base, _) => !endpoint.is_mirror,
+            (_, Access::Push | Access::Mount { .. }) => push,
+            (Target::Below(path), _) if path.starts_with("manifests/") && !path.contains(':') => {
+                resolve
+            }
+            _ => pull,
+        }
+    }
+
+    /// Where it goes at an endpoint.
+    pub(super) fn url(&self, to: &Endpoint) -> Option<Url> {
+        let registry = self.of.registry();
+        match &self.target {
+            Target::Base => to.url(registry, "/"),
+            Target::Below(path) => to.url(registry, &format!("/{}/{path}", self.of.repository())),
+            Target::Named(url) => Some(url.clone()),
+        }
     }
 
     /// The path, as errors name it.
@@ -154,6 +190,21 @@ impl<'a> Call<'a> {
 pub(super) enum Failure {
     Final(RegistryErrorKind),
     Transient(RegistryErrorKind, Option<Duration>),
+}
+
+impl Failure {
+    /// Whether there was nobody to talk to.
+    pub(super) fn is_unreachable(&self) -> bool {
+        let (Self::Final(kind) | Self::Transient(kind, _)) = self;
+        matches!(
+            kind,
+            RegistryErrorKind::Transport(
+                TransportError::Connect { .. }
+                    | TransportError::Handshake { .. }
+                    | TransportError::Resolve { .. }
+            )
+        )
+    }
 }
 
 impl From<TransportError> for Failure {
@@ -205,6 +256,7 @@ impl RegistryClient {
             options,
             clients: HttpClients::new(http),
             authorizations: Mutex::default(),
+            endpoints: Mutex::default(),
             uploads: Mutex::default(),
         }))
     }
@@ -220,31 +272,81 @@ impl RegistryClient {
         Arc::clone(uploads.entry(of.registry().to_owned()).or_insert_with(limit))
     }
 
-    /// Makes one attempt: follows redirects and answers one challenge. The answer's status is a success.
+    /// Makes one attempt at each of the registry's endpoints that is good for this, until one gives an answer. Its status is a
+    /// success.
     pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        let endpoints = self.endpoints(call.of).await?;
+        let is_up = |endpoint: &&Endpoint| !endpoint.is_down.load(Ordering::Relaxed);
+        let mut fit: Vec<&Endpoint> =
+            endpoints.iter().filter(|endpoint| call.is_for(endpoint)).filter(is_up).collect();
+        // A mirror may be all there is.
+        if call.origin_only && fit.iter().any(|endpoint| !endpoint.is_mirror) {
+            fit.retain(|endpoint| !endpoint.is_mirror);
+        }
+        let mut fit = fit.into_iter().peekable();
+        while let Some(endpoint) = fit.next() {
+            let failed = match self.try_send_to(call, endpoint).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            let is_unreachable = failed.is_unreachable();
+            // What is written goes to one server only.
+            let goes_on = match endpoint.is_mirror {
+                true => call.access == Access::Pull,
+                false => is_unreachable,
+            };
+            if !goes_on || fit.peek().is_none() {
+                return Err(failed);
+            }
+            endpoint.is_down.store(is_unreachable, Ordering::Relaxed);
+        }
+        let registry = call.of.registry().to_owned();
+        Err(Failure::Final(RegistryErrorKind::NoEndpoint { registry }))
+    }
+
+    /// The ways to a registry, as configured when it was first asked.
+    pub(super) async fn endpoints(&self, of: &Reference) -> Result<Arc<Vec<Endpoint>>, Failure> {
+        let registry = of.registry().to_owned();
+        let known = |endpoints: &Mutex<HashMap<String, Arc<Vec<Endpoint>>>>| {
+            endpoints.lock().unwrap_or_else(PoisonError::into_inner).get(&registry).cloned()
+        };
+        if let Some(endpoints) = known(&self.0.endpoints) {
+            return Ok(endpoints);
+        }
+        let inner = Arc::clone(&self.0);
+        let asked = registry.clone();
+        let found = tokio::task::spawn_blocking(move || endpoints::find(&asked, &inner.options))
+            .await
+            .expect("reading configuration does not panic")
+            .map_err(|error| Failure::Final(RegistryErrorKind::Hosts(error)))?;
+        // Another task may have found the same meanwhile, and knows by now who is down.
+        let mut all = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(all.entry(registry).or_insert_with(|| Arc::new(found))))
+    }
+
+    /// Makes one attempt: follows redirects and answers one challenge.
+    async fn try_send_to(&self, call: &Call<'_>, to: &Endpoint) -> Result<Response, Failure> {
         let refuse = |location: &str, reason: &'static str| {
             let location = shorten(location);
             Failure::Final(RegistryErrorKind::Redirect { location, reason })
         };
         let not_http = |location: &str| refuse(location, "it is not an HTTP address");
-        let (home, mut url) = self.address(call)?;
-        let mut secure = home.scheme() == "https";
-        let mut authorization = self.known_authorization(call);
+        let mut url = call.url(to).ok_or_else(|| not_http(to.api.as_str()))?;
+        let mut secure = to.api.scheme() == "https";
+        let mut authorization = self.known_authorization(call, to);
         let mut challenged = false;
         for _ in 0..=MOST_REDIRECTS {
             if secure && url.scheme() == "http" {
                 return Err(refuse(url.as_str(), "it leads from HTTPS to HTTP"));
             }
             secure = url.scheme() == "https";
-            let at_home = url.origin() == home.origin();
-            let response =
-                self.send_once(call, &url, authorization.as_ref().filter(|_| at_home)).await?;
+            let at_home = url.origin() == to.api.origin();
+            let response = self.send_once(call, &url, to, authorization.as_ref()).await?;
             match response.status() {
                 status if status.is_success() => return Ok(response),
                 StatusCode::UNAUTHORIZED if at_home && !challenged => {
                     challenged = true;
-                    let plain = home.scheme() == "http";
-                    authorization = Some(self.authorize(call, &response, plain).await?);
+                    authorization = Some(self.authorize(call, &response, to).await?);
                 }
                 status if status.is_redirection() && follows(&call.method, status) => {
                     let Some(next) = location(&url, &response) else {
@@ -254,40 +356,32 @@ impl RegistryClient {
                     };
                     url = next;
                 }
-                _ => return Err(self.refused(call, response).await),
+                _ => return Err(self.refused(call, response, to).await),
             }
         }
         Err(refuse(url.as_str(), "there were ten redirects before it"))
     }
 
-    /// Where the registry is, and where a request to it goes.
-    pub(super) fn address(&self, call: &Call<'_>) -> Result<(Url, Url), Failure> {
-        let base = base_url(call.of.registry(), &self.0.options.plain_http, &self.0.options.https);
-        let wrong = |_| {
-            let (location, reason) = (shorten(&base), "it is not an HTTP address");
-            Failure::Final(RegistryErrorKind::Redirect { location, reason })
-        };
-        let home = Url::parse(&base).map_err(wrong)?;
-        let url = match &call.target {
-            Target::Base | Target::Below(_) => home.join(&call.path()).map_err(wrong)?,
-            Target::Named(url) => url.clone(),
-        };
-        Ok((home, url))
-    }
-
+    /// Sends a request. What is meant for the endpoint, `authorization` above all, is not sent to another server.
     pub(super) async fn send_once(
         &self,
         call: &Call<'_>,
         url: &Url,
+        endpoint: &Endpoint,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
+        let at_home = url.origin() == endpoint.api.origin();
+        let tls = self.tls(url, endpoint);
         let client = match call.body {
-            CallBody::Stream(_) => self.0.clients.for_uploads(url)?,
-            _ => self.0.clients.of(url)?,
+            CallBody::Stream(_) => self.0.clients.for_uploads(url, &tls)?,
+            _ => self.0.clients.with(url, &tls)?,
         };
         let mut request =
             client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
-        if let Some(authorization) = authorization {
+        if at_home {
+            request = request.headers(endpoint.headers.clone());
+        }
+        if let Some(authorization) = authorization.filter(|_| at_home) {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         let request = match call.body {
@@ -305,13 +399,24 @@ impl RegistryClient {
         }
     }
 
-    fn known_authorization(&self, call: &Call<'_>) -> Option<HeaderValue> {
+    /// How a server is known, and we to it, that has to do with an endpoint. Its authorities may sign for others, such as its token
+    /// service; all else is for itself.
+    fn tls(&self, url: &Url, endpoint: &Endpoint) -> TlsFiles {
+        match url.origin() == endpoint.api.origin() {
+            true => endpoint.tls.clone(),
+            false => {
+                TlsFiles { authorities: endpoint.tls.authorities.clone(), ..TlsFiles::default() }
+            }
+        }
+    }
+
+    fn known_authorization(&self, call: &Call<'_>, to: &Endpoint) -> Option<HeaderValue> {
         let known = self.0.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |access| AuthorizationKey::new(call.of, access);
+        let key = |access| AuthorizationKey::new(to, call.of, access);
         let of_push = || known.get(&key(Access::Push)).filter(|_| call.access == Access::Pull);
         known
             .get(&key(call.access))
-            .or_else(|| known.get(&AuthorizationKey::everything(call.of)))
+            .or_else(|| known.get(&AuthorizationKey::everything(to, call.of)))
             .or_else(of_push)
             .cloned()
     }
@@ -321,20 +426,21 @@ impl RegistryClient {
         &self,
         call: &Call<'_>,
         response: &Response,
-        plain: bool,
+        endpoint: &Endpoint,
     ) -> Result<HeaderValue, Failure> {
         let of = call.of;
         let challenge = Challenge::parse(response.headers().get_all(WWW_AUTHENTICATE).iter())?;
-        let credential = self.credential(of).await?;
+        let plain = endpoint.api.scheme() == "http";
+        let credential = self.credential(of, endpoint).await?;
         let scopes = call.access.scopes(of.repository(), &challenge);
         let request = TokenRequest::new(&challenge, &scopes, credential.as_ref(), plain)?;
         let key = match request {
-            Some(_) => AuthorizationKey::new(of, call.access),
-            None => AuthorizationKey::everything(of),
+            Some(_) => AuthorizationKey::new(endpoint, of, call.access),
+            None => AuthorizationKey::everything(endpoint, of),
         };
         let value = match (request, credential) {
             (Some(request), credential) => {
-                format!("Bearer {}", self.token(of, request, credential.is_some()).await?)
+                format!("Bearer {}", self.token(of, endpoint, request, credential.is_some()).await?)
             }
             (None, Some(Credential::Password { name, password })) => basic(&name, &password),
             (None, _) => return Err(Failure::Final(login_needed(of))),
@@ -350,11 +456,18 @@ impl RegistryClient {
         Ok(value)
     }
 
+    /// The login for an endpoint: a mirror's is that under its own name.
     pub(super) async fn credential(
         &self,
         of: &Reference,
+        endpoint: &Endpoint,
     ) -> Result<Option<Credential>, RegistryErrorKind> {
-        let (credentials, of) = (self.0.options.credentials.clone(), of.clone());
+        let of = match endpoint.is_mirror {
+            true => Reference::parse(&format!("{}/{}", endpoint.authority(), of.repository())).ok(),
+            false => Some(of.clone()),
+        };
+        let Some(of) = of else { return Ok(None) };
+        let credentials = self.0.options.credentials.clone();
         tokio::task::spawn_blocking(move || credentials.find(&of))
             .await
             .expect("looking up a login does not panic")
@@ -364,11 +477,12 @@ impl RegistryClient {
     async fn token(
         &self,
         of: &Reference,
+        endpoint: &Endpoint,
         request: TokenRequest,
         with_login: bool,
     ) -> Result<String, Failure> {
         let TokenRequest { url, basic: password, form } = request;
-        let http = self.0.clients.of(&url)?;
+        let http = self.0.clients.with(&url, &self.tls(&url, endpoint))?;
         let builder = match form {
             Some(form) => http
                 .post(url.clone())
@@ -404,14 +518,19 @@ impl RegistryClient {
     }
 
     /// What a refusal means.
-    pub(super) async fn refused(&self, call: &Call<'_>, mut response: Response) -> Failure {
+    pub(super) async fn refused(
+        &self,
+        call: &Call<'_>,
+        mut response: Response,
+        endpoint: &Endpoint,
+    ) -> Failure {
         let status = response.status();
         let retry_after = retry_after(&response);
         // The registry's words are a courtesy: without them the status still says enough.
         let body = read_bounded(&mut response, SMALL_ANSWER, "an error").await.unwrap_or_default();
         let kind = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                match self.credential(call.of).await {
+                match self.credential(call.of, endpoint).await {
                     Ok(Some(_)) if call.access != Access::Pull => {
                         RegistryErrorKind::PushDenied { registry: call.of.registry().to_owned() }
                     }

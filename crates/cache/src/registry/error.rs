@@ -5,7 +5,7 @@ use std::fmt;
 
 use rbuild_oci::{Digest, MediaType, VerifyError};
 
-use super::CredentialsError;
+use super::{CredentialsError, HostFilesError};
 use crate::http::TransportError;
 
 /// A registry did not give what it was asked for.
@@ -71,6 +71,17 @@ pub enum RegistryErrorKind {
     /// The registry does not accept the login as such.
     #[error("`{registry}` does not accept this name and password")]
     LoginRefused {
+        /// The registry.
+        registry: String,
+    },
+    /// The configuration of the registry cannot be used.
+    #[error("cannot read how the registry is reached")]
+    Hosts(#[source] HostFilesError),
+    /// The configuration of the registry has nobody to ask this.
+    #[error(
+        "none of the servers that are configured for `{registry}` may be asked this: see the capabilities in its hosts.toml"
+    )]
+    NoEndpoint {
         /// The registry.
         registry: String,
     },

@@ -3,7 +3,7 @@
 use crate::http::is_loopback;
 
 /// `registry` without its port.
-fn host_of(registry: &str) -> &str {
+pub(super) fn host_of(registry: &str) -> &str {
     match registry.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => registry,

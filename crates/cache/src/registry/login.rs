@@ -1,11 +1,13 @@
 //! Who a registry takes us for.
 
 use rbuild_oci::Reference;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 
 use super::auth::Access;
-use super::client::{Call, Failure, Target, at_registry};
+use super::client::{Call, Failure, Target, at, at_registry};
+use super::endpoints::Endpoint;
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
+use crate::http::location;
 
 /// What a registry made of the configured login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,33 +38,86 @@ impl RegistryClient {
         }
     }
 
+    /// Asks the registry whether the configured login may read a repository, which need not exist.
+    pub async fn may_pull(&self, of: &Reference) -> Result<(), RegistryError> {
+        let target = || Target::Below("manifests/latest".to_owned());
+        self.asked(of, || Call::new(Method::HEAD, of, Access::Pull, target())).await.map(drop)
+    }
+
+    /// Asks the registry whether the configured login may write to a repository, by beginning to send a blob, and no more.
+    pub async fn may_push(&self, of: &Reference) -> Result<(), RegistryError> {
+        let target = || Target::Below("blobs/uploads/".to_owned());
+        let begun = self.asked(of, || Call::new(Method::POST, of, Access::Push, target())).await?;
+        if let Some(url) = begun.and_then(|begun| location(&begun.url().clone(), &begun)) {
+            let call = Call::new(Method::DELETE, of, Access::Push, Target::Named(url));
+            // Sessions that nobody uses run out by themselves.
+            let _ = self.try_send(&call).await;
+        }
+        Ok(())
+    }
+
+    /// The answer to a question; `None` when there is no such thing.
+    async fn asked<'a>(
+        &self,
+        of: &Reference,
+        question: impl Fn() -> Call<'a>,
+    ) -> Result<Option<Response>, RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            match self.try_send(&question()).await {
+                Ok(response) => return Ok(Some(response)),
+                Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => {
+                    return Ok(None);
+                }
+                Err(failure) => retries.wait(failure).await.map_err(|kind| at(of, kind))?,
+            }
+        }
+    }
+
     async fn try_standing(&self, of: &Reference) -> Result<Standing, Failure> {
         let call = Call::new(Method::GET, of, Access::Nothing, Target::Base);
-        let (home, url) = self.address(&call)?;
-        let response = self.send_once(&call, &url, None).await?;
+        let endpoints = self.endpoints(of).await?;
+        let mut origins = endpoints.iter().filter(|endpoint| !endpoint.is_mirror).peekable();
+        while let Some(endpoint) = origins.next() {
+            match self.standing_at(&call, endpoint).await {
+                Err(failure) if failure.is_unreachable() && origins.peek().is_some() => {}
+                standing => return standing,
+            }
+        }
+        let registry = of.registry().to_owned();
+        Err(Failure::Final(RegistryErrorKind::NoEndpoint { registry }))
+    }
+
+    async fn standing_at(&self, call: &Call<'_>, endpoint: &Endpoint) -> Result<Standing, Failure> {
+        let of = call.of;
+        let Some(url) = call.url(endpoint) else {
+            let (location, reason) = (endpoint.api.to_string(), "it is not an HTTP address");
+            return Err(Failure::Final(RegistryErrorKind::Redirect { location, reason }));
+        };
+        let response = self.send_once(call, &url, endpoint, None).await?;
         if response.status().is_success() {
             return Ok(Standing::NotAsked);
         }
         if response.status() != StatusCode::UNAUTHORIZED {
-            return Err(self.refused(&call, response).await);
+            return Err(self.refused(call, response, endpoint).await);
         }
         let refused = || {
             let registry = of.registry().to_owned();
             Failure::Final(RegistryErrorKind::LoginRefused { registry })
         };
-        let authorization = match self.authorize(&call, &response, home.scheme() == "http").await {
+        let authorization = match self.authorize(call, &response, endpoint).await {
             Ok(authorization) => authorization,
             Err(Failure::Final(RegistryErrorKind::Denied { .. })) => return Err(refused()),
             Err(failure) => return Err(failure),
         };
-        let response = self.send_once(&call, &url, Some(&authorization)).await?;
+        let response = self.send_once(call, &url, endpoint, Some(&authorization)).await?;
         match response.status() {
-            status if status.is_success() => match self.credential(of).await? {
+            status if status.is_success() => match self.credential(of, endpoint).await? {
                 Some(_) => Ok(Standing::LoggedIn),
                 None => Ok(Standing::Anonymous),
             },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused()),
-            _ => Err(self.refused(&call, response).await),
+            _ => Err(self.refused(call, response, endpoint).await),
         }
     }
 }

@@ -30,19 +30,31 @@ impl RegistryClient {
     /// Fetches the manifest or index that `reference` names: by its digest if it has one, else by its tag or `latest`.
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, RegistryError> {
         let mut retries = self.retries();
+        let mut origin_only = false;
         loop {
-            match self.try_manifest(reference).await {
+            match self.try_manifest(reference, origin_only).await {
                 Ok(document) => return Ok(document),
+                // A mirror may do that always.
+                Err(Failure::Final(RegistryErrorKind::Verify { .. })) if !origin_only => {
+                    origin_only = true;
+                }
                 Err(failure) => {
+                    // So may one that broke off.
+                    origin_only = true;
                     retries.wait(failure).await.map_err(|kind| at(reference, kind))?;
                 }
             }
         }
     }
 
-    async fn try_manifest(&self, reference: &Reference) -> Result<Document, Failure> {
+    async fn try_manifest(
+        &self,
+        reference: &Reference,
+        origin_only: bool,
+    ) -> Result<Document, Failure> {
         let name = name_of(reference);
         let mut call = Call::get(reference, format!("manifests/{name}"));
+        call.origin_only = origin_only;
         call.headers.insert(ACCEPT, HeaderValue::from_static(DOCUMENTS));
         let mut response = self.try_send(&call).await.map_err(|failure| match failure {
             Failure::Final(RegistryErrorKind::Status { status: 404, .. }) => {

@@ -13,6 +13,7 @@ mod login;
 mod logs;
 mod pull;
 mod push;
+mod registry_check;
 mod space;
 
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use clap::CommandFactory as _;
 use rbuild_cache::Store;
 use rbuild_worker::{Identity, UserNamespaceError};
 
-use crate::args::{Cli, Command, ContextCommand, DebugCommand, Isolation};
+use crate::args::{Cli, Command, ContextCommand, DebugCommand, Isolation, RegistryCommand};
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::paths;
@@ -41,6 +42,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Check(args) => return check::check(args).map(|()| ExitCode::SUCCESS),
         Command::Login(args) => return login::login(args).map(|()| ExitCode::SUCCESS),
         Command::Logout(args) => return login::logout(args).map(|()| ExitCode::SUCCESS),
+        Command::Registry(RegistryCommand::Check(args)) => {
+            return registry_check::check(args).map(|()| ExitCode::SUCCESS);
+        }
         Command::Context(ContextCommand::Ls(args)) => {
             return context::ls(args).map(|()| ExitCode::SUCCESS);
         }
@@ -85,6 +89,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         | Command::Man { .. }
         | Command::Login(_)
         | Command::Logout(_)
+        | Command::Registry(_)
         | Command::Check(_)
         | Command::Doctor(_)
         | Command::Context(_) => Ok(()),

@@ -39,7 +39,7 @@ pub(super) enum PlannedOutput {
 pub(super) struct PlannedPush {
     /// Those without a tag get it by its digest.
     pub(super) names: Vec<Reference>,
-    /// Whether they speak plain HTTP.
+    /// Whether they are believed to be who they say, and may speak plain HTTP.
     pub(super) insecure: bool,
 }
 

@@ -121,9 +121,9 @@ async fn one(
                 .await?
             };
             if let Some(PlannedPush { names, insecure }) = push {
-                let plain_http = names.iter().filter(|_| insecure);
-                let plain_http = plain_http.map(|name| name.registry().to_owned()).collect();
-                let pushes = session.pushes(plain_http);
+                let insecure_names = names.iter().filter(|_| insecure);
+                let insecure = insecure_names.map(|name| name.registry().to_owned()).collect();
+                let pushes = session.pushes(insecure);
                 pushes.push(&image.descriptor, &names, pull).await.map_err(push_error)?;
             }
             Ok(Some(image))

@@ -1,0 +1,108 @@
+//! How registries are reached as files of the machine say, and `rbuild registry check`.
+
+use std::fs;
+
+use rbuild_testdata::{Entry, Image, Layer, Registry, Reply, Scripted};
+
+use crate::fixture::{Fixture, ran, skipped};
+
+fn image() -> Image {
+    Image::new("linux/amd64").layer(Layer::new(&[Entry::file("a", b"b")]))
+}
+
+/// A fixture whose store has an image of this name.
+fn with_image(name: &str) -> Fixture {
+    let fixture = Fixture::with("FROM scratch\nCOPY a /a\n");
+    fixture.write("a", "b");
+    fixture.build(&["-t", name]).ok();
+    fixture
+}
+
+#[test]
+fn privileged_an_authority_of_ones_own_is_believed_where_it_is_configured() {
+    let Some(registry) = Registry::start_with_tls() else {
+        skipped(
+            "privileged_an_authority_of_ones_own_is_believed_where_it_is_configured",
+            "there is no `openssl`",
+        );
+        return;
+    };
+    let host = registry.protected_address();
+    let name = format!("{host}/app:1");
+    let fixture = with_image(&name);
+    // Everybody believes that the loopback speaks plain HTTP.
+    let error = fixture.run(["push", &name]).fails(1);
+    assert!(error.contains("answered 400"), "{error}");
+    let spec = format!("type=registry,name={host}/insecure:1,registry.insecure=true");
+    fixture.build(&["-o", &spec]).ok();
+    assert!(registry.manifest("insecure", "1").is_some());
+
+    let folder = fixture.path(&format!(".config/rbuild/certs.d/{host}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("hosts.toml"), format!("server = 'https://{host}'")).expect("a file");
+    let error = fixture.run(["push", &name]).fails(1);
+    assert!(error.contains("TLS handshake") && error.contains("certificate"), "{error}");
+    let checked = fixture.run(["registry", "check", &host]);
+    assert!(checked.text().contains("connection  ok\nTLS         FAILED"), "{}", checked.text());
+    assert!(checked.fails(1).contains("ca.crt"));
+
+    fs::remove_file(folder.join("hosts.toml")).expect("the file");
+    fs::copy(registry.authority(), folder.join("ca.crt")).expect("the authority");
+    fixture.run(["push", &name]).ok();
+    assert!(registry.manifest("app", "1").is_some());
+    let command = ["pull", &name];
+    ran(fixture.command("elsewhere").args(command).output().expect("rbuild starts")).ok();
+    let checked = fixture.run(["registry", "check", &format!("{host}/app")]).ok().text();
+    assert_eq!(checked.matches(" ok").count(), 6, "{checked}");
+}
+
+#[test]
+fn privileged_a_mirror_serves_a_registry_that_is_not_there() {
+    let registry = Registry::start();
+    registry.push("team/base", "1", &image().publish());
+    let fixture = Fixture::with("FROM registry.invalid/team/base:1\n");
+    let folder = fixture.path(".config/rbuild/certs.d/registry.invalid");
+    fs::create_dir_all(&folder).expect("a folder");
+    let mirror =
+        format!("[host.'http://{}']\ncapabilities = ['pull', 'resolve']\n", registry.address());
+    fs::write(folder.join("hosts.toml"), mirror).expect("a file");
+    fixture.build(&["-t", "built"]).ok();
+    fs::write(folder.join("hosts.toml"), "nonsense").expect("a file");
+    let error = fixture.build(&["--pull"]).fails(1);
+    assert!(error.contains("hosts.toml"), "{error}");
+    // Who asks no registry reads none of it.
+    fixture.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    fixture.build(&[]).ok();
+}
+
+#[test]
+fn a_check_says_what_fails() {
+    let fixture = Fixture::new();
+    let registry = Registry::start_with_password();
+    let host = registry.protected_address();
+    let check = |subject: &str| fixture.run(["registry", "check", subject]);
+    let anonymous = check(&host);
+    assert!(anonymous.text().contains("login       FAILED"), "{}", anonymous.text());
+    assert!(anonymous.fails(1).contains(&format!("rbuild login {host}")));
+    let login = ["login", &host, "-u", "name", "--password-stdin"];
+    fixture.run_with_input(&login, b"geheim").ok();
+    let checked = check(&format!("{host}/new/one")).ok().text();
+    assert!(
+        checked.contains("accepts the stored login\npull        ok\npush        ok\n"),
+        "{checked}"
+    );
+
+    let read_only = Scripted::start(|request, _| match &*request.method {
+        "POST" => Reply::new(403, ""),
+        _ if request.path == "/v2/" => Reply::new(200, "{}"),
+        _ => Reply::new(404, ""),
+    });
+    let checked = check(&format!("{}/app", read_only.address()));
+    assert!(checked.text().contains("pull        ok\npush        FAILED"), "{}", checked.text());
+    assert!(checked.fails(1).contains("right to push"));
+
+    let nobody = check("127.0.0.1:1");
+    assert!(nobody.text().contains("name        ok\nconnection  FAILED"), "{}", nobody.text());
+    nobody.fails(1);
+    assert!(check("A B").fails(2).contains("neither a registry nor a repository"));
+}
