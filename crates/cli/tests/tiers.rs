@@ -94,6 +94,13 @@ fn privileged_doctor_tells_the_tier() {
     for check in document["checks"].as_array().expect("a list") {
         assert!(["ok", "poor", "fail"].contains(&check["status"].as_str().expect("text")));
     }
+    let told = fixture.run(["doctor", "--snapshotter=copy"]);
+    assert_eq!(told.code, 3, "{}", told.text());
+    assert!(told.text().contains("ok   overlay: none is mounted"), "{}", told.text());
+    // Isolation is not what is missing where there can be no store.
+    let told = fixture.run(["doctor", "--root=/proc/nowhere"]);
+    assert_eq!(told.code, 5, "{}", told.text());
+    assert!(told.text().contains("FAIL store: "), "{}", told.text());
 }
 
 /// Runs `rbuild ARGS` as the script says, which has it in its arguments.

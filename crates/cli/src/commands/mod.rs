@@ -55,7 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     // its own; and before any thread exists, for the kernel takes no process with threads into a namespace.
     let entered = rbuild_worker::enter_user_namespace();
     if let Command::Doctor(args) = &cli.command {
-        return doctor::doctor(args, &root, &entered).map(|()| ExitCode::SUCCESS);
+        return doctor::doctor(args, &root, cli.snapshotter, &entered).map(|()| ExitCode::SUCCESS);
     }
     let isolation = Isolation::of(&cli.command);
     let identity = match entered {

@@ -6,7 +6,8 @@ use std::path::Path;
 use rbuild_cache::{Overlay, OverlayXattrs, Store};
 use rbuild_worker::{CgroupError, ControlGroups, Identity, UserNamespaceError};
 
-use super::check::Check;
+use super::check::{Check, Tier};
+use crate::args::Snapshotter;
 use crate::error::chain;
 
 /// The oldest kernel that rbuild runs on.
@@ -97,22 +98,37 @@ pub(super) fn mounts() -> Check {
     }
 }
 
-/// Whether overlays can be mounted where the store is, and if so `true`.
-pub(super) fn overlay(root: &Path) -> (Check, bool) {
+/// How layers become file systems where the store is; without a tier no step can run with this store.
+pub(super) fn layers(root: &Path, snapshotter: Snapshotter) -> (Check, Option<Tier>) {
     const NAME: &str = "overlay";
     let shown = root.display();
-    match probe(root) {
-        Ok(()) => (Check::good(NAME, format!("mounted one for the store `{shown}`")), true),
-        Err(Failure::Store(reason)) => {
+    match (probe(root), snapshotter) {
+        (Err(Failure::Store(reason)), _) => {
             let fix = format!(
                 "give a folder that you may write to: rbuild --root DIR, or RBUILD_ROOT ({shown} is not one)"
             );
-            (Check::fatal(NAME, reason, Some(fix)), false)
+            (Check::fatal("store", reason, Some(fix)), None)
         }
-        Err(Failure::Refused(reason)) => {
+        (_, Snapshotter::Copy) => {
+            (Check::good(NAME, "none is mounted, as --snapshotter=copy says"), Some(Tier::Copy))
+        }
+        (Ok(()), _) => {
+            (Check::good(NAME, format!("mounted one for the store `{shown}`")), Some(Tier::Overlay))
+        }
+        (Err(Failure::Refused(reason)), snapshotter) => {
             let fix = "put the store on a volume: RBUILD_ROOT=FOLDER on ext4, xfs, btrfs or tmpfs";
-            let found = format!("refused for the store `{shown}`, so files are copied: {reason}");
-            (Check::poor(NAME, found, Some(fix)), false)
+            let refused = format!("refused for the store `{shown}`");
+            match snapshotter {
+                Snapshotter::Overlay => {
+                    let found =
+                        format!("{refused}, and --snapshotter=overlay allows no copies: {reason}");
+                    (Check::fatal(NAME, found, Some(fix)), None)
+                }
+                _ => {
+                    let found = format!("{refused}, so files are copied: {reason}");
+                    (Check::poor(NAME, found, Some(fix)), Some(Tier::Copy))
+                }
+            }
         }
     }
 }

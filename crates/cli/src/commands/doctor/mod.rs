@@ -12,7 +12,7 @@ use std::path::Path;
 use rbuild_worker::{Identity, Platforms, UserNamespaceError};
 
 use self::check::{Check, Tier};
-use crate::args::DoctorArgs;
+use crate::args::{DoctorArgs, Snapshotter};
 use crate::error::CommandError;
 use crate::paths;
 
@@ -35,19 +35,23 @@ impl Diagnosis {
 pub(crate) fn doctor(
     args: &DoctorArgs,
     root: &Path,
+    snapshotter: Snapshotter,
     entered: &Result<Identity, UserNamespaceError>,
 ) -> Result<(), CommandError> {
     let user = machine::user_namespace(entered);
     let mut checks = vec![user];
     let mut tier = if rbuild_worker::can_chroot() { Tier::Chroot } else { Tier::None };
     if entered.is_ok() {
-        let (overlay, works) = machine::overlay(root);
+        let (layers, with_layers) = machine::layers(root, snapshotter);
         checks.extend(machine::sub_ids(entered.as_ref().ok()));
         checks.push(machine::mounts());
-        checks.push(overlay);
-        if checks.iter().all(|check| !check.is_fatal) {
-            tier = if works { Tier::Overlay } else { Tier::Copy };
-        }
+        checks.push(layers);
+        tier = match with_layers {
+            // Nothing else that steps need is wrong.
+            Some(best) if checks.iter().all(|check| !check.is_fatal) => best,
+            Some(_) => tier,
+            None => Tier::None,
+        };
     }
     let programs = paths::programs();
     let platforms =
