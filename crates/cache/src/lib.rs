@@ -31,6 +31,7 @@ mod overlay_by_path;
 mod part_error;
 mod records;
 mod registry;
+mod remote_cache;
 mod remove_tree;
 mod staging;
 mod store;
@@ -86,6 +87,10 @@ pub use registry::{
     BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
     HostFilesError, LoginFile, LoginFileError, LoginPlace, Mount, RegistryClient, RegistryError,
     RegistryErrorKind, RegistryOptions, Standing, UploadSession,
+};
+pub use remote_cache::{
+    CACHE_CONFIG_TYPE, CacheConfig, CacheFormError, CacheImportError, ConfigChain, ConfigLayer,
+    ConfigRecord, INLINE_CACHE, ImportedCache, LayerAnnotations, RecordLayer, RecordNotes,
 };
 pub use store::{Store, StoreError};
 pub use tree::{

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cache_spec::{CacheFrom, CacheTo};
 use crate::output::{OnFailure, OutputSpec};
 use crate::progress::Mode;
 
@@ -207,6 +208,14 @@ pub(crate) struct BuildArgs {
     /// Do not use what earlier builds made of these stages.
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+
+    /// Use what another machine built: `type=local,src=FOLDER[,tag=NAME][,digest=DIGEST]`.
+    #[arg(long, value_name = "SPEC", value_parser = CacheFrom::parse)]
+    pub(crate) cache_from: Vec<CacheFrom>,
+
+    /// Write what was built for other machines: `type=local,dest=FOLDER[,mode=max][,key=value...]`.
+    #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
+    pub(crate) cache_to: Vec<CacheTo>,
 
     /// Ask the registry for newer base images, even where the local image store has them.
     #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
@@ -489,10 +498,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
     pub(crate) load: bool,
     #[arg(long, hide = true, num_args = 1)]
-    pub(crate) cache_from: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
-    pub(crate) cache_to: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
     pub(crate) annotation: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) attest: Vec<String>,
@@ -510,8 +515,6 @@ impl LaterArgs {
         let off = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "false");
         [
             (self.load, "--load"),
-            (!self.cache_from.is_empty(), "--cache-from"),
-            (!self.cache_to.is_empty(), "--cache-to"),
             (!self.annotation.is_empty(), "--annotation"),
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),

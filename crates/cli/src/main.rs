@@ -3,6 +3,7 @@
 //! What was typed is in [`args`]; `commands` does it; `wiring` is the one place that knows every implementation.
 
 mod args;
+mod cache_spec;
 mod commands;
 mod error;
 mod machine;

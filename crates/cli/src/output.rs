@@ -230,22 +230,25 @@ impl Attributes {
 
     fn image_options(&mut self) -> Result<ImageOptions, String> {
         let level = self.compression_level.take();
-        let within = |least: i32, most: i32, default: i32| match level {
-            None => Ok(default),
-            Some(level) if (least..=most).contains(&level) => Ok(level),
-            Some(level) => Err(format!("compression-level is {least} to {most}, not {level}")),
-        };
-        let compression = match self.compression.take().as_deref() {
-            None | Some("gzip") => Compression::Gzip { level: within(0, 9, 6)?.cast_unsigned() },
-            Some("zstd") => Compression::Zstd { level: within(1, 22, 3)? },
-            Some("uncompressed") if level.is_none() => Compression::Uncompressed,
-            Some(other) => {
-                return Err(format!(
-                    "compression `{other}` is not supported: gzip, zstd or uncompressed"
-                ));
-            }
-        };
+        let compression = compression(self.compression.take().as_deref(), level)?;
         Ok(ImageOptions { compression, oci_types: self.oci_types.take() })
+    }
+}
+
+/// The compression that the attributes `compression` and `compression-level` say.
+pub(crate) fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
+    let within = |least: i32, most: i32, default: i32| match level {
+        None => Ok(default),
+        Some(level) if (least..=most).contains(&level) => Ok(level),
+        Some(level) => Err(format!("compression-level is {least} to {most}, not {level}")),
+    };
+    match kind {
+        None | Some("gzip") => Ok(Compression::Gzip { level: within(0, 9, 6)?.cast_unsigned() }),
+        Some("zstd") => Ok(Compression::Zstd { level: within(1, 22, 3)? }),
+        Some("uncompressed") if level.is_none() => Ok(Compression::Uncompressed),
+        Some(other) => {
+            Err(format!("compression `{other}` is not supported: gzip, zstd or uncompressed"))
+        }
     }
 }
 

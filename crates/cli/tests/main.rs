@@ -24,6 +24,7 @@ mod push;
 mod registry_hosts;
 mod registry_login;
 mod remote;
+mod remote_cache;
 mod rules;
 mod servers;
 mod special_arguments;

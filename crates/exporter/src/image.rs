@@ -17,6 +17,8 @@ pub struct ImageLayer {
     pub diff_id: DiffId,
     /// When it was made, seconds since 1970; `None` for a layer of the base image, whose history says it.
     pub created: Option<i64>,
+    /// What compressed it, if that is known ([`rbuild_cache::BlobFacts::encoder`]).
+    pub encoder: Option<String>,
 }
 
 /// Which documents are written.
@@ -84,7 +86,7 @@ pub fn assemble(
 }
 
 /// A layer's descriptor with the media type that these documents use, and none of our notes.
-fn in_types(descriptor: &Descriptor, types: DocumentTypes) -> Descriptor {
+pub(crate) fn in_types(descriptor: &Descriptor, types: DocumentTypes) -> Descriptor {
     let media_type = match descriptor.media_type.layer_compression() {
         // A foreign layer stays one: only its own type says that it may not be distributed.
         Some(_) if descriptor.urls.is_empty() => {
@@ -168,6 +170,7 @@ mod tests {
             descriptor: Descriptor::new(MediaType::OciLayerGzip, digest, 7),
             diff_id: DiffId(digest),
             created,
+            encoder: None,
         }
     }
 

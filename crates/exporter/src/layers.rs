@@ -16,7 +16,7 @@ use rbuild_solver::{LayerId, Snapshot};
 use crate::image::ImageLayer;
 
 /// Annotation of a layer's descriptor in the index: the digest of its archive (containerd's name for it).
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+pub(crate) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// The parts of a store that an export uses.
 #[derive(Clone, Copy, Debug)]
@@ -168,8 +168,8 @@ pub fn needs(
     let mut needs = Needs::default();
     for layer in snapshot.layers() {
         match known(store, layer, form)? {
-            Known::Base { certainty: Certainty::Here, .. } => {}
-            Known::Base { certainty, .. } => {
+            Known::Elsewhere { certainty: Certainty::Here, .. } => {}
+            Known::Elsewhere { certainty, .. } => {
                 needs.blobs.push(*layer);
                 if certainty == Certainty::Disputed {
                     needs.disputed.push(*layer);
@@ -190,9 +190,7 @@ pub(crate) fn image_layers(
     form: LayerForm,
 ) -> Result<Vec<ImageLayer>, LayerError> {
     let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
-        Known::Base { descriptor, diff_id, .. } => {
-            Ok(ImageLayer { descriptor, diff_id, created: None })
-        }
+        Known::Elsewhere { layer, .. } => Ok(layer),
         Known::Made(layer) => Ok(layer),
         Known::Missing(facts) => make(store, snapshot, position, form, &facts),
     };
@@ -201,15 +199,15 @@ pub(crate) fn image_layers(
 
 /// What the index knows of a layer's blob in a form.
 enum Known {
-    /// It came from a base image.
-    Base { descriptor: Descriptor, diff_id: DiffId, certainty: Certainty },
+    /// It came from a base image or a cache.
+    Elsewhere { layer: ImageLayer, certainty: Certainty },
     /// It was made here before, and the blob is there.
     Made(ImageLayer),
     /// It was made here, and there is no such blob.
     Missing(LayerFacts),
 }
 
-/// What speaks for a base image's blob.
+/// What speaks for a blob that came from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Certainty {
     /// It is in the store, and was found to be the layer.
@@ -227,26 +225,39 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
         .layer(&layer)
         .map_err(|source| LayerError::Index { layer, source })?
         .unwrap_or_default();
-    // What we did not compress came from somewhere.
-    let base: Vec<&BlobFacts> = facts.blobs.iter().filter(|blob| blob.encoder.is_none()).collect();
-    if let (Some(first), Some(diff_id)) = (base.first(), facts.diff_id) {
-        for blob in base.iter().filter(|blob| blob.verified) {
+    let encoder = form.encoder();
+    // What we did not compress came from somewhere. So did a layer with a diff id of its own: what a cache has of it is
+    // as good as what would be made here, if it would have the same bytes.
+    let is_wanted = |blob: &&BlobFacts| blob.encoder.as_ref().is_none_or(|by| *by == encoder);
+    let found: Vec<&BlobFacts> = match facts.diff_id {
+        Some(_) => facts.blobs.iter().filter(is_wanted).collect(),
+        None => Vec::new(),
+    };
+    if let (Some(first), Some(diff_id)) = (found.first(), facts.diff_id) {
+        let image_layer = |blob: &BlobFacts| {
+            Ok(ImageLayer {
+                descriptor: blob.descriptor.clone(),
+                diff_id: own_diff_id(layer, blob)?.unwrap_or(diff_id),
+                created: facts.made(),
+                encoder: blob.encoder.clone(),
+            })
+        };
+        for blob in found.iter().filter(|blob| blob.verified) {
             let Descriptor { digest, size, .. } = blob.descriptor;
             let there = store.content.contains(&digest, size);
             if there.map_err(|source| LayerError::Store { layer, source })? {
-                let descriptor = blob.descriptor.clone();
-                return Ok(Known::Base { descriptor, diff_id, certainty: Certainty::Here });
+                let layer = image_layer(blob)?;
+                return Ok(Known::Elsewhere { layer, certainty: Certainty::Here });
             }
         }
         // Verified ones are the first.
-        let certainty = if first.verified || base.len() == 1 {
+        let certainty = if first.verified || found.len() == 1 {
             Certainty::Undisputed
         } else {
             Certainty::Disputed
         };
-        return Ok(Known::Base { descriptor: first.descriptor.clone(), diff_id, certainty });
+        return Ok(Known::Elsewhere { layer: image_layer(first)?, certainty });
     }
-    let encoder = form.encoder();
     let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder))
     else {
         return Ok(Known::Missing(facts));
@@ -258,16 +269,20 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
     if !there.map_err(|source| LayerError::Store { layer, source })? {
         return Ok(Known::Missing(facts));
     }
-    let Some(diff_id) = blob.descriptor.annotations.get(UNCOMPRESSED) else {
-        return Ok(Known::Missing(facts));
-    };
-    let diff_id =
-        DiffId(Digest::parse(diff_id).map_err(|source| LayerError::DiffId { layer, source })?);
+    let Some(diff_id) = own_diff_id(layer, blob)? else { return Ok(Known::Missing(facts)) };
     Ok(Known::Made(ImageLayer {
         descriptor: blob.descriptor.clone(),
         diff_id,
         created: Some(seconds(&facts)),
+        encoder: Some(encoder),
     }))
+}
+
+/// The digest of a blob's archive, where the blob has it noted.
+fn own_diff_id(layer: LayerId, blob: &BlobFacts) -> Result<Option<DiffId>, LayerError> {
+    let noted = blob.descriptor.annotations.get(UNCOMPRESSED);
+    let noted = noted.map(|noted| Digest::parse(noted)).transpose();
+    Ok(noted.map_err(|source| LayerError::DiffId { layer, source })?.map(DiffId))
 }
 
 /// Archives, hashes and compresses a layer in one pass.
@@ -312,7 +327,12 @@ fn make(
         .index
         .add_layer_blob(&layer, &known)
         .map_err(|source| LayerError::Index { layer, source })?;
-    Ok(ImageLayer { descriptor, diff_id: blob.diff_id, created: Some(seconds(facts)) })
+    Ok(ImageLayer {
+        descriptor,
+        diff_id: blob.diff_id,
+        created: Some(facts.made().unwrap_or_else(|| seconds(facts))),
+        encoder: Some(form.encoder()),
+    })
 }
 
 /// When a layer was made; now for one that the index forgot.

@@ -5,6 +5,7 @@
 //! put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
 
 mod archive;
+mod build_cache;
 mod export;
 mod image;
 mod layers;
@@ -13,6 +14,10 @@ mod output_file;
 mod tree;
 
 pub use archive::{ArchiveError, ArchiveForm};
+pub use build_cache::{
+    CacheDocuments, CacheExportError, CacheForm, CacheLayout, CacheLayoutError, FinishedRecords,
+    make_cache, missing_blobs, write_cache_layout,
+};
 pub use export::{
     BuildResult, ExportError, FilesDestination, ImageDestination, ImageForm, export_files,
     export_image, make_image,

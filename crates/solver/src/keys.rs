@@ -119,6 +119,12 @@ impl Keys {
         let (key, parts) = self.fast[id.index()].as_ref().expect("the solve comes to the vertex");
         (key, parts)
     }
+
+    /// The fast keys that there are.
+    pub(crate) fn all_fast(&self, graph: &Graph) -> impl Iterator<Item = (VertexId, CacheKey)> {
+        let keyed = graph.ids().zip(&self.fast);
+        keyed.filter_map(|(id, fast)| fast.as_ref().map(|(key, _)| (id, *key)))
+    }
 }
 
 /// The parts of a key that are of local folders.

@@ -40,5 +40,5 @@ pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, Statu
 pub use redact::{has_secrets, redacted};
 pub use selector::Selector;
 pub use snapshot::{LayerId, Output, Snapshot};
-pub use solve::{SolveOptions, solve};
+pub use solve::{SolveOptions, solve, solve_keyed};
 pub use store::{CacheRecord, CacheStore, NewRecord};

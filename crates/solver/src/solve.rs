@@ -8,8 +8,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::keys::{Keys, local_folder};
 use crate::{
-    CacheStore, Edge, Event, Executor, Graph, Output, Progress, SolveError, SolveErrorKind,
-    VertexId,
+    CacheKey, CacheStore, Edge, Event, Executor, Graph, Output, Progress, SolveError,
+    SolveErrorKind, VertexId,
 };
 
 /// How a graph is solved.
@@ -45,11 +45,30 @@ pub async fn solve<E: Executor, S: CacheStore>(
     progress: &Progress,
     options: SolveOptions,
 ) -> Result<Vec<Output>, SolveError<E::Error, S::Error>> {
+    solve_keyed(graph, targets, executor, store, progress, options, &mut Vec::new()).await
+}
+
+/// As [`solve`]. `keyed` gets the fast key of each vertex that has one, before anything runs: under it is what
+/// became of the vertex, also where the solve fails later, or found what builds on the vertex and never came to it.
+///
+/// # Panics
+///
+/// When a target is not of this graph.
+pub async fn solve_keyed<E: Executor, S: CacheStore>(
+    graph: &Graph,
+    targets: &[Edge],
+    executor: &E,
+    store: &S,
+    progress: &Progress,
+    options: SolveOptions,
+    keyed: &mut Vec<(VertexId, CacheKey)>,
+) -> Result<Vec<Output>, SolveError<E::Error, S::Error>> {
     let reachable = graph.reachable(targets);
     let order: Vec<VertexId> = graph.ids().filter(|id| reachable[id.index()]).collect();
     check_outputs(graph, &order, targets)?;
     announce(graph, &order, progress);
     let keys = Keys::compute(graph, &order, executor, progress).await?;
+    *keyed = keys.all_fast(graph).collect();
     let solve = Solve {
         graph,
         executor,

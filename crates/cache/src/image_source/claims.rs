@@ -60,7 +60,11 @@ impl ImageSource {
                 }
             }
         }
-        Err(failed.unwrap_or(ImageError::Unavailable(layer)))
+        let failed = failed.unwrap_or(ImageError::Unavailable(layer));
+        if facts.is_from_cache() {
+            self.broken.note(layer, chain(&failed));
+        }
+        Err(failed)
     }
 
     /// Puts a blob into the store, and reads it if it was not yet found to be the layer.
@@ -87,6 +91,12 @@ impl ImageSource {
         })
         .await
     }
+}
+
+/// An error with what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 fn check_diff_id(

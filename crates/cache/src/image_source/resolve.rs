@@ -22,9 +22,6 @@ const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
 /// An index may list an index; beyond that it is no use to anybody.
 const DEEPEST_INDEX: usize = 3;
 
-/// The name of the fact about an image's layer that names the layer below.
-const PARENT: &str = "parent";
-
 /// A document and what it is.
 struct Found {
     descriptor: Descriptor,
@@ -286,7 +283,7 @@ impl Search<'_> {
                 let facts = LayerFacts {
                     diff_id: Some(layer.diff_id),
                     description: format!("layer {} of {}", number + 1, self.image),
-                    extra: below.map(|below| json!({ PARENT: below.to_string() })),
+                    extra: below.map(|below| json!({ LayerFacts::PARENT: below.to_string() })),
                     blobs: vec![blob],
                     ..LayerFacts::default()
                 };
@@ -359,9 +356,4 @@ impl Search<'_> {
 
 fn is_config(media_type: &MediaType) -> bool {
     matches!(media_type, MediaType::OciConfig | MediaType::DockerConfig)
-}
-
-/// The layer below an image's layer, as [`Search::note`] wrote it down.
-pub(super) fn parent(facts: &LayerFacts) -> Option<LayerId> {
-    LayerId::parse(facts.extra.as_ref()?.get(PARENT)?.as_str()?)
 }

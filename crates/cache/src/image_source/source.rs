@@ -9,6 +9,7 @@ use rbuild_oci::{
 use rbuild_solver::{LayerId, Snapshot};
 use tokio::sync::Semaphore;
 
+use crate::remote_cache::BrokenLayers;
 use crate::{
     ArchiveLimits, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
     RegistryClient, Store,
@@ -21,14 +22,15 @@ const PARALLEL: usize = 6;
 #[derive(Clone, Debug)]
 pub struct ImageSource {
     pub(super) content: Content,
-    pub(super) layers: Layers,
-    pub(super) index: Index,
+    pub(crate) layers: Layers,
+    pub(crate) index: Index,
     pub(super) locks: Locks,
     pub(super) lease: Lease,
     pub(super) overlay: Arc<Overlay>,
-    pub(super) registry: RegistryClient,
+    pub(crate) registry: RegistryClient,
     pub(super) options: ImageSourceOptions,
     pub(super) transfers: Arc<Semaphore>,
+    pub(crate) broken: BrokenLayers,
 }
 
 /// How layers are fetched and unpacked.
@@ -201,6 +203,7 @@ impl ImageSource {
             overlay,
             registry,
             transfers: Arc::new(Semaphore::new(options.parallel.max(1))),
+            broken: BrokenLayers::default(),
             options,
         }
     }

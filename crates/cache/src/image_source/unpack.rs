@@ -9,7 +9,6 @@ use rbuild_solver::{LayerId, Snapshot};
 use tokio::sync::watch;
 
 use super::fetch::blocking;
-use super::resolve::parent;
 use super::{ImageError, ImageSource, PullProgress};
 use crate::view::copy_root;
 use crate::{
@@ -57,7 +56,7 @@ impl ImageSource {
                 continue;
             }
             let facts = self.index.layer(&id)?.ok_or(ImageError::Unavailable(id))?;
-            let parent = parent(&facts);
+            let parent = facts.parent();
             if let Some(parent) = parent {
                 self.lease.pin_layers(&[parent])?;
                 wanted.push(parent);
@@ -184,7 +183,7 @@ impl ImageSource {
         let mut below = Some(top);
         while let Some(id) = below {
             let facts = self.index.layer(&id)?.ok_or(ImageError::Unavailable(id))?;
-            below = parent(&facts);
+            below = facts.parent();
             chain.extend(below);
         }
         chain.reverse();

@@ -29,6 +29,31 @@ pub struct LayerFacts {
     pub created: Option<SystemTime>,
 }
 
+impl LayerFacts {
+    /// Key in [`LayerFacts::extra`]: the layer below, for one that is named after its chain.
+    pub(crate) const PARENT: &str = "parent";
+    /// Key in [`LayerFacts::extra`]: when a layer that came from a cache was made, seconds since 1970.
+    pub(crate) const MADE: &str = "made";
+    /// Key in [`LayerFacts::extra`]: that a layer became known from a cache.
+    pub(crate) const FROM_CACHE: &str = "cache";
+
+    /// The layer below, for one that is named after its chain.
+    pub fn parent(&self) -> Option<LayerId> {
+        LayerId::parse(self.extra.as_ref()?.get(Self::PARENT)?.as_str()?)
+    }
+
+    /// When a layer that came from a cache was made, seconds since 1970; `None` for layers of base images.
+    pub fn made(&self) -> Option<i64> {
+        self.extra.as_ref()?.get(Self::MADE)?.as_i64()
+    }
+
+    /// Whether it became known from a cache.
+    pub fn is_from_cache(&self) -> bool {
+        let said = self.extra.as_ref().and_then(|extra| extra.get(Self::FROM_CACHE)?.as_bool());
+        said == Some(true)
+    }
+}
+
 /// A blob that unpacks to a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlobFacts {
@@ -141,14 +166,7 @@ impl Index {
 
     /// Adds a place that blobs can be fetched from.
     pub fn add_blob_source(&self, blobs: &[Digest], source: &BlobSource) -> Result<(), IndexError> {
-        let source = to_json(source);
-        self.write(|connection| {
-            let mut insert =
-                connection.prepare_cached("INSERT OR IGNORE INTO blob_sources VALUES (?1, ?2)")?;
-            blobs
-                .iter()
-                .try_for_each(|blob| insert.execute(params![blob.to_string(), source]).map(|_| ()))
-        })
+        self.write(|connection| add_places(connection, blobs, source))
     }
 
     /// Forgets a place that did not have the blob any more.
@@ -269,6 +287,17 @@ pub(super) fn add_layer(
         insert.execute(params![id.as_bytes(), digest, to_json(descriptor), encoder, verified])?;
     }
     Ok(())
+}
+
+pub(super) fn add_places(
+    connection: &Connection,
+    blobs: &[Digest],
+    source: &BlobSource,
+) -> rusqlite::Result<()> {
+    let source = to_json(source);
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO blob_sources VALUES (?1, ?2)")?;
+    blobs.iter().try_for_each(|blob| insert.execute(params![blob.to_string(), source]).map(|_| ()))
 }
 
 pub(super) fn layer_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<LayerId> {

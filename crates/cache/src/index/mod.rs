@@ -6,6 +6,7 @@
 mod database;
 mod downloads;
 mod images;
+mod import;
 mod layer_facts;
 mod records;
 mod schema;

@@ -79,42 +79,19 @@ impl Index {
 
     /// Stores a record, or links its key to the one with the same outputs.
     pub(crate) fn put_record(&self, record: &NewRecord<'_>) -> Result<(), IndexError> {
-        let outputs = encode_outputs(record.outputs);
-        let hash = Digest::of(&outputs);
-        let parts = to_json(record.parts);
-        let duration = i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX);
-        self.write(|connection| {
-            let id: i64 = connection
-                .prepare_cached(
-                    "INSERT INTO records (outputs_hash, outputs, name, duration_ms, created, used)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
-                     ON CONFLICT (outputs_hash) DO UPDATE SET used = excluded.used
-                     RETURNING id",
-                )?
-                .query_row(
-                    params![hash.as_bytes(), outputs, record.name, duration, now()],
-                    |row| row.get(0),
-                )?;
-            let replaced: Option<i64> = connection
-                .prepare_cached("SELECT record FROM keys WHERE key = ?1 AND record <> ?2")?
-                .query_row(params![record.key.0.as_bytes(), id], |row| row.get(0))
-                .optional()?;
+        self.write(|connection| put_record(connection, record))
+    }
+
+    /// The record under a key, whether its layers are there or not.
+    pub fn record(&self, key: &CacheKey) -> Result<Option<StoredRecord>, IndexError> {
+        self.read(|connection| {
             connection
                 .prepare_cached(
-                    "INSERT INTO keys (key, record, parts) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (key) DO UPDATE SET record = excluded.record, parts = excluded.parts",
+                    "SELECT r.id, r.outputs, r.name, r.duration_ms, r.created, r.used, r.uses
+                     FROM keys k JOIN records r ON r.id = k.record WHERE k.key = ?1",
                 )?
-                .execute(params![record.key.0.as_bytes(), id, parts])?;
-            if let Some(replaced) = replaced {
-                // A record that no key finds any more (`--no-cache` made another) would never be used again.
-                connection
-                    .prepare_cached(
-                        "DELETE FROM records WHERE id = ?1
-                         AND NOT EXISTS (SELECT 1 FROM keys WHERE record = ?1)",
-                    )?
-                    .execute([replaced])?;
-            }
-            Ok(())
+                .query_row([key.0.as_bytes()], stored_record)
+                .optional()
         })
     }
 
@@ -139,17 +116,7 @@ impl Index {
                     "SELECT id, outputs, name, duration_ms, created, used, uses FROM records
                      ORDER BY used, id DESC",
                 )?
-                .query_map([], |row| {
-                    Ok(StoredRecord {
-                        id: row.get(0)?,
-                        outputs: outputs(row, 1)?,
-                        name: row.get(2)?,
-                        duration: Duration::from_millis(row.get::<_, i64>(3)?.unsigned_abs()),
-                        created: from_millis(row.get(4)?),
-                        used: from_millis(row.get(5)?),
-                        uses: row.get::<_, i64>(6)?.unsigned_abs(),
-                    })
-                })?
+                .query_map([], stored_record)?
                 .collect()
         })?;
         records
@@ -174,6 +141,56 @@ impl Index {
                 .collect()
         })
     }
+}
+
+fn stored_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRecord> {
+    Ok(StoredRecord {
+        id: row.get(0)?,
+        outputs: outputs(row, 1)?,
+        name: row.get(2)?,
+        duration: Duration::from_millis(row.get::<_, i64>(3)?.unsigned_abs()),
+        created: from_millis(row.get(4)?),
+        used: from_millis(row.get(5)?),
+        uses: row.get::<_, i64>(6)?.unsigned_abs(),
+    })
+}
+
+/// See [`Index::put_record`].
+pub(super) fn put_record(connection: &Connection, record: &NewRecord<'_>) -> rusqlite::Result<()> {
+    let outputs = encode_outputs(record.outputs);
+    let hash = Digest::of(&outputs);
+    let parts = to_json(record.parts);
+    let duration = i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX);
+    let id: i64 = connection
+        .prepare_cached(
+            "INSERT INTO records (outputs_hash, outputs, name, duration_ms, created, used)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+             ON CONFLICT (outputs_hash) DO UPDATE SET used = excluded.used
+             RETURNING id",
+        )?
+        .query_row(params![hash.as_bytes(), outputs, record.name, duration, now()], |row| {
+            row.get(0)
+        })?;
+    let replaced: Option<i64> = connection
+        .prepare_cached("SELECT record FROM keys WHERE key = ?1 AND record <> ?2")?
+        .query_row(params![record.key.0.as_bytes(), id], |row| row.get(0))
+        .optional()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO keys (key, record, parts) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET record = excluded.record, parts = excluded.parts",
+        )?
+        .execute(params![record.key.0.as_bytes(), id, parts])?;
+    if let Some(replaced) = replaced {
+        // A record that no key finds any more (`--no-cache` made another) would never be used again.
+        connection
+            .prepare_cached(
+                "DELETE FROM records WHERE id = ?1
+                 AND NOT EXISTS (SELECT 1 FROM keys WHERE record = ?1)",
+            )?
+            .execute([replaced])?;
+    }
+    Ok(())
 }
 
 pub(super) fn write_uses(

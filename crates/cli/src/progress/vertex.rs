@@ -115,7 +115,12 @@ impl Vertices {
     }
 
     pub(crate) fn start(&mut self, index: usize, at: SystemTime) {
-        self.list[index].started.get_or_insert(at);
+        let vertex = &mut self.list[index];
+        vertex.started.get_or_insert(at);
+        // What failed may be tried again.
+        if vertex.error.take().is_some() {
+            vertex.completed = None;
+        }
     }
 
     /// Marks a vertex as done and returns the last line of its output if that had no end.

@@ -1,5 +1,6 @@
 //! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
 
+mod cache;
 pub(crate) mod call;
 mod confined;
 pub(crate) mod failure;
@@ -27,8 +28,10 @@ use rbuild_cache::{PullMode, Store};
 use rbuild_exporter::BuildResult;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
-use rbuild_solver::{Edge, Graph, Output, Progress, Snapshot, SolveOptions, solve};
-use rbuild_worker::{Entitlements, Provided, StepLimits};
+use rbuild_solver::{
+    CacheKey, Edge, Graph, Output, Progress, Snapshot, SolveOptions, VertexId, solve_keyed,
+};
+use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
@@ -60,6 +63,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     }
     let plan = plan::plan(args)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
+    let cache = cache::CachePlan::new(args)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
     let session = Arc::new(Session::open(store, machine, &provided)?);
@@ -79,7 +83,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
                     .to_owned(),
             );
         }
-        let plans = Plans { result: plan, on_failure, limits };
+        let plans = Plans { result: plan, on_failure, limits, cache };
         let built = build_and_export(&session, args, plans, provided, &recording, progress).await;
         let mut shown = display.finish().await;
         if let Some(error) = shown.end_log(built.is_err()) {
@@ -359,91 +363,166 @@ struct Plans {
     on_failure: on_failure::OnFailurePlan,
     /// What bounds steps.
     limits: StepLimits,
+    /// Of other machines, and for them.
+    cache: cache::CachePlan,
 }
 
 /// Solves and exports. `progress` is gone afterwards, so that the display can end.
 async fn build_and_export(
     session: &Arc<Session>,
     args: &BuildArgs,
-    plans: Plans,
+    mut plans: Plans,
     provided: Provided,
     recording: &Recording,
     progress: Progress,
 ) -> Result<result::Built, failure::BuildError> {
-    let prepared = prepare(session, args, &progress).await?;
-    let snapshot = match prepared.target {
-        None => Snapshot::default(),
-        Some(target) => {
-            let entitlements = entitlements(args);
-            check(&prepared, target, entitlements)?;
-            tokio::task::block_in_place(|| recording.planned(&prepared.graph, target, &progress));
-            recording.folders(&prepared.folders, &session.store.root().join("tmp"));
-            let bounds = Bounds { entitlements, limits: plans.limits, jobs: args.limits.jobs };
-            let worker = session.worker(prepared.folders, bounds, provided, &progress)?;
-            let worker = worker.keeping_failed();
-            let records = session.records();
-            let solved = solve(
-                &prepared.graph,
-                &[target],
-                &worker,
-                &records,
-                &progress,
-                SolveOptions { max_parallelism: session.max_parallelism() },
-            )
-            .await;
-            // What was read of the context is worth remembering whatever became of the build, and not worth
-            // failing for.
-            if let Err(error) = worker.save_contexts() {
-                progress.warn(format!("cannot remember what was read of the context: {error}"));
+    let (prepared, ()) =
+        tokio::join!(prepare(session, args, &progress), plans.cache.import(session, &progress));
+    let mut prepared = prepared?;
+    let Some(target) = prepared.target else {
+        let result = prepared.result(Snapshot::default());
+        return exported(session, &plans, &prepared, result, &progress).await;
+    };
+    let entitlements = entitlements(args);
+    check(&prepared, target, entitlements)?;
+    tokio::task::block_in_place(|| recording.planned(&prepared.graph, target, &progress));
+    recording.folders(&prepared.folders, &session.store.root().join("tmp"));
+    let limits = std::mem::replace(&mut plans.limits, StepLimits::none());
+    let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
+    let folders = std::mem::take(&mut prepared.folders);
+    let worker = session.worker(folders, bounds, provided, &progress)?.keeping_failed();
+    let work = Work { session, plans: &plans, prepared: &prepared, target, worker: &worker };
+    let mut keyed = Vec::new();
+    let (built, image) = loop {
+        let solved = work.solve(recording, &progress, &mut keyed).await;
+        let (built, image) = match solved {
+            Ok(snapshot) => {
+                let result = prepared.result(snapshot.clone());
+                let built = exported(session, &plans, &prepared, result, &progress).await;
+                (built, Some(snapshot))
             }
-            if let Some(refusal) = session.overlay.refusal() {
-                progress.warn(format!(
-                    "files are copied for each step, which takes time and space: {}",
-                    crate::error::chain(refusal)
-                ));
-            }
-            tokio::task::block_in_place(|| {
-                recording.solved(&session.store, &prepared.graph, &worker, &progress);
-            });
-            let outputs = match solved {
-                Ok(outputs) => outputs,
-                Err(error) => {
-                    let vertex = prepared.graph.vertex(error.vertex);
-                    let left = recording.left_by(&vertex.digest);
-                    let also =
-                        plans.on_failure.export(session, &worker, vertex, left.as_ref(), &progress);
-                    let also = also.await;
-                    let ignore = prepared.ignore.as_ref();
-                    let error = failure::BuildError::step(error, prepared.source.as_ref(), ignore)
-                        .with_warnings(&prepared.warnings)
-                        .with_more(also);
-                    return Err(match left {
-                        Some(_) => {
-                            error.with_hint("rbuild debug opens a shell in what the step has left")
-                        }
-                        None => error,
-                    });
-                }
-            };
-            match outputs.into_iter().next() {
-                Some(Output::Snapshot(snapshot)) => snapshot,
-                _ => {
-                    return Err(CommandError::new(
-                        Kind::Build,
-                        "the result is a local folder, not files",
-                    )
-                    .into());
-                }
-            }
+            Err(Unsolved::Again) => continue,
+            Err(Unsolved::Failed(error)) => (Err(error), None),
+        };
+        if built.is_ok() || image.is_none() || !cache::try_again(session, &progress) {
+            break (built, image);
         }
     };
-    let result = BuildResult {
-        snapshot,
-        config: prepared.config,
-        base_history: prepared.base_history,
-        epoch: prepared.epoch,
-    };
-    let mut built = result::export(session, plans.result, result, &progress).await?;
-    built.warnings = prepared.warnings;
+    let epoch = prepared.epoch;
+    let finished = cache::Finished { graph: &prepared.graph, target, keyed: &keyed, image, epoch };
+    let mut failed = plans.cache.export(session, &finished, &progress).await;
+    match built {
+        Ok(built) if failed.is_empty() => Ok(built),
+        Ok(_) => {
+            let first = failed.remove(0);
+            Err(failed.into_iter().fold(first, CommandError::and).into())
+        }
+        Err(error) => Err(error.with_more(failed)),
+    }
+}
+
+/// Writes the outputs of a build.
+async fn exported(
+    session: &Arc<Session>,
+    plans: &Plans,
+    prepared: &Prepared,
+    result: BuildResult,
+    progress: &Progress,
+) -> Result<result::Built, failure::BuildError> {
+    let mut built = result::export(session, plans.result.clone(), result, progress).await?;
+    built.warnings.clone_from(&prepared.warnings);
     Ok(built)
+}
+
+/// Solves a prepared build.
+struct Work<'a> {
+    session: &'a Arc<Session>,
+    plans: &'a Plans,
+    prepared: &'a Prepared,
+    target: Edge,
+    worker: &'a Worker,
+}
+
+/// Why there is no result.
+enum Unsolved {
+    /// What failed was promised by a cache; it is no longer believed.
+    Again,
+    Failed(failure::BuildError),
+}
+
+impl Work<'_> {
+    /// The files of the result. `keyed` gets the fast keys of vertices.
+    async fn solve(
+        &self,
+        recording: &Recording,
+        progress: &Progress,
+        keyed: &mut Vec<(VertexId, CacheKey)>,
+    ) -> Result<Snapshot, Unsolved> {
+        let Self { session, plans, prepared, target, worker } = *self;
+        let records = session.records();
+        let options = SolveOptions { max_parallelism: session.max_parallelism() };
+        let graph = &prepared.graph;
+        let solved =
+            solve_keyed(graph, &[target], worker, &records, progress, options, keyed).await;
+        if solved.is_err() && cache::try_again(session, progress) {
+            return Err(Unsolved::Again);
+        }
+        // What was read of the context is worth remembering whatever became of the build, and not worth
+        // failing for.
+        if let Err(error) = worker.save_contexts() {
+            progress.warn(format!("cannot remember what was read of the context: {error}"));
+        }
+        if let Some(refusal) = session.overlay.refusal() {
+            progress.warn(format!(
+                "files are copied for each step, which takes time and space: {}",
+                crate::error::chain(refusal)
+            ));
+        }
+        tokio::task::block_in_place(|| {
+            recording.solved(&session.store, graph, worker, progress);
+        });
+        let outputs = match solved {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                let vertex = graph.vertex(error.vertex);
+                let left = recording.left_by(&vertex.digest);
+                let also = plans.on_failure.clone().export(
+                    session,
+                    worker,
+                    vertex,
+                    left.as_ref(),
+                    progress,
+                );
+                let also = also.await;
+                let ignore = prepared.ignore.as_ref();
+                let error = failure::BuildError::step(error, prepared.source.as_ref(), ignore)
+                    .with_warnings(&prepared.warnings)
+                    .with_more(also);
+                return Err(Unsolved::Failed(match left {
+                    Some(_) => {
+                        error.with_hint("rbuild debug opens a shell in what the step has left")
+                    }
+                    None => error,
+                }));
+            }
+        };
+        match outputs.into_iter().next() {
+            Some(Output::Snapshot(snapshot)) => Ok(snapshot),
+            _ => {
+                let message = "the result is a local folder, not files";
+                Err(Unsolved::Failed(CommandError::new(Kind::Build, message).into()))
+            }
+        }
+    }
+}
+
+impl Prepared {
+    fn result(&self, snapshot: Snapshot) -> BuildResult {
+        BuildResult {
+            snapshot,
+            config: self.config.clone(),
+            base_history: self.base_history,
+            epoch: self.epoch,
+        }
+    }
 }

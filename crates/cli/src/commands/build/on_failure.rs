@@ -14,7 +14,7 @@ use crate::error::{CommandError, Kind};
 use crate::wiring::Session;
 
 /// All of `--on-failure`, checked before the build begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OnFailurePlan(Vec<(PlannedOutput, Option<String>)>);
 
 impl OnFailurePlan {

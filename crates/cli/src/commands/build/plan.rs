@@ -14,7 +14,7 @@ use crate::error::CommandError;
 use crate::output::{ArchiveKind, ImageOptions, OutputSpec, PushOptions};
 
 /// All outputs of a build.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) outputs: Vec<PlannedOutput>,
     /// All names that the image gets somewhere.
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
 }
 
 /// One output.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum PlannedOutput {
     Image {
         options: ImageOptions,
@@ -35,7 +35,7 @@ pub(super) enum PlannedOutput {
 }
 
 /// Registries that an image goes to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PlannedPush {
     /// Those without a tag get it by its digest.
     pub(super) names: Vec<Reference>,

@@ -1,0 +1,30 @@
+//! Caches that other machines wrote: what they know becomes records of this store, whose layers are fetched when a
+//! build needs them.
+//!
+//! [`CacheConfig`] is the document, in the form that BuildKit reads and writes. [`ImageSource::import_cache`] reads one
+//! from a registry or an OCI layout, checks all of it, and puts it into the index. From then on it is looked up
+//! like everything else, and its layers are fetched, verified and unpacked as those of base images are.
+//!
+//! # Layers go by their chain
+//!
+//! A layer that a step made is known here by a random id, which no other machine has and which proves nothing. In a cache it is
+//! known by its chain id, as layers of images are: a hash over the archives of it and all below it. So a cache cannot say
+//! of a layer that it is another one, two machines with the same files write the same document, and an image that was pulled
+//! shares its layers with a cache of it. Slow keys, which have the inputs' layers in them, are written anew with those ids.
+//!
+//! [`ImageSource::import_cache`]: crate::ImageSource::import_cache
+
+mod broken;
+mod config;
+mod contents;
+mod import;
+mod read;
+
+pub(crate) use broken::BrokenLayers;
+pub use config::{
+    CACHE_CONFIG_TYPE, CacheConfig, ConfigChain, ConfigLayer, ConfigRecord, INLINE_CACHE,
+    LayerAnnotations, RecordLayer, RecordNotes,
+};
+pub use contents::CacheFormError;
+pub(crate) use contents::{CacheContents, ImportedRecord};
+pub use import::{CacheImportError, ImportedCache};

@@ -1,0 +1,288 @@
+//! `--cache-from` and `--cache-to`: caches that other machines use (section 2.7 of the behaviour reference).
+
+use std::path::{Path, PathBuf};
+
+use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
+use rbuild_exporter::{CacheLayout, DocumentTypes};
+use rbuild_oci::Digest;
+
+use crate::output::{compression, csv_fields};
+
+/// Types that buildx has and rbuild does not.
+const OTHERS: [&str; 5] = ["registry", "inline", "gha", "s3", "azblob"];
+const TAG: &str = "latest";
+
+/// One `--cache-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheFrom {
+    /// Where it is.
+    pub(crate) name: ImageName,
+}
+
+/// One `--cache-to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheTo {
+    /// Where it goes.
+    pub(crate) destination: CacheDestination,
+    /// Whether it has all that was built, or only what the image consists of.
+    pub(crate) max: bool,
+    /// Whether it is written when the build fails, with what was finished.
+    pub(crate) on_failure: bool,
+    /// Whether the build goes on when it cannot be written.
+    pub(crate) ignore_error: bool,
+    /// How layers without a blob are compressed.
+    pub(crate) compression: Compression,
+    pub(crate) types: DocumentTypes,
+    /// Whether it has the form of an image.
+    pub(crate) image_manifest: bool,
+}
+
+/// Where a cache goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheDestination {
+    /// A folder.
+    Local(CacheLayout),
+}
+
+impl CacheDestination {
+    /// Whether both are the same place.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (Self::Local(one), Self::Local(other)) = (self, other);
+        one.folder == other.folder && (one.tag == other.tag || one.reset || other.reset)
+    }
+}
+
+impl std::fmt::Display for CacheDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::Local(layout) = self;
+        write!(f, "`{}`", layout.folder.display())
+    }
+}
+
+impl CacheFrom {
+    /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut fields = Fields::parse(text)?;
+        fields.kind(&["local"])?;
+        let source = fields.needed("src", "FOLDER")?;
+        let image = match (fields.take("digest"), fields.take("tag")) {
+            (Some(_), Some(_)) => return Err("give `digest` or `tag`, not both".to_owned()),
+            (Some(digest), None) => {
+                let digest = Digest::parse(&digest);
+                LayoutImage::Digest(digest.map_err(|error| format!("digest: {error}"))?)
+            }
+            (None, tag) => LayoutImage::Named(tag.unwrap_or_else(|| TAG.to_owned())),
+        };
+        fields.end(&["src", "digest", "tag"])?;
+        let layout = OciLayout::new(&absolute(&source)?);
+        Ok(Self { name: ImageName::Layout(layout, image) })
+    }
+}
+
+impl std::fmt::Display for CacheFrom {
+    /// As people read it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            ImageName::Layout(layout, _) => write!(f, "local:{}", layout.folder().display()),
+            ImageName::Reference(reference) => f.write_str(&reference.familiar()),
+        }
+    }
+}
+
+impl CacheTo {
+    /// Parses `type=local,dest=FOLDER[,key=value...]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        const KNOWN: [&str; 11] = [
+            "dest",
+            "tag",
+            "reset",
+            "mode",
+            "on-failure",
+            "ignore-error",
+            "compression",
+            "compression-level",
+            "force-compression",
+            "oci-mediatypes",
+            "image-manifest",
+        ];
+        let mut fields = Fields::parse(text)?;
+        fields.kind(&["local"])?;
+        let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
+        let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
+        if tag.is_empty() {
+            return Err("`tag` is empty".to_owned());
+        }
+        let reset = fields.boolean("reset", false)?;
+        let max = match fields.take("mode").as_deref() {
+            None | Some("min") => false,
+            Some("max") => true,
+            Some(other) => return Err(format!("mode is min or max, not `{other}`")),
+        };
+        let on_failure = fields.boolean("on-failure", true)?;
+        let ignore_error = fields.boolean("ignore-error", false)?;
+        if fields.boolean("force-compression", false)? {
+            return Err("`force-compression` is not supported yet".to_owned());
+        }
+        let level = fields.take("compression-level").map(|level| {
+            level.parse().map_err(|_| format!("`compression-level` is a number, not `{level}`"))
+        });
+        let compression = compression(fields.take("compression").as_deref(), level.transpose()?)?;
+        let oci = fields.boolean("oci-mediatypes", true)?;
+        let image_manifest = fields.boolean("image-manifest", oci)?;
+        if image_manifest && !oci {
+            return Err("image-manifest=true needs oci-mediatypes=true".to_owned());
+        }
+        fields.end(&KNOWN)?;
+        Ok(Self {
+            destination: CacheDestination::Local(CacheLayout { folder, tag, reset }),
+            max,
+            on_failure,
+            ignore_error,
+            compression,
+            types: if oci { DocumentTypes::Oci } else { DocumentTypes::Docker },
+            image_manifest,
+        })
+    }
+}
+
+/// A path that means the same from everywhere: it is remembered as the place to fetch from.
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    std::path::absolute(Path::new(path)).map_err(|error| format!("`{path}`: {error}"))
+}
+
+/// Attributes as given; what is left at the end is refused.
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut fields: Vec<(String, String)> = Vec::new();
+        let given = csv_fields(text)?;
+        if let [reference] = given.as_slice()
+            && !reference.contains('=')
+        {
+            return Ok(Self(vec![
+                ("type".to_owned(), "registry".to_owned()),
+                ("ref".to_owned(), reference.clone()),
+            ]));
+        }
+        for field in &given {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(format!("`{field}` is not of the form key=value"));
+            };
+            let key = key.trim().to_ascii_lowercase();
+            if fields.iter().any(|(known, _)| *known == key) {
+                return Err(format!("`{key}` is given twice"));
+            }
+            fields.push((key, value.to_owned()));
+        }
+        Ok(Self(fields))
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        let position = self.0.iter().position(|(known, _)| known == key)?;
+        Some(self.0.remove(position).1)
+    }
+
+    fn kind(&mut self, known: &[&str]) -> Result<String, String> {
+        let example = || format!("type is required, such as type={}", known[0]);
+        let kind = self.take("type").ok_or_else(example)?;
+        if known.contains(&kind.as_str()) {
+            return Ok(kind);
+        }
+        if OTHERS.contains(&kind.as_str()) {
+            return Err(format!("type={kind} is not supported yet; there is {}", known.join(", ")));
+        }
+        Err(with_nearest(format!("unknown type `{kind}`: {}", known.join(", ")), &kind, known))
+    }
+
+    fn needed(&mut self, key: &str, what: &str) -> Result<String, String> {
+        let value = self.take(key).filter(|value| !value.is_empty());
+        value.ok_or_else(|| format!("{key}={what} is needed"))
+    }
+
+    fn boolean(&mut self, key: &str, default: bool) -> Result<bool, String> {
+        match self.take(key).as_deref() {
+            None => Ok(default),
+            Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(format!("`{key}` is true or false, not `{other}`")),
+        }
+    }
+
+    fn end(self, known: &[&str]) -> Result<(), String> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(with_nearest(format!("there is no attribute `{key}`"), key, known))
+            }
+        }
+    }
+}
+
+/// A message with the known word that was probably meant: one of which it is the beginning or the end, or that has most
+/// letters in the same places.
+fn with_nearest(message: String, word: &str, known: &[&str]) -> String {
+    let alike = |known: &&&str| {
+        let from_start = known.chars().zip(word.chars()).take_while(|(a, b)| a == b).count();
+        let from_end =
+            known.chars().rev().zip(word.chars().rev()).take_while(|(a, b)| a == b).count();
+        from_start + from_end
+    };
+    let nearest = known.iter().max_by_key(alike);
+    match nearest.filter(|known| alike(known) + 1 >= known.len().max(word.len())) {
+        Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_a_cache() {
+        let from = CacheFrom::parse("type=local,src=/c").unwrap();
+        let layout = OciLayout::new(Path::new("/c"));
+        let latest = LayoutImage::Named("latest".to_owned());
+        assert_eq!(from.name, ImageName::Layout(layout, latest));
+        assert_eq!(from.to_string(), "local:/c");
+        let to = CacheTo::parse("type=local,dest=/c,mode=max,tag=x,compression=zstd").unwrap();
+        let layout = CacheLayout { folder: PathBuf::from("/c"), tag: "x".to_owned(), reset: false };
+        assert_eq!(to.destination, CacheDestination::Local(layout));
+        assert_eq!(to.compression, Compression::Zstd { level: 3 });
+        assert!(to.max && to.on_failure && to.image_manifest && !to.ignore_error);
+        let to = CacheTo::parse("type=local,dest=/c,oci-mediatypes=false").unwrap();
+        assert!(!to.image_manifest);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, expected) in [
+            ("type=local", "dest=FOLDER is needed"),
+            ("dest=/c", "type is required"),
+            ("type=loca,dest=/c", "did you mean `local`?"),
+            ("type=gha", "type=gha is not supported yet"),
+            ("type=local,dest=/c,mod=max", "no attribute `mod`; did you mean `mode`?"),
+            ("type=local,dest=/c,ignore_error=true", "did you mean `ignore-error`?"),
+            ("type=local,dest=/c,bucket=x", "there is no attribute `bucket`"),
+            ("type=local,dest=/c,mode=most", "mode is min or max"),
+            ("type=local,dest=/c,reset=maybe", "`reset` is true or false"),
+            ("type=local,dest=/c,dest=/d", "`dest` is given twice"),
+            ("type=local,dest=/c,tag=", "`tag` is empty"),
+            ("type=local,dest=/c,image-manifest=true,oci-mediatypes=false", "needs oci-media"),
+            ("type=local,dest=/c,compression=lzma", "compression `lzma` is not supported"),
+            ("type=local,dest=/c,x", "not of the form key=value"),
+        ] {
+            let error = CacheTo::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        for (text, expected) in [
+            ("type=local", "src=FOLDER is needed"),
+            ("type=local,src=/c,dest=/c", "there is no attribute `dest`"),
+            ("type=local,src=/c,digest=x", "digest: "),
+        ] {
+            let error = CacheFrom::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

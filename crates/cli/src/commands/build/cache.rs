@@ -1,0 +1,227 @@
+//! Caches that other machines use: `--cache-from` before a build, `--cache-to` after it.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use rbuild_cache::PullProgress;
+use rbuild_exporter::{
+    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_cache, missing_blobs,
+    needs, write_cache_layout,
+};
+use rbuild_solver::{CacheKey, Edge, Event, Graph, Progress, Snapshot, VertexId};
+
+use crate::args::BuildArgs;
+use crate::cache_spec::{CacheDestination, CacheFrom, CacheTo};
+use crate::error::{CommandError, Kind, chain};
+use crate::wiring::Session;
+
+/// All caches of a build, checked before it begins.
+#[derive(Clone, Debug)]
+pub(super) struct CachePlan {
+    from: Vec<CacheFrom>,
+    to: Vec<CacheTo>,
+}
+
+/// What there is to export.
+#[derive(Debug)]
+pub(super) struct Finished<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) target: Edge,
+    /// The fast keys of vertices.
+    pub(super) keyed: &'a [(VertexId, CacheKey)],
+    /// The files of the image; `None` if the build failed.
+    pub(super) image: Option<Snapshot>,
+    /// `SOURCE_DATE_EPOCH`, seconds since 1970.
+    pub(super) epoch: Option<i64>,
+}
+
+impl CachePlan {
+    /// Finds out what is used, or what is wrong with that.
+    pub(super) fn new(args: &BuildArgs) -> Result<Self, CommandError> {
+        for (position, one) in args.cache_to.iter().enumerate() {
+            let mut before = args.cache_to[..position].iter();
+            if before.any(|other| other.destination.is_same(&one.destination)) {
+                return Err(CommandError::usage(format!(
+                    "two --cache-to go to {}: one would be lost",
+                    one.destination
+                )));
+            }
+        }
+        let mut from = args.cache_from.clone();
+        let mut seen = Vec::new();
+        from.retain(|one| {
+            let is_new = !seen.contains(one);
+            seen.push(one.clone());
+            is_new
+        });
+        Ok(Self { from, to: args.cache_to.clone() })
+    }
+
+    /// Reads the caches side by side. One that cannot be read is worth a warning, not the build.
+    pub(super) async fn import(&self, session: &Session, progress: &Progress) {
+        join_all(self.from.iter().map(|from| import(session, from, progress))).await;
+    }
+
+    /// Writes the caches, with what there is. Returns what went wrong.
+    pub(super) async fn export(
+        &self,
+        session: &Arc<Session>,
+        finished: &Finished<'_>,
+        progress: &Progress,
+    ) -> Vec<CommandError> {
+        let mut failed = Vec::new();
+        for to in self.to.iter().filter(|to| to.on_failure || finished.image.is_some()) {
+            let name = match &to.destination {
+                CacheDestination::Local(_) => "client directory",
+            };
+            let vertex = progress.start(&format!("exporting cache to {name}"));
+            let pull = PullProgress { progress: progress.clone(), vertex };
+            let exported = export(session, to, finished, &pull).await;
+            match exported {
+                Err(error) if to.ignore_error => {
+                    let message = format!("the cache was not exported: {}", error.reason());
+                    progress.send(Event::Warning { vertex: Some(vertex), message });
+                    progress.complete(vertex, false, None);
+                }
+                Err(error) => {
+                    progress.complete(vertex, false, Some(error.reason()));
+                    failed.push(error);
+                }
+                Ok(()) => progress.complete(vertex, false, None),
+            }
+        }
+        failed
+    }
+}
+
+/// Whether layers of caches could not be had for what failed, and it is worth another try without them.
+pub(super) fn try_again(session: &Session, progress: &Progress) -> bool {
+    match session.images.give_up_broken() {
+        Ok(Some(why)) => {
+            progress.warn(format!(
+                "a layer that a cache promised cannot be had, so what it is for is built: {why}"
+            ));
+            true
+        }
+        Ok(None) => false,
+        // What failed for it says more.
+        Err(_) => false,
+    }
+}
+
+async fn import(session: &Session, from: &CacheFrom, progress: &Progress) {
+    let vertex = progress.start(&format!("importing cache manifest from {from}"));
+    if let Err(error) = session.images.import_cache(&from.name).await {
+        let message = format!("the cache is not used: {}", chain(&error));
+        progress.send(Event::Warning { vertex: Some(vertex), message });
+    }
+    progress.complete(vertex, false, None);
+}
+
+async fn export(
+    session: &Arc<Session>,
+    to: &CacheTo,
+    finished: &Finished<'_>,
+    pull: &PullProgress,
+) -> Result<(), CommandError> {
+    loop {
+        match export_once(session, to, finished, pull).await {
+            // Without what is broken the rest can be written.
+            Err(_) if try_again(session, &pull.progress) => {}
+            done => return done,
+        }
+    }
+}
+
+async fn export_once(
+    session: &Arc<Session>,
+    to: &CacheTo,
+    finished: &Finished<'_>,
+    pull: &PullProgress,
+) -> Result<(), CommandError> {
+    let records = collect(session, to.max, finished)?;
+    let layers = LayerForm { compression: to.compression, epoch: finished.epoch };
+    for snapshot in records.snapshots() {
+        let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
+        for layer in &needs.disputed {
+            session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
+        }
+        if needs.files {
+            session.images.ensure_unpacked(&snapshot, pull).await.map_err(fetch_error)?;
+        }
+    }
+    let form = CacheForm { layers, types: to.types, image_manifest: to.image_manifest };
+    let documents = {
+        let session = Arc::clone(session);
+        blocking(move || make_cache(session.export_store(), &records, form)).await?
+    };
+    match &to.destination {
+        CacheDestination::Local(layout) => to_folder(session, layout, documents, pull).await,
+    }
+}
+
+/// The records that a cache gets.
+fn collect(
+    session: &Session,
+    max: bool,
+    finished: &Finished<'_>,
+) -> Result<FinishedRecords, CommandError> {
+    let keys: Vec<CacheKey> = finished.keyed.iter().map(|(_, key)| *key).collect();
+    let collected = FinishedRecords::collect(session.export_store(), &session.records(), &keys);
+    let mut records = collected.map_err(export_error)?;
+    if !max {
+        let image = finished.image.clone().or_else(|| finished.so_far(&records));
+        records.retain_layers_of(&image.unwrap_or_default());
+    }
+    Ok(records)
+}
+
+impl Finished<'_> {
+    /// The files of the image as far as they were made: of the last finished vertex on the way from the target down.
+    fn so_far(&self, records: &FinishedRecords) -> Option<Snapshot> {
+        let mut vertex = self.target.vertex;
+        loop {
+            let key = self.keyed.iter().find(|(keyed, _)| *keyed == vertex);
+            if let Some(found) = key.and_then(|(_, key)| records.first_output(key)) {
+                return Some(found.clone());
+            }
+            vertex = self.graph.vertex(vertex).inputs.first()?.vertex;
+        }
+    }
+}
+
+async fn to_folder(
+    session: &Arc<Session>,
+    layout: &CacheLayout,
+    documents: CacheDocuments,
+    pull: &PullProgress,
+) -> Result<(), CommandError> {
+    for blob in missing_blobs(layout, &documents) {
+        session.images.ensure_cache_blob(&blob, pull).await.map_err(fetch_error)?;
+    }
+    let (session, layout) = (Arc::clone(session), layout.clone());
+    blocking(move || write_cache_layout(&session.store.content, &documents, &layout)).await
+}
+
+/// Runs an export where it may keep a thread busy.
+async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, CommandError>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(export_error),
+        Err(panic) => Err(CommandError::caused(Kind::Environment, "the export stopped", panic)),
+    }
+}
+
+fn export_error(error: impl std::error::Error + Send + Sync + 'static) -> CommandError {
+    CommandError::caused(Kind::Environment, "failed to export the cache", error)
+        .hint("with ignore-error=true in --cache-to a build does not fail for that")
+}
+
+fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
+    CommandError::caused(Kind::Environment, "cannot fetch a layer for the cache", error)
+}
