@@ -209,11 +209,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
 
-    /// Use what another machine built: `type=local,src=FOLDER[,tag=NAME][,digest=DIGEST]`.
+    /// Use what another machine built: `type=registry,ref=NAME`, a name, or `type=local,src=FOLDER[,tag=NAME][,digest=DIGEST]`.
     #[arg(long, value_name = "SPEC", value_parser = CacheFrom::parse)]
     pub(crate) cache_from: Vec<CacheFrom>,
 
-    /// Write what was built for other machines: `type=local,dest=FOLDER[,mode=max][,key=value...]`.
+    /// Write what was built for other machines: `type=registry,ref=NAME`, `type=local,dest=FOLDER`, with `mode=min|max` and more.
     #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
     pub(crate) cache_to: Vec<CacheTo>,
 

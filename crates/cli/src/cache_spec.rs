@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
 use rbuild_exporter::{CacheLayout, DocumentTypes};
-use rbuild_oci::Digest;
+use rbuild_oci::{Digest, Reference};
 
 use crate::output::{compression, csv_fields};
 
 /// Types that buildx has and rbuild does not.
-const OTHERS: [&str; 5] = ["registry", "inline", "gha", "s3", "azblob"];
+const OTHERS: [&str; 4] = ["inline", "gha", "s3", "azblob"];
 const TAG: &str = "latest";
 
 /// One `--cache-from`.
@@ -42,28 +42,41 @@ pub(crate) struct CacheTo {
 pub(crate) enum CacheDestination {
     /// A folder.
     Local(CacheLayout),
+    /// A name at a registry.
+    Registry(Reference),
 }
 
 impl CacheDestination {
     /// Whether both are the same place.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let (Self::Local(one), Self::Local(other)) = (self, other);
-        one.folder == other.folder && (one.tag == other.tag || one.reset || other.reset)
+        match (self, other) {
+            (Self::Local(one), Self::Local(other)) => {
+                one.folder == other.folder && (one.tag == other.tag || one.reset || other.reset)
+            }
+            (Self::Registry(one), Self::Registry(other)) => one == other,
+            _ => false,
+        }
     }
 }
 
 impl std::fmt::Display for CacheDestination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self::Local(layout) = self;
-        write!(f, "`{}`", layout.folder.display())
+        match self {
+            Self::Local(layout) => write!(f, "`{}`", layout.folder.display()),
+            Self::Registry(reference) => write!(f, "`{}`", reference.familiar()),
+        }
     }
 }
 
 impl CacheFrom {
-    /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`.
+    /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`, `type=registry,ref=NAME` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut fields = Fields::parse(text)?;
-        fields.kind(&["local"])?;
+        if fields.kind(&["local", "registry"])? == "registry" {
+            let name = ImageName::Reference(fields.reference()?);
+            fields.end(&["ref"])?;
+            return Ok(Self { name });
+        }
         let source = fields.needed("src", "FOLDER")?;
         let image = match (fields.take("digest"), fields.take("tag")) {
             (Some(_), Some(_)) => return Err("give `digest` or `tag`, not both".to_owned()),
@@ -90,9 +103,10 @@ impl std::fmt::Display for CacheFrom {
 }
 
 impl CacheTo {
-    /// Parses `type=local,dest=FOLDER[,key=value...]`.
+    /// Parses `type=local,dest=FOLDER[,key=value...]`, `type=registry,ref=NAME[,key=value...]` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        const KNOWN: [&str; 11] = [
+        const KNOWN: [&str; 12] = [
+            "ref",
             "dest",
             "tag",
             "reset",
@@ -106,13 +120,18 @@ impl CacheTo {
             "image-manifest",
         ];
         let mut fields = Fields::parse(text)?;
-        fields.kind(&["local"])?;
-        let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
-        let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
-        if tag.is_empty() {
-            return Err("`tag` is empty".to_owned());
-        }
-        let reset = fields.boolean("reset", false)?;
+        let destination = match fields.kind(&["local", "registry"])?.as_str() {
+            "registry" => CacheDestination::Registry(fields.reference()?),
+            _ => {
+                let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
+                let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
+                if tag.is_empty() {
+                    return Err("`tag` is empty".to_owned());
+                }
+                let reset = fields.boolean("reset", false)?;
+                CacheDestination::Local(CacheLayout { folder, tag, reset })
+            }
+        };
         let max = match fields.take("mode").as_deref() {
             None | Some("min") => false,
             Some("max") => true,
@@ -132,9 +151,14 @@ impl CacheTo {
         if image_manifest && !oci {
             return Err("image-manifest=true needs oci-mediatypes=true".to_owned());
         }
+        if !image_manifest && matches!(destination, CacheDestination::Registry(_)) {
+            let message = "type=registry has the form of an image only: image-manifest=false and oci-mediatypes=false are \
+                           not supported yet";
+            return Err(message.to_owned());
+        }
         fields.end(&KNOWN)?;
         Ok(Self {
-            destination: CacheDestination::Local(CacheLayout { folder, tag, reset }),
+            destination,
             max,
             on_failure,
             ignore_error,
@@ -200,6 +224,12 @@ impl Fields {
         value.ok_or_else(|| format!("{key}={what} is needed"))
     }
 
+    fn reference(&mut self) -> Result<Reference, String> {
+        let text = self.needed("ref", "NAME")?;
+        let reference = Reference::parse(&text).map_err(|error| format!("`{text}`: {error}"))?;
+        Ok(reference.with_default_tag())
+    }
+
     fn boolean(&mut self, key: &str, default: bool) -> Result<bool, String> {
         match self.take(key).as_deref() {
             None => Ok(default),
@@ -229,7 +259,8 @@ fn with_nearest(message: String, word: &str, known: &[&str]) -> String {
         from_start + from_end
     };
     let nearest = known.iter().max_by_key(alike);
-    match nearest.filter(|known| alike(known) + 1 >= known.len().max(word.len())) {
+    match nearest.filter(|known| **known != word && alike(known) + 1 >= known.len().max(word.len()))
+    {
         Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
         None => message,
     }
@@ -251,6 +282,10 @@ mod tests {
         assert_eq!(to.destination, CacheDestination::Local(layout));
         assert_eq!(to.compression, Compression::Zstd { level: 3 });
         assert!(to.max && to.on_failure && to.image_manifest && !to.ignore_error);
+        let bare = CacheTo::parse("localhost:5000/a").unwrap();
+        assert_eq!(bare, CacheTo::parse("type=registry,ref=localhost:5000/a:latest").unwrap());
+        let from = CacheFrom::parse("localhost:5000/a").unwrap();
+        assert_eq!(from.to_string(), "localhost:5000/a:latest");
         let to = CacheTo::parse("type=local,dest=/c,oci-mediatypes=false").unwrap();
         assert!(!to.image_manifest);
     }
@@ -272,6 +307,8 @@ mod tests {
             ("type=local,dest=/c,image-manifest=true,oci-mediatypes=false", "needs oci-media"),
             ("type=local,dest=/c,compression=lzma", "compression `lzma` is not supported"),
             ("type=local,dest=/c,x", "not of the form key=value"),
+            ("type=registry,ref=a,image-manifest=false", "has the form of an image only"),
+            ("type=registry,ref=a,tag=b", "there is no attribute `tag`"),
         ] {
             let error = CacheTo::parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -280,6 +317,9 @@ mod tests {
             ("type=local", "src=FOLDER is needed"),
             ("type=local,src=/c,dest=/c", "there is no attribute `dest`"),
             ("type=local,src=/c,digest=x", "digest: "),
+            ("type=registry", "ref=NAME is needed"),
+            ("UPPER", "`UPPER`: "),
+            ("type=registry,ref=a,src=/c", "there is no attribute `src`"),
         ] {
             let error = CacheFrom::parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

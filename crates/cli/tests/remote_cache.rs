@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rbuild_testdata::sha256;
+use rbuild_testdata::{Registry, sha256};
 
 use crate::fixture::{Fixture, Ran, read, valid};
 
@@ -235,5 +235,36 @@ fn privileged_a_hostile_cache_is_a_warning() {
         publish(config);
         let built = fixture.build_in("bad", &["--cache-from", &cache, "-o", "type=cacheonly"]).ok();
         assert!(built.stderr.contains(&reason), "{}", built.stderr);
+    }
+}
+
+#[test]
+fn privileged_a_registry_keeps_a_cache() {
+    let registry = Registry::start();
+    let fixture = fixture();
+    let name = format!("{}/cache", registry.address());
+    let (one, first) = oci(&fixture, "one.tar");
+    let to = format!("type=registry,ref={name},mode=max");
+    fixture.build(&["-o", &one, "--cache-to", &to]).ok();
+    let written = registry.manifest("cache", "latest").expect("a cache").digest();
+    let known = fixture.build_in("other", &["--cache-from", &name, "-o", "type=cacheonly"]).ok();
+    assert_eq!(instructions(&known), [""; 0], "{}", known.stderr);
+    assert_eq!(layers_here(&fixture, "other"), 0);
+    let (two, second) = oci(&fixture, "two.tar");
+    let built = fixture.build_in("other", &["-o", &two, "--cache-to", &to]).ok();
+    assert_eq!(valid("oci", &first).manifest_digest, valid("oci", &second).manifest_digest);
+    assert_eq!(registry.manifest("cache", "latest").expect("a cache").digest(), written);
+    assert!(!built.stderr.contains("pushing layers"), "{}", built.stderr);
+    // An image is no cache, and nothing is none either.
+    fixture.build(&["-t", &format!("{}/app", registry.address()), "--push"]).ok();
+    for (name, reason) in [("app", "it is an image without a cache"), ("none", "none")] {
+        let name = format!("{}/{name}", registry.address());
+        let built = fixture.build_in(
+            "third",
+            &["--cache-from", &name, "-o", "type=cacheonly", "--cache-to", "localhost:1/x"],
+        );
+        let error = built.fails(1);
+        assert!(error.contains("WARN: the cache is not used") && error.contains(reason), "{error}");
+        assert!(error.contains("failed to export the cache"), "{error}");
     }
 }

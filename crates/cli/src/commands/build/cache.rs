@@ -73,6 +73,7 @@ impl CachePlan {
         for to in self.to.iter().filter(|to| to.on_failure || finished.image.is_some()) {
             let name = match &to.destination {
                 CacheDestination::Local(_) => "client directory",
+                CacheDestination::Registry(_) => "registry",
             };
             let vertex = progress.start(&format!("exporting cache to {name}"));
             let pull = PullProgress { progress: progress.clone(), vertex };
@@ -157,6 +158,11 @@ async fn export_once(
     };
     match &to.destination {
         CacheDestination::Local(layout) => to_folder(session, layout, documents, pull).await,
+        CacheDestination::Registry(name) => {
+            let pushes = session.pushes(Vec::new());
+            let pushed = pushes.push(&documents.descriptor, std::slice::from_ref(name), pull).await;
+            pushed.map_err(export_error)
+        }
     }
 }
 
