@@ -146,7 +146,7 @@ fn privileged_a_broken_cache_costs_a_build() {
     // It is not there.
     let built = fixture.build_in("none", &["--cache-from", &cache, "-o", "type=cacheonly"]).ok();
     assert!(built.stderr.contains("WARN: the cache is not used"), "{}", built.stderr);
-    assert_eq!(instructions(&built).len(), 5, "{}", built.stderr);
+    assert_eq!(instructions(&built).len(), 6, "{}", built.stderr);
     // Blobs that it names are other blobs, or gone.
     fixture.build(&["-o", "type=cacheonly", "--cache-to", &to(&fixture, ",mode=max")]).ok();
     let layers = config(&fixture.path("cache"))["layers"].clone();
