@@ -68,30 +68,17 @@ fn is_printable(character: char) -> bool {
         && !['x', character].iter().collect::<String>().escape_debug().to_string().contains('\\')
 }
 
-/// `&{["CMD-SHELL" "x"] "30s" "0s" "0s" "0s" '\x03'}`: Go's `%q` of the whole.
+/// `{Test:[CMD-SHELL x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}`: Go's `%+v`.
 pub(crate) fn healthcheck(check: &Healthcheck) -> String {
     format!(
-        "&{{{} \"{}\" \"{}\" \"{}\" \"{}\" {}}}",
-        quoted_list(&check.test),
+        "{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        plain_list(&check.test),
         duration(check.interval),
         duration(check.timeout),
         duration(check.start_period),
         duration(check.start_interval),
-        character(check.retries)
+        check.retries
     )
-}
-
-/// A number as Go's `%q` prints it: as the character that it is of.
-fn character(number: i64) -> String {
-    let character = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
-    match character {
-        '\'' => "'\\''".to_owned(),
-        '"' => "'\"'".to_owned(),
-        character => {
-            let text = quoted(character.encode_utf8(&mut [0; 4]));
-            format!("'{}'", &text[1..text.len() - 1])
-        }
-    }
 }
 
 /// Nanoseconds as Go prints them: `1h2m3.5s`, `1.5ms`, `0s`.
@@ -140,21 +127,6 @@ mod tests {
             assert_eq!(quoted(text), expected);
         }
         assert_eq!(quoted_list(&["a".into(), "b c".into()]), r#"["a" "b c"]"#);
-    }
-
-    #[test]
-    fn numbers_as_characters() {
-        for (number, expected) in [
-            (3, r"'\x03'"),
-            (10, r"'\n'"),
-            (34, r#"'"'"#),
-            (39, r"'\''"),
-            (92, r"'\\'"),
-            (200, "'È'"),
-            (-1, "'\u{fffd}'"),
-        ] {
-            assert_eq!(character(number), expected);
-        }
     }
 
     #[test]

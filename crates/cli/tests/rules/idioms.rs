@@ -170,7 +170,7 @@ fn privileged_ranges_of_ports_and_other_metadata() {
             "- EXPOSE [90/tcp 91/udp 81/tcp 8080/tcp 8081/tcp 8082/tcp]",
             "- STOPSIGNAL TERM",
             "- USER 1000:1001",
-            r#"- HEALTHCHECK &{["CMD" "a" "b"] "1m0s" "0s" "0s" "0s" '\x00'}"#,
+            "- HEALTHCHECK {Test:[CMD a b] Interval:1m0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
         ]
     );
     assert_eq!(

@@ -60,7 +60,7 @@ ARG Y=1 X
             "(VOLUME [/a /b])",
             "(VOLUME [/c d])",
             "(STOPSIGNAL SIGTERM)",
-            r#"(HEALTHCHECK &{["CMD-SHELL" "curl x"] "1m30s" "0s" "0s" "0s" '\x03'})"#,
+            "(HEALTHCHECK {Test:[CMD-SHELL curl x] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3})",
             "(SHELL [/bash -c])",
             "(CMD [\"/bash\" \"-c\" \"echo hi\"])",
             "(ENTRYPOINT [\"/e\" \"x\"])",

@@ -98,11 +98,11 @@ fn words_of_the_configuration() {
         ("ENTRYPOINT exec top -b", "(ENTRYPOINT [\"/bin/sh\" \"-c\" \"exec top -b\"])"),
         (
             "HEALTHCHECK --interval=5m --timeout=3s --retries=0 \\\n  CMD curl -f http://h:$PORT/ || exit 1",
-            r#"(HEALTHCHECK &{["CMD-SHELL" "curl -f http://h:$PORT/ || exit 1"] "5m0s" "3s" "0s" "0s" '\x00'})"#,
+            "(HEALTHCHECK {Test:[CMD-SHELL curl -f http://h:$PORT/ || exit 1] Interval:5m0s Timeout:3s StartPeriod:0s StartInterval:0s Retries:0})",
         ),
         (
             "HEALTHCHECK --start-interval=250ms CMD [\"check\",\"a b\"]",
-            r#"(HEALTHCHECK &{["CMD" "check" "a b"] "0s" "0s" "0s" "250ms" '\x00'})"#,
+            "(HEALTHCHECK {Test:[CMD check a b] Interval:0s Timeout:0s StartPeriod:0s StartInterval:250ms Retries:0})",
         ),
         ("WORKDIR a/../b//c/.", "WORKDIR /b/c"),
         ("WORKDIR \"/with space\"", "WORKDIR /with space"),
