@@ -255,6 +255,8 @@ mod tests {
         let mode = std::fs::metadata(layers.path(&id("a"))).unwrap().mode();
         assert_eq!(mode & 0o7777, 0o755);
         assert_eq!(layers.list().unwrap(), [id("a")]);
+        // The work directory goes in the background, at the latest with the store.
+        drop(layers);
         assert_eq!(pending(dir.path()), 0);
     }
 
@@ -286,6 +288,7 @@ mod tests {
         assert!(layers.remove(&id("a")).unwrap());
         assert!(!layers.remove(&id("a")).unwrap());
         assert!(!layers.contains(&id("a")).unwrap());
+        drop(layers);
         assert_eq!(pending(dir.path()), 0);
     }
 }
