@@ -49,6 +49,11 @@ fn privileged_what_cannot_be_run_or_found_is_said_in_words_that_people_know() {
             "process \"/bin/bash -c x\" did not complete successfully: exec: \"/bin/bash\": stat /bin/bash: no such file or directory\n",
         ),
         ("RUN [\"/etc/passwd\"]", "exec: \"/etc/passwd\": permission denied\n"),
+        (
+            "USER nosuch\nRUN x",
+            "process \"/bin/sh -c x\" did not complete successfully: unable to find user nosuch: ",
+        ),
+        ("WORKDIR /etc/passwd", "mkdir /etc/passwd: not a directory\n"),
         ("RUN nosuch", "did not complete successfully: exit code: 127\n"),
         ("COPY a[ /", "syntax error in pattern `a[`"),
     ] {

@@ -25,7 +25,7 @@ use crate::platforms::StepPlatform;
 use crate::processes::ProcessTree;
 use crate::sandbox::{
     self, CommandError, ControlGroup, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxSpec,
-    Terminal, TerminalSpec,
+    Terminal, TerminalSpec, UserError,
 };
 use crate::secrets::{Provided, Secrets};
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -71,6 +71,14 @@ pub enum ExecError {
         command: String,
         /// Why.
         reason: CommandError,
+    },
+    /// Its user is not there.
+    #[error("process {command:?} did not complete successfully: {reason}")]
+    NoUser {
+        /// The program and its arguments.
+        command: String,
+        /// Who is not there.
+        reason: UserError,
     },
     /// It was stopped.
     #[error("process {command:?} was stopped, as {overdue}; its processes were:\n{processes}")]
@@ -378,6 +386,9 @@ impl Step {
         match error {
             SandboxError::Command(reason) => {
                 ExecError::Start { command: self.command.clone(), reason }
+            }
+            SandboxError::User(reason) => {
+                ExecError::NoUser { command: self.command.clone(), reason }
             }
             error => ExecError::Sandbox(error),
         }

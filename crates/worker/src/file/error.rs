@@ -35,6 +35,9 @@ pub enum FileError {
     /// A directory is copied to where a file is. The words are BuildKit's, as in those below.
     #[error("cannot copy to non-directory: {0}")]
     NotADirectory(String),
+    /// A directory is made where a file is.
+    #[error("mkdir {0}: not a directory")]
+    NoDirectory(String),
     /// A file is copied to where a directory is.
     #[error("cannot replace to directory {0} with file")]
     IsADirectory(String),

@@ -23,11 +23,14 @@ pub(super) fn mkdir(
     let new = NewDirectory { mode: action.mode & 0o7777, owner, mtime: action.timestamp };
     let place = target.resolve(action.path.as_bytes(), true)?;
     if action.make_parents {
-        return target.make_dirs(&place.path, &new);
+        return target.make_dirs(&place.path, &new).map_err(|error| match error {
+            FileError::NotADirectory(path) => FileError::NoDirectory(path),
+            error => error,
+        });
     }
     match place.found {
         Some(_) if place.is_dir() => Ok(()),
-        Some(_) => Err(FileError::NotADirectory(shown(&place.path))),
+        Some(_) => Err(FileError::NoDirectory(shown(&place.path))),
         None => target.make_dir(&place.path, &new),
     }
 }

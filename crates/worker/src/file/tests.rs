@@ -532,7 +532,7 @@ fn directories_files_and_links_are_made() {
     mkdir("/a/b", true).unwrap();
     mkdir("/l", true).unwrap();
     mkdir("/l/in", false).unwrap();
-    assert!(matches!(mkdir("/old", false), Err(FileError::NotADirectory(_))));
+    assert!(matches!(mkdir("/old", false), Err(FileError::NoDirectory(_))));
     assert!(mkdir("/none/x", false).is_err());
     let mkfile = |path: &str| {
         let action = MkfileAction {
