@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(failed.to_string(), "exec: \"nonesuch\": executable file not found in $PATH");
         assert_eq!(failed.exit_code(), 127);
         let failed = Command::new(&["/nonesuch/x".to_owned()], &[]).unwrap().execute();
-        assert_eq!(failed.to_string(), "exec: \"/nonesuch/x\": no such file or directory");
+        assert_eq!(
+            failed.to_string(),
+            "exec: \"/nonesuch/x\": stat /nonesuch/x: no such file or directory"
+        );
         assert_eq!(failed.exit_code(), 127);
         let failed = Command::new(&["/etc/passwd".to_owned()], &[]).unwrap().execute();
         assert_eq!(failed.to_string(), "exec: \"/etc/passwd\": permission denied");
