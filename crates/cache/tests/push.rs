@@ -7,7 +7,8 @@ use std::time::Duration;
 use rbuild_cache::{
     BlobBody, Credential, Credentials, Document, ImageName, ImagePush, ImageSource,
     ImageSourceOptions, Mount, Overlay, OverlayXattrs, PullMode, PullProgress, PushError,
-    PushedPlatforms, RegistryClient, RegistryErrorKind, RegistryOptions, RetryPolicy,
+    PushedPlatforms, RegistryClient, RegistryErrorKind, RegistryOptions, ResolvedImage,
+    RetryPolicy,
 };
 use rbuild_oci::{Descriptor, Digest, MediaType, Reference};
 use rbuild_testdata::{
@@ -68,6 +69,15 @@ impl World {
         names: &[Reference],
     ) -> Result<(), PushError> {
         self.push.push(top, names, &PullProgress::discard()).await
+    }
+
+    /// Pushes the image that a registry has under one name to another; what it was found to be.
+    async fn copy(&self, from: Reference, to: Reference) -> ResolvedImage {
+        let platform = "linux/amd64".parse().unwrap();
+        let from = ImageName::Reference(from);
+        let resolved = self.images.resolve(&from, &platform, PullMode::Always).await.unwrap();
+        self.push(&resolved.manifest, &[to]).await.unwrap();
+        resolved
     }
 }
 
@@ -190,10 +200,8 @@ async fn mounts_what_another_repository_has() {
     registry.push("base", "1", &published);
     // None of its layers is fetched: they go from one repository to the other.
     let world = World::new();
-    let base = ImageName::Reference(name(&server.address(), "base:1"));
-    let platform = "linux/amd64".parse().unwrap();
-    let resolved = world.images.resolve(&base, &platform, PullMode::Always).await.unwrap();
-    world.push(&resolved.manifest, &[name(&server.address(), "copy:1")]).await.unwrap();
+    let resolved =
+        world.copy(name(&server.address(), "base:1"), name(&server.address(), "copy:1")).await;
     assert_complete(&registry, "copy", "1", &published);
     let lines = server.lines();
     let from_base = lines.iter().filter(|line| line.contains("&from=base"));
@@ -211,10 +219,7 @@ async fn a_layer_that_is_elsewhere_is_fetched_and_sent() {
     let published = image().publish();
     from.push("base", "1", &published);
     let world = World::new();
-    let base = ImageName::Reference(name(&from.address(), "base:1"));
-    let platform = "linux/amd64".parse().unwrap();
-    let resolved = world.images.resolve(&base, &platform, PullMode::Always).await.unwrap();
-    world.push(&resolved.manifest, &[name(&to.address(), "copy:1")]).await.unwrap();
+    world.copy(name(&from.address(), "base:1"), name(&to.address(), "copy:1")).await;
     assert_complete(&to, "copy", "1", &published);
 }
 
@@ -234,10 +239,7 @@ async fn a_registry_that_does_not_mount_gets_the_blob() {
     let published = image().publish();
     registry.push("base", "1", &published);
     let world = World::new();
-    let base = ImageName::Reference(name(&server.address(), "base:1"));
-    let platform = "linux/amd64".parse().unwrap();
-    let resolved = world.images.resolve(&base, &platform, PullMode::Always).await.unwrap();
-    world.push(&resolved.manifest, &[name(&server.address(), "copy:1")]).await.unwrap();
+    world.copy(name(&server.address(), "base:1"), name(&server.address(), "copy:1")).await;
     assert_complete(&registry, "copy", "1", &published);
 }
 
@@ -271,10 +273,7 @@ async fn renews_a_token_and_asks_for_the_rights_that_it_needs() {
     let published = image().publish();
     registry.push("base", "1", &published);
     let world = World::new();
-    let base = ImageName::Reference(name(&server.address(), "base:1"));
-    let platform = "linux/amd64".parse().unwrap();
-    let resolved = world.images.resolve(&base, &platform, PullMode::Always).await.unwrap();
-    world.push(&resolved.manifest, &[name(&server.address(), "copy:1")]).await.unwrap();
+    world.copy(name(&server.address(), "base:1"), name(&server.address(), "copy:1")).await;
     assert_complete(&registry, "copy", "1", &published);
     let tokens = tokens.lock().unwrap().clone();
     let has = |scopes: &str| tokens.iter().any(|query| query.starts_with(scopes));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::fixture::{Fixture, have, ran, read, skipped, valid};
 
-const FAILING: &str = "FROM busybox\nARG GREETING=hello\nENV WHERE=here\nWORKDIR /work\nRUN echo first > first\n\
+const FAILING: &str = "FROM busybox\nARG GREETING=hello\nENV WHERE=here\nWORKDIR /job\nRUN echo first > first\n\
     RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/scratch --mount=type=secret,id=token \
     mkdir reports && echo 3 of 4 > reports/tests && echo kept > /cache/kept && exit 9\nRUN echo never\n";
 
@@ -35,7 +35,7 @@ fn privileged_a_command_runs_in_what_a_failed_step_has_left() {
         "{}",
         told.stderr
     );
-    assert_eq!(told.ok().text(), "3 of 4\nfirst\nkept\nhello here /work\n2\n");
+    assert_eq!(told.ok().text(), "3 of 4\nfirst\nkept\nhello here /job\n2\n");
     let told = debug(&["--secret", &secret, "--", "cat", "/run/secrets/token"]).ok();
     assert_eq!((told.text().as_str(), told.stderr.as_str()), ("hunter2-and-a-half", ""));
     // The exit code is passed on, and what is written does not stay.
@@ -153,10 +153,10 @@ fn privileged_files_of_a_failed_step_are_exported() {
     let (reports, all, image) =
         (fixture.path("reports"), fixture.path("all.tar"), fixture.path("image.tar"));
     let specs = [
-        format!("type=local,dest={},src=/work/reports", reports.display()),
+        format!("type=local,dest={},src=/job/reports", reports.display()),
         format!("type=tar,dest={}", all.display()),
         format!("type=oci,dest={}", image.display()),
-        format!("type=local,dest={},src=/work/nothing", fixture.path("nothing").display()),
+        format!("type=local,dest={},src=/job/nothing", fixture.path("nothing").display()),
     ];
     let mut args = vec!["--secret", &secret];
     args.extend(specs.iter().flat_map(|spec| ["--on-failure", spec.as_str()]));
@@ -167,13 +167,13 @@ fn privileged_files_of_a_failed_step_are_exported() {
     for entry in tar::Archive::new(&tar[..]).entries().expect("entries") {
         names.push(entry.expect("an entry").path().expect("a path").display().to_string());
     }
-    assert!(names.iter().any(|name| name == "work/reports/tests"), "{names:?}");
+    assert!(names.iter().any(|name| name == "job/reports/tests"), "{names:?}");
     let image = valid("oci", &image);
-    assert_eq!(image.config["config"]["WorkingDir"], "/work");
+    assert_eq!(image.config["config"]["WorkingDir"], "/job");
     // The step's failure comes first, that of an export second.
     let first =
         error.find("ERROR: failed to build: failed to solve: process").expect("the step's error");
-    let second = error.find("ERROR: --on-failure: cannot take \"/work/nothing\"").expect("another");
+    let second = error.find("ERROR: --on-failure: cannot take \"/job/nothing\"").expect("another");
     assert!(first < second && error.contains("exit code: 9"), "{error}");
     // Nothing of it counts for a build that succeeds, and what was done before is known.
     let again = fixture.build(&["--secret", &secret]);
