@@ -20,6 +20,7 @@ mod image_push;
 mod image_source;
 mod index;
 mod layer;
+mod layer_of_file;
 mod layers;
 mod lease;
 mod lock;
@@ -74,6 +75,7 @@ pub use layer::{
     OutsideHardlink, OverlayXattrs, TarEntry, TarReadError, TarWriteError, TarWriter, Xattr, apply,
     diff, write_tree,
 };
+pub use layer_of_file::layer_of_file;
 pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};

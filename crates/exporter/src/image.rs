@@ -47,6 +47,16 @@ pub struct Image {
     pub surplus_history: usize,
 }
 
+impl Image {
+    /// The layers' archives, as the configuration lists them.
+    pub fn diff_ids(&self) -> Vec<DiffId> {
+        // It is our own document; where it comes from elsewhere it may say nothing.
+        serde_json::from_slice(&self.config_bytes)
+            .map(|config: ImageConfig| config.rootfs.diff_ids)
+            .unwrap_or_default()
+    }
+}
+
 /// Assembles an image.
 ///
 /// `config` has its history but no `rootfs.diff_ids`; its history before `base_history` belongs to the base

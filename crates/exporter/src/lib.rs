@@ -5,15 +5,23 @@
 //! put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
 
 mod archive;
+mod attestation;
 mod build_cache;
 mod export;
 mod image;
 mod layers;
 mod local;
 mod output_file;
+mod provenance;
+mod sbom;
 mod tree;
+mod walk;
 
 pub use archive::{ArchiveError, ArchiveForm};
+pub use attestation::{
+    Attestation, AttestationForm, PROVENANCE_V1, SPDX_DOCUMENT, Subject, image_purl,
+    image_subjects, make_attestation_manifest,
+};
 pub use build_cache::{
     CacheDocuments, CacheExportError, CacheForm, CacheLayout, CacheLayoutError, FinishedRecords,
     make_cache, missing_blobs, write_cache_layout,
@@ -26,4 +34,13 @@ pub use image::{DocumentTypes, Image, ImageLayer, assemble};
 pub use layers::{ExportStore, LayerError, LayerForm, Needs, needs};
 pub use local::LocalError;
 pub use output_file::{FileDestination, OutputFileError};
+pub use provenance::{
+    BuildFacts, ConfigSource, ProvenanceMode, ProvenanceOptions, ResolvedSource, SourceDigest,
+    SourceText, provenance,
+};
+pub use sbom::{
+    Described, Distribution, Ecosystem, Found, Inventory, InventoryError, LayerFiles,
+    LayerInventory, Package, ScannedFile, scan_layer, snapshot_inventory, spdx_document,
+};
 pub use tree::TreeError;
+pub use walk::WalkError;

@@ -69,7 +69,7 @@ pub(crate) fn proxy(build_args: &BTreeMap<String, String>) -> Option<ProxyEnv> {
 
 /// Whether a name looks like that of a secret: one of its words is `key`, `token` and the like, and none says that it is
 /// public.
-pub(crate) fn is_secret_name(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     const SECRET: [&str; 10] = [
         "apikey",
         "auth",

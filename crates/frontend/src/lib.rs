@@ -31,6 +31,7 @@ mod shell;
 mod stage;
 mod syntax;
 
+pub use args::is_secret_name;
 pub use build::{
     Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, StageSummary,
     Stages,

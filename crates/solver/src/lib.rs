@@ -37,7 +37,7 @@ pub use pattern::{
     Decision, PathPattern, PatternError, PatternMatcher, clean_path, has_wildcards, path_match,
 };
 pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, StatusUpdate};
-pub use redact::{has_secrets, redacted};
+pub use redact::{has_secrets, redacted, redacted_with};
 pub use selector::Selector;
 pub use snapshot::{LayerId, Output, Snapshot};
 pub use solve::{SolveOptions, solve, solve_keyed};

@@ -56,7 +56,7 @@ pub use operation_error::OperationError;
 pub use own_process::init_main_if_requested;
 pub use platforms::{Emulator, PlatformSupport, Platforms};
 pub use processes::{ProcessTree, StepProcess};
-pub use remote::RemoteSources;
+pub use remote::{RemoteSources, SourceIdentity};
 pub use sandbox::{
     CommandError, ControlGroup, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind,
     NetworkMode, OutputStream, Rlimit, RlimitResource, Sandbox, SandboxError, SandboxProcess,

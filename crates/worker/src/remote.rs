@@ -17,6 +17,15 @@ pub struct RemoteSources {
     secrets: Secrets,
 }
 
+/// What a source is, by what others know it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceIdentity {
+    /// The id of a git commit.
+    Commit(String),
+    /// The digest of a file.
+    Content(Digest),
+}
+
 /// A source that can be fetched.
 enum Remote {
     Git(GitRequest),
@@ -74,6 +83,22 @@ impl RemoteSources {
         Ok(match self.remote(source)? {
             Remote::Git(request) => Some(self.git.time(&request).await?),
             Remote::Http(download) => self.downloads.fetch(&download, progress).await?.modified,
+        })
+    }
+
+    /// What a source turns out to be, by what others know it by.
+    pub async fn identity(
+        &self,
+        source: &SourceOp,
+        progress: &PullProgress,
+    ) -> Result<SourceIdentity, OperationError> {
+        let checksum = source.attrs.get("http.checksum").and_then(|text| Digest::parse(text).ok());
+        Ok(match (self.remote(source)?, checksum) {
+            (Remote::Git(request), _) => SourceIdentity::Commit(self.git.commit(&request).await?),
+            (Remote::Http(_), Some(checksum)) => SourceIdentity::Content(checksum),
+            (Remote::Http(download), None) => {
+                SourceIdentity::Content(self.downloads.fetch(&download, progress).await?.content)
+            }
         })
     }
 

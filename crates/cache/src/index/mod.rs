@@ -8,6 +8,7 @@ mod downloads;
 mod images;
 mod import;
 mod layer_facts;
+mod packages;
 mod records;
 mod schema;
 mod value;

@@ -2,7 +2,7 @@
 
 /// One script per version of the index; `PRAGMA user_version` says how many were run. Never change one that was
 /// released: add another.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
 -- What a vertex yielded. Times are milliseconds since 1970.
@@ -85,4 +85,13 @@ CREATE INDEX downloads_by_layer ON downloads (layer);
 const V3: &str = "
 -- Whether the blob was read, and was the layer. Else it is what the manifest of some image says.
 ALTER TABLE layer_blobs ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;
+";
+
+const V4: &str = "
+-- What somebody has found out about the packages in a layer, in the form of that reader.
+CREATE TABLE layer_packages (
+    layer    BLOB PRIMARY KEY REFERENCES layers ON DELETE CASCADE,
+    reader   TEXT NOT NULL,
+    packages TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";

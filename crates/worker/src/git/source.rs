@@ -66,6 +66,12 @@ impl GitSource {
         Ok(Digest::Sha256(*request.layer(&resolved.commit).as_bytes()))
     }
 
+    /// The id of the commit that is asked for. Fetches no files.
+    pub(crate) async fn commit(&self, request: &GitRequest) -> Result<String, GitError> {
+        let resolved = self.0.resolve(request).await.map_err(|kind| error(request, kind))?;
+        Ok(resolved.commit)
+    }
+
     /// The layer with the files of a commit.
     pub(crate) async fn fetch(&self, request: &GitRequest) -> Result<LayerId, GitError> {
         self.0.fetch(request).await.map_err(|kind| error(request, kind))
