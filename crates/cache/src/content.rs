@@ -249,6 +249,11 @@ impl BlobWriter {
         self.hasher.length()
     }
 
+    /// The digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// Makes the blob visible under its digest and returns that and the size.
     ///
     /// With `expected`, fails and discards it when it is anything else. If there was such a blob already (some

@@ -71,7 +71,7 @@ pub use index::{
 };
 pub use layer::{
     AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, Compression,
-    CompressionError, Decoder, DiffError, EntryKind, LayerBlob, LayerBlobReader, LayerBlobWriter,
+    CompressionError, Decoder, DiffError, EntryKind, LayerBlobReader, LayerBlobWriter,
     OutsideHardlink, OverlayXattrs, TarEntry, TarReadError, TarWriteError, TarWriter, Xattr, apply,
     diff, write_tree,
 };

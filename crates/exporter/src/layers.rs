@@ -313,14 +313,12 @@ fn make(
         .map_err(|source| LayerError::Files { layer, source })?;
     let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
     let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
-    let (blob, writer) = blob.finish().map_err(compress)?;
+    let (diff_id, blob) = blob.finish().map_err(compress)?;
 
-    store.lease.pin_blobs(&[blob.digest]).map_err(|source| LayerError::Pin { layer, source })?;
-    writer
-        .commit(Some((blob.digest, blob.size)))
-        .map_err(|source| LayerError::Store { layer, source })?;
-    let mut descriptor = Descriptor::new(form.media_type(), blob.digest, blob.size);
-    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), blob.diff_id.to_string());
+    store.lease.pin_blobs(&[blob.digest()]).map_err(|source| LayerError::Pin { layer, source })?;
+    let (digest, size) = blob.commit(None).map_err(|source| LayerError::Store { layer, source })?;
+    let mut descriptor = Descriptor::new(form.media_type(), digest, size);
+    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
     let known =
         BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()), verified: true };
     store
@@ -329,7 +327,7 @@ fn make(
         .map_err(|source| LayerError::Index { layer, source })?;
     Ok(ImageLayer {
         descriptor,
-        diff_id: blob.diff_id,
+        diff_id,
         created: Some(facts.made().unwrap_or_else(|| seconds(facts))),
         encoder: Some(form.encoder()),
     })

@@ -3,7 +3,8 @@
 //! The content is cut into blocks of 128 KiB. Each is deflated on its own, with the 32 KiB before it as
 //! dictionary, and ends at a byte border (`Sync`); put together they are one ordinary gzip member. Every block
 //! gets a fresh compressor, so that nothing hangs on which thread did what before. `gzp`, which does the same,
-//! gives other bytes on every run.
+//! gives other bytes on every run. A block that would not get smaller is stored as it is (RFC 1951, 3.2.4): deflate
+//! would spend more time on it than on any other.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -12,11 +13,15 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use flate2::{Compress, FlushCompress, Status};
 
+use super::incompressible::is_incompressible;
+
 /// Names the bytes that come out: format of the blocks and deflate implementation.
-pub(super) const ENCODER: &str = "blocks-128k-zlib-rs-0.6";
+pub(super) const ENCODER: &str = "blocks-128k-stored-zlib-rs-0.6";
 
 const BLOCK: usize = 128 * 1024;
 const DICTIONARY: usize = 32 * 1024;
+/// The longest stored block of deflate.
+const STORED: usize = 65535;
 /// Deflate, no time, no name, no statement about speed, system "unknown".
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -142,6 +147,9 @@ fn deflate(
 ) -> io::Result<Deflated> {
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(content);
+    if level > 0 && is_incompressible(content) {
+        return Ok(Deflated { bytes: stored(content, flush == FlushCompress::Finish), checksum });
+    }
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !dictionary.is_empty() {
         compress.set_dictionary(dictionary)?;
@@ -163,6 +171,21 @@ fn deflate(
             return Ok(Deflated { bytes, checksum });
         }
     }
+}
+
+/// The content in stored blocks, which begin and end at byte borders.
+fn stored(content: &[u8], is_last: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(content.len() + 5 * (content.len() / STORED + 1));
+    let mut parts = content.chunks(STORED).peekable();
+    while let Some(part) = parts.next() {
+        bytes.push(u8::from(is_last && parts.peek().is_none()));
+        // At most `STORED`.
+        let length = part.len() as u16;
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&(!length).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -226,19 +249,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn incompressible_blocks_outgrow_their_buffer() {
+    fn random(length: usize) -> Vec<u8> {
         let mut state = 7_u64;
-        let content: Vec<u8> = (0..BLOCK * 2)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                (state >> 56) as u8
-            })
-            .collect();
+        let mut byte = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..length).map(|_| byte()).collect()
+    }
+
+    #[test]
+    fn incompressible_blocks_are_stored() {
+        for length in [BLOCK, 2 * BLOCK, 3 * BLOCK + STORED, 3 * BLOCK + 20_000] {
+            let content = random(length);
+            let encoded = encode(&content, 6, BLOCK);
+            let mut decoded = Vec::new();
+            flate2::read::GzDecoder::new(encoded.as_slice()).read_to_end(&mut decoded).unwrap();
+            assert!(decoded == content, "{length}");
+            let most = HEADER.len() + 8 + 5 * 3 * length.div_ceil(BLOCK);
+            assert!(encoded.len() <= length + most, "{length}");
+        }
+    }
+
+    #[test]
+    fn stored_and_deflated_blocks_follow_one_another() {
+        let content = [content(BLOCK), random(BLOCK), content(BLOCK), random(BLOCK / 2)].concat();
         let mut decoded = Vec::new();
-        flate2::read::GzDecoder::new(encode(&content, 6, BLOCK).as_slice())
+        flate2::read::GzDecoder::new(encode(&content, 6, 4096).as_slice())
             .read_to_end(&mut decoded)
             .unwrap();
         assert!(decoded == content);
@@ -248,10 +287,14 @@ mod tests {
     /// change with the digest here.
     #[test]
     fn golden_digest() {
-        let digest = rbuild_oci::Digest::of(&encode(&content(1_000_000), 6, 50_000));
+        let digest = |content: &[u8]| rbuild_oci::Digest::of(&encode(content, 6, 50_000));
         assert_eq!(
-            digest.hex(),
+            digest(&content(1_000_000)).hex(),
             "11b1fbd18d2819ca232423017b2927cd8a697e133c7a473cac0916149fff189f"
+        );
+        assert_eq!(
+            digest(&[content(300_000), random(300_000)].concat()).hex(),
+            "3d09764e452f89a9692982d97e629ec35c4e6a6bf7c98015ac304504061b4fc3"
         );
     }
 }

@@ -6,11 +6,13 @@
 
 mod apply;
 mod attributes;
+mod background_hasher;
 mod blob;
 mod compression;
 mod diff;
 mod directories;
 mod gzip;
+mod incompressible;
 mod name;
 mod sparse;
 mod tar_reader;
@@ -19,7 +21,7 @@ pub(crate) mod tree;
 pub(crate) mod whiteout;
 
 pub use apply::{AppliedLayer, ApplyError, ApplyForm, ApplyOptions, OutsideHardlink, apply};
-pub use blob::{LayerBlob, LayerBlobReader, LayerBlobWriter};
+pub use blob::{LayerBlobReader, LayerBlobWriter};
 pub use compression::{Compression, CompressionError, Decoder};
 pub use diff::{DiffError, diff, write_tree};
 pub(crate) use name::path_of;

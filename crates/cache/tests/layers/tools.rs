@@ -165,13 +165,13 @@ fn privileged_a_blob_becomes_the_layer_that_it_was() {
         for compression in [Compression::Uncompressed, Compression::GZIP, Compression::ZSTD] {
             let mut writer = LayerBlobWriter::new(Vec::new(), compression).unwrap();
             writer.write_all(&world.diff(&snapshot)).unwrap();
-            let (blob, bytes) = writer.finish().unwrap();
+            let (diff_id, bytes) = writer.finish().unwrap();
             let dir = tempfile::tempdir().unwrap();
             let root = fs::File::open(dir.path()).unwrap();
             let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();
             let options = world.options(ApplyForm::Layer(xattrs));
             apply(&mut reader, root.as_fd(), &options).unwrap();
-            assert_eq!(reader.diff_id(), blob.diff_id);
+            assert_eq!(reader.diff_id(), diff_id);
             assert!(Path::new(&dir.path().join("link")).is_symlink());
         }
     });
