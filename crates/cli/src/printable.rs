@@ -30,8 +30,8 @@ fn escaped(text: &str, is_escaped: fn(char) -> bool) -> Cow<'_, str> {
 /// A line of a step's output: colours stay and end with the line, all other commands to a terminal go. Of what
 /// was written over (`\r`) the last counts, as on a terminal.
 pub(crate) fn output(line: &str) -> Cow<'_, str> {
-    // Nearly all lines are such, and this is fast.
-    if line.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+    // Nearly all lines are such.
+    if is_plain(line.as_bytes()) {
         return Cow::Borrowed(line);
     }
     let line = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
@@ -66,6 +66,13 @@ pub(crate) fn output(line: &str) -> Cow<'_, str> {
         out.push_str(RESET);
     }
     Cow::Owned(out)
+}
+
+/// Whether all of it is printable ASCII, or tabs.
+fn is_plain(line: &[u8]) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    // Whole chunks without a way out of the middle, which the compiler makes vectors of.
+    line.chunks(32).all(|chunk| chunk.iter().fold(true, |all, byte| all & is_plain(byte)))
 }
 
 const ESCAPE: char = '\u{1b}';

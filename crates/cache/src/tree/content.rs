@@ -74,12 +74,22 @@ impl Tree {
         if let Some(content) = node.content.get() {
             return Ok(content.digest);
         }
-        let remembered = self.stat_cache().and_then(|cache| cache.lookup(node.meta()));
-        let content = match remembered {
-            Some(digest) => Content { digest, settled: true },
+        let content = match self.remembered(node) {
+            Some(content) => content,
             None => self.read_content(path, node)?,
         };
         Ok(node.content.get_or_init(|| content).digest)
+    }
+
+    /// Whether [`content`](Self::content) has an answer without reading the file.
+    pub(super) fn knows_content(&self, node: &Node) -> bool {
+        node.content.get().is_some()
+            || self.remembered(node).map(|content| node.content.get_or_init(|| content)).is_some()
+    }
+
+    fn remembered(&self, node: &Node) -> Option<Content> {
+        let digest = self.stat_cache()?.lookup(node.meta())?;
+        Some(Content { digest, settled: true })
     }
 
     /// The content digest of a regular file that was selected: known already where it took part in a key.

@@ -30,12 +30,15 @@ use super::content::{hash_xattrs, sha256};
 use super::error::TreeError;
 use super::lookup::Tree;
 use super::node::Node;
-use super::select::Selection;
+use super::select::{Entry, Selection};
 
 const VERSION: &[u8] = b"rbuild.tree.v1\0";
 
 /// Files that one thread hashes before another may take some of them: looking a digest up is cheap.
 const FILES_AT_ONCE: usize = 64;
+
+/// So few files are not worth waking other threads for, if their digests are known.
+const LOOKED_UP_ALONE: usize = 1024;
 
 impl Tree {
     /// The digest of what `selector` picks. Asked again, the answer is remembered.
@@ -60,12 +63,19 @@ impl Tree {
             if files(&source.node) {
                 self.content(&source.path, &source.node)?;
             }
-            source
-                .entries
-                .par_iter()
-                .with_min_len(FILES_AT_ONCE)
-                .filter(|entry| files(&entry.node))
-                .try_for_each(|entry| self.content(&entry.path, &entry.node).map(drop))?;
+            let files = |entry: &&Entry| files(&entry.node);
+            let content = |entry: &Entry| self.content(&entry.path, &entry.node).map(drop);
+            let entries = &source.entries;
+            if entries.len() <= LOOKED_UP_ALONE {
+                let is_unknown = |entry: &&Entry| files(entry) && !self.knows_content(&entry.node);
+                let unknown: Vec<&Entry> = entries.iter().filter(is_unknown).collect();
+                if !unknown.is_empty() {
+                    unknown.par_iter().try_for_each(|entry| content(entry))?;
+                }
+            } else {
+                let entries = entries.par_iter().with_min_len(FILES_AT_ONCE);
+                entries.filter(files).try_for_each(content)?;
+            }
         }
         let mut hasher = Hasher::default();
         hasher.update(VERSION);

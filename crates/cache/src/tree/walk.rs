@@ -11,6 +11,9 @@ use super::node::Node;
 use super::resolve::Found;
 use super::select::Entry;
 
+/// So few directories are not worth waking other threads for.
+const WALKED_ALONE: usize = 4;
+
 /// What counts below a selected directory.
 #[derive(Debug)]
 pub(super) struct Filter {
@@ -81,7 +84,11 @@ impl Tree {
         };
         let mut levels = vec![vec![first]];
         while let Some(level) = levels.last_mut().filter(|level| !level.is_empty()) {
-            level.par_iter_mut().try_for_each(|dir| self.walk_one(dir, prefix, filter))?;
+            if level.len() <= WALKED_ALONE {
+                level.iter_mut().try_for_each(|dir| self.walk_one(dir, prefix, filter))?;
+            } else {
+                level.par_iter_mut().try_for_each(|dir| self.walk_one(dir, prefix, filter))?;
+            }
             let next = level
                 .iter()
                 .flat_map(|dir| dir.entries.iter().filter(|entry| entry.descend))

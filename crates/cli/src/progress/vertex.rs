@@ -1,5 +1,6 @@
 //! What is known of the vertices of a running build: the one state that every renderer draws from.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::SystemTime;
 
@@ -40,8 +41,12 @@ impl VertexView {
     /// Hands on the whole lines of output, keeping what has no end yet, and remembers the last ones. Of much output this
     /// is what takes the time, so a line is not copied more often than it must be.
     fn lines(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let is_whole = piece.ends_with(b"\n");
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest);
+            let (piece, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            rest = after;
+            let is_whole = end.is_some();
             if is_whole && self.partial.is_empty() {
                 each(remember(&mut self.tail, piece));
                 continue;
@@ -69,7 +74,10 @@ fn remember<'a>(tail: &'a mut VecDeque<String>, line: &[u8]) -> &'a str {
     let mut kept =
         if tail.len() == TAIL_LINES { tail.pop_front() } else { None }.unwrap_or_default();
     kept.clear();
-    let line = String::from_utf8_lossy(line);
+    let line = match std::str::from_utf8(line) {
+        Ok(line) => Cow::Borrowed(line),
+        Err(_) => String::from_utf8_lossy(line),
+    };
     kept.push_str(&printable::output(line.trim_end_matches('\n')));
     tail.push_back(kept);
     tail.back().expect("it was just put there")
