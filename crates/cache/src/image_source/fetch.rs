@@ -107,7 +107,7 @@ impl ImageSource {
         let incoming = {
             let (content, descriptor) = (self.content.clone(), descriptor.clone());
             let from = origin.to_string();
-            move |inner: Box<dyn Read>, progress| IncomingBlob {
+            move |inner: Box<dyn Read + Send>, progress| IncomingBlob {
                 inner,
                 writer,
                 content,
@@ -161,7 +161,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// A blob on its way into the store: what is read from it is written there.
 pub(super) struct IncomingBlob {
-    inner: Box<dyn Read>,
+    inner: Box<dyn Read + Send>,
     writer: BlobWriter,
     content: Content,
     descriptor: Descriptor,

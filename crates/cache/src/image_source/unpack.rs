@@ -10,11 +10,15 @@ use tokio::sync::watch;
 
 use super::fetch::blocking;
 use super::{ImageError, ImageSource, PullProgress};
+use crate::layer::read_ahead;
 use crate::view::copy_root;
 use crate::{
     ActiveLayer, AppliedLayer, ApplyForm, ApplyOptions, LayerBlobReader, LayerFacts, Layers,
     LockName, PendingLayer, ViewError, apply,
 };
+
+/// Of larger blobs, what is read is hashed and decompressed in one thread while another makes files of it.
+const WORTH_A_THREAD: u64 = 256 << 10;
 
 /// A layer that has to be made.
 #[derive(Debug)]
@@ -212,7 +216,7 @@ impl Unpack {
     fn apply_to_new(
         &self,
         layers: &Layers,
-        blob: impl Read,
+        blob: impl Read + Send,
     ) -> Result<(PendingLayer, AppliedLayer), ImageError> {
         let pending = layers.begin()?;
         let applied = self.apply_to(pending.dir(), blob)?;
@@ -223,13 +227,17 @@ impl Unpack {
     fn apply_to(
         &self,
         root: std::os::fd::BorrowedFd<'_>,
-        blob: impl Read,
+        blob: impl Read + Send,
     ) -> Result<AppliedLayer, ImageError> {
         let digest = self.descriptor.digest;
         let mut archive = LayerBlobReader::new(blob)
             .map_err(|source| ImageError::Compression { digest, source })?;
-        let applied = apply(&mut archive, root, &self.options)
-            .map_err(|source| ImageError::Unpack { digest, source })?;
+        let applied = if self.descriptor.size < WORTH_A_THREAD {
+            apply(&mut archive, root, &self.options)
+        } else {
+            read_ahead(&mut archive, |archive| apply(archive, root, &self.options))
+        };
+        let applied = applied.map_err(|source| ImageError::Unpack { digest, source })?;
         let actual = archive.diff_id();
         match self.diff_id {
             Some(expected) if expected != actual => {
