@@ -55,9 +55,24 @@ impl CacheMap {
             Op::Merge(_) | Op::Diff(_) => (Cow::Borrowed(&vertex.op), None),
         };
         let mut hasher = Hasher::default();
-        hasher.update(b"rbuild.cachemap.v1");
+        hasher.update(meaning(&vertex.op).as_bytes());
         hasher.update(&llb::encode_op(&op, std::iter::empty(), platform));
         Some(Self { digest: hasher.finish(), inputs: uses.finish() })
+    }
+}
+
+/// What kinds of operations mean, by version: it is in their keys.
+///
+/// A key has all that an operation says, but not what the worker makes of that. Whoever changes what comes out of an
+/// operation that says the same, such as the owner of a directory that a copy makes, raises its version here: then
+/// what was made before is not found any more, in no store and no cache.
+fn meaning(op: &Op) -> &'static str {
+    match op {
+        Op::Source(_) => "rbuild.source.v1",
+        Op::Exec(_) => "rbuild.exec.v1",
+        Op::File(_) => "rbuild.file.v1",
+        Op::Merge(_) => "rbuild.merge.v1",
+        Op::Diff(_) => "rbuild.diff.v1",
     }
 }
 
