@@ -27,7 +27,7 @@ use super::directories::Directories;
 use super::name::CleanName;
 use super::tar_reader::{ArchiveLimits, Entry, TarReadError, TarReader, Time};
 use super::tree;
-use super::whiteout::{Marker, OverlayXattrs, is_whiteout, place_whiteout};
+use super::whiteout::{AUFS_LINKS, Marker, OverlayXattrs, is_aufs, is_whiteout, place_whiteout};
 use super::{EntryKind, path_of};
 
 /// How an archive is applied.
@@ -134,6 +134,8 @@ struct Unpacker<'a> {
     outside_hardlinks: Vec<OutsideHardlink>,
     skipped_devices: u64,
     opaque_root: bool,
+    /// Whether there are files in [`AUFS_LINKS`], for the links to them.
+    has_aufs_links: bool,
     /// In a merged tree, what this archive has put there: an opaque marker spares it.
     unpacked: HashSet<Vec<u8>>,
 }
@@ -150,15 +152,21 @@ impl<'a> Unpacker<'a> {
             outside_hardlinks: Vec::new(),
             skipped_devices: 0,
             opaque_root: false,
+            has_aufs_links: false,
             unpacked: HashSet::new(),
         })
     }
 
     fn finish(mut self) -> Result<AppliedLayer, ApplyError> {
+        if self.has_aufs_links {
+            // Whatever leads to the files keeps them.
+            let links = CleanName::new(AUFS_LINKS).expect("there is no NUL in it");
+            self.directories.remove(&links)?;
+        }
         self.directories.set_attributes(&mut self.attributes)?;
         let Skipped { xattrs: skipped_xattrs, owners: skipped_owners } = self.attributes.skipped;
         Ok(AppliedLayer {
-            implicit_parents: self.directories.implicit(),
+            implicit_parents: self.implicit_parents(),
             outside_hardlinks: self.outside_hardlinks,
             opaque_root: self.opaque_root,
             explicit_root: self.directories.has_explicit_root(),
@@ -167,6 +175,12 @@ impl<'a> Unpacker<'a> {
             skipped_owners,
             ..AppliedLayer::default()
         })
+    }
+
+    fn implicit_parents(&self) -> Vec<PathBuf> {
+        let mut parents = self.directories.implicit();
+        parents.retain(|path| !self.has_aufs_links || *path != path_of(AUFS_LINKS));
+        parents
     }
 
     fn unpack(
@@ -187,6 +201,15 @@ impl<'a> Unpacker<'a> {
                 EntryKind::Directory if self.form == ApplyForm::Plain => Ok(()),
                 EntryKind::Directory => self.directories.explicit_root(&name, &entry.metadata),
                 _ => Err(ApplyError::Name { path: path_of(&entry.path), what: "is the root" }),
+            };
+        }
+        if self.form != ApplyForm::Plain && is_aufs(name.parent()) {
+            return match entry.kind() {
+                EntryKind::File { size } if name.parent() == AUFS_LINKS => {
+                    self.has_aufs_links = true;
+                    self.file(&name, entry, size, archive)
+                }
+                _ => Ok(()),
             };
         }
         let marker = match self.form {

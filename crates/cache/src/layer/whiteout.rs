@@ -26,8 +26,10 @@ use super::tree;
 pub(crate) const PREFIX: &[u8] = b".wh.";
 /// The name that makes its directory opaque in an archive.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Names that start so belong to AUFS and mean nothing here (`.wh..wh.plnk`, `.wh..wh.aufs`).
+/// Names that start so belong to AUFS and mean nothing here (`.wh..wh.orph`, `.wh..wh.aufs`), nor does what is below.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
+/// Where AUFS keeps, in the root, the files that hard links between its branches lead to.
+pub(crate) const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
 
 /// The namespace in which overlayfs keeps its extended attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,11 @@ impl<'a> Marker<'a> {
             _ => Self::Whiteout(target),
         }
     }
+}
+
+/// Whether a directory of this path in an archive is AUFS's bookkeeping, or below that.
+pub(crate) fn is_aufs(directory: &[u8]) -> bool {
+    directory.split(|&byte| byte == b'/').any(|component| component.starts_with(AUFS_PREFIX))
 }
 
 /// Makes a whiteout in a directory of a layer, where nothing has the name.

@@ -95,19 +95,47 @@ fn privileged_names_stay_inside() {
 #[test]
 fn privileged_what_is_called_as_a_deletion_is_not_written() {
     each("privileged_what_is_called_as_a_deletion_is_not_written", |xattrs| {
-        for archive in [
-            Archive::new().dir("d").file("d/.wh.x/f", "1").finish(),
-            // AUFS's bookkeeping has files in its directories.
-            Archive::new().file(".wh..wh.plnk/1.2", "1").finish(),
-        ] {
-            let root = Root::new(xattrs);
-            root.apply(&archive).unwrap();
-            let dir = fs::File::open(root.path("")).unwrap();
-            let mut written = TarWriter::new(Vec::new(), None);
-            let error = diff(dir.as_fd(), None, xattrs, &mut written).unwrap_err();
-            assert!(error.to_string().contains("/.wh."), "{error}");
-            assert!(error.to_string().contains("cannot be in an image"), "{error}");
-        }
+        let archive = Archive::new().dir("d").file("d/.wh.x/f", "1").finish();
+        let root = Root::new(xattrs);
+        root.apply(&archive).unwrap();
+        let dir = fs::File::open(root.path("")).unwrap();
+        let mut written = TarWriter::new(Vec::new(), None);
+        let error = diff(dir.as_fd(), None, xattrs, &mut written).unwrap_err();
+        assert!(error.to_string().contains("/.wh."), "{error}");
+        assert!(error.to_string().contains("cannot be in an image"), "{error}");
+    });
+}
+
+#[test]
+fn privileged_bookkeeping_of_aufs_is_left_out_and_its_links_hold() {
+    each("privileged_bookkeeping_of_aufs_is_left_out_and_its_links_hold", |xattrs| {
+        let root = Root::new(xattrs);
+        let archive = Archive::new()
+            .dir(".wh..wh.plnk")
+            .file(".wh..wh.plnk/101.7", "linked")
+            .file(".wh..wh.plnk/102.7", "nobody's")
+            .symlink(".wh..wh.plnk/103.7", "/etc/passwd")
+            .file(".wh..wh.plnk/sub/104.7", "")
+            .dir(".wh..wh.orph")
+            .file(".wh..wh.orph/f", "")
+            .file("d/.wh..wh.aufs/f", "")
+            .dir("a")
+            .hard_link("a/one", ".wh..wh.plnk/101.7")
+            .hard_link("two", "/.wh..wh.plnk/101.7")
+            .finish();
+        let applied = root.apply(&archive).unwrap();
+        assert!(!applied.needs_parents(), "{applied:?}");
+        assert_eq!(listing(&root.path("")).lines().filter(|line| line.contains(".wh.")).count(), 0);
+        assert_eq!((root.read("a/one").as_str(), root.read("two").as_str()), ("linked", "linked"));
+        let links = |name: &str| fs::metadata(root.path(name)).unwrap().nlink();
+        assert_eq!((links("a/one"), links("two")), (2, 2));
+        assert_eq!(fs::read_dir(root.path("")).unwrap().count(), 2);
+
+        let missing = Archive::new().hard_link("x", ".wh..wh.plnk/9.9").finish();
+        assert!(
+            Root::new(xattrs).apply(&missing).unwrap().needs_parents(),
+            "and then it is an error"
+        );
     });
 }
 
