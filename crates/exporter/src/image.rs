@@ -15,7 +15,7 @@ pub struct ImageLayer {
     pub descriptor: Descriptor,
     /// The digest of its archive.
     pub diff_id: DiffId,
-    /// When it was made, seconds since 1970; `None` for a layer of the base image, whose history says it.
+    /// When it was made, milliseconds since 1970; `None` for a layer of the base image, whose history says it.
     pub created: Option<i64>,
     /// What compressed it, if that is known ([`rbuild_cache::BlobFacts::encoder`]).
     pub encoder: Option<String>,
@@ -60,7 +60,7 @@ impl Image {
 /// Assembles an image.
 ///
 /// `config` has its history but no `rootfs.diff_ids`; its history before `base_history` belongs to the base
-/// image and is left as it is. `epoch` (`SOURCE_DATE_EPOCH`) is the latest time that the rest may have.
+/// image and is left as it is. `epoch` (`SOURCE_DATE_EPOCH`, in seconds) is the latest time that the rest may have.
 pub fn assemble(
     mut config: ImageConfig,
     base_history: usize,
@@ -139,7 +139,8 @@ fn fill_times(
     layers: &[ImageLayer],
     epoch: Option<i64>,
 ) {
-    let clamp = |seconds: i64| epoch.map_or(seconds, |epoch| seconds.min(epoch));
+    let epoch = epoch.map(|seconds| seconds.saturating_mul(1000));
+    let clamp = |time: i64| epoch.map_or(time, |epoch| time.min(epoch));
     let first_new = layers.iter().find_map(|layer| layer.created).map(clamp).or(epoch).map(rfc3339);
     let base_end = base_history.min(history.len());
     let last_of_base = history[..base_end].iter().rev().find_map(|entry| entry.created.clone());
@@ -158,13 +159,14 @@ fn fill_times(
     }
 }
 
-/// Seconds since 1970 as RFC 3339 in UTC; years outside 0 to 9999 become the nearest one that has a form.
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(seconds)
+/// Milliseconds since 1970 as RFC 3339 in UTC, with as many digits as there are; years outside 0 to 9999 become the
+/// nearest one that has a form.
+pub(crate) fn rfc3339(milliseconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000)
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok());
     time.unwrap_or_else(|| {
-        if seconds < 0 { "0000-01-01T00:00:00Z" } else { "9999-12-31T23:59:59Z" }.to_owned()
+        if milliseconds < 0 { "0000-01-01T00:00:00Z" } else { "9999-12-31T23:59:59Z" }.to_owned()
     })
 }
 
@@ -217,9 +219,10 @@ mod tests {
             entry("LABEL", true, None),
             entry("COPY", false, None),
         ];
-        let layers = [layer("base", None), layer("run", Some(100)), layer("copy", Some(200))];
+        let layers =
+            [layer("base", None), layer("run", Some(100_250)), layer("copy", Some(200_000))];
         let (at_100, at_200, at_50) =
-            ("1970-01-01T00:01:40Z", "1970-01-01T00:03:20Z", "1970-01-01T00:00:50Z");
+            ("1970-01-01T00:01:40.25Z", "1970-01-01T00:03:20Z", "1970-01-01T00:00:50Z");
         assert_eq!(
             times(history.clone(), 1, &layers, None),
             [BASE_TIME, at_100, at_100, at_100, at_200]
@@ -261,6 +264,8 @@ mod tests {
     #[test]
     fn times_far_away_have_a_form() {
         assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(i64::MIN), "0000-01-01T00:00:00Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999Z");
     }
 }

@@ -176,7 +176,7 @@ pub fn needs(
                 }
             }
             Known::Made(_) => {}
-            Known::Missing(_) => needs.files = true,
+            Known::Missing => needs.files = true,
         }
     }
     Ok(needs)
@@ -192,7 +192,7 @@ pub(crate) fn image_layers(
     let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
         Known::Elsewhere { layer, .. } => Ok(layer),
         Known::Made(layer) => Ok(layer),
-        Known::Missing(facts) => make(store, snapshot, position, form, &facts),
+        Known::Missing => make(store, snapshot, position, form),
     };
     snapshot.layers().iter().enumerate().map(made).collect()
 }
@@ -204,7 +204,7 @@ enum Known {
     /// It was made here before, and the blob is there.
     Made(ImageLayer),
     /// It was made here, and there is no such blob.
-    Missing(LayerFacts),
+    Missing,
 }
 
 /// What speaks for a blob that came from elsewhere.
@@ -260,20 +260,20 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
     }
     let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder))
     else {
-        return Ok(Known::Missing(facts));
+        return Ok(Known::Missing);
     };
     let digest = blob.descriptor.digest;
     // Pinned before it is looked for, so that it cannot be collected in between.
     store.lease.pin_blobs(&[digest]).map_err(|source| LayerError::Pin { layer, source })?;
     let there = store.content.contains(&digest, blob.descriptor.size);
     if !there.map_err(|source| LayerError::Store { layer, source })? {
-        return Ok(Known::Missing(facts));
+        return Ok(Known::Missing);
     }
-    let Some(diff_id) = own_diff_id(layer, blob)? else { return Ok(Known::Missing(facts)) };
+    let Some(diff_id) = own_diff_id(layer, blob)? else { return Ok(Known::Missing) };
     Ok(Known::Made(ImageLayer {
         descriptor: blob.descriptor.clone(),
         diff_id,
-        created: Some(seconds(&facts)),
+        created: Some(milliseconds(&facts)),
         encoder: Some(encoder),
     }))
 }
@@ -291,7 +291,6 @@ fn make(
     snapshot: &Snapshot,
     position: usize,
     form: LayerForm,
-    facts: &LayerFacts,
 ) -> Result<ImageLayer, LayerError> {
     const BUFFER: usize = 256 << 10;
     let layer = snapshot.layers()[position];
@@ -325,16 +324,20 @@ fn make(
         .index
         .add_layer_blob(&layer, &known)
         .map_err(|source| LayerError::Index { layer, source })?;
+    // Only now the index knows the layer for sure, and whoever exports it next reads the same time.
+    let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?;
+    let facts = facts.unwrap_or_default();
     Ok(ImageLayer {
         descriptor,
         diff_id,
-        created: Some(facts.made().unwrap_or_else(|| seconds(facts))),
+        created: Some(facts.made().unwrap_or_else(|| milliseconds(&facts))),
         encoder: Some(form.encoder()),
     })
 }
 
 /// When a layer was made; now for one that the index forgot.
-fn seconds(facts: &LayerFacts) -> i64 {
+fn milliseconds(facts: &LayerFacts) -> i64 {
     let created = facts.created.unwrap_or_else(SystemTime::now);
-    created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -32,8 +32,8 @@ pub struct LayerFacts {
 impl LayerFacts {
     /// Key in [`LayerFacts::extra`]: the layer below, for one that is named after its chain.
     pub(crate) const PARENT: &str = "parent";
-    /// Key in [`LayerFacts::extra`]: when a layer that came from a cache was made, seconds since 1970.
-    pub(crate) const MADE: &str = "made";
+    /// Key in [`LayerFacts::extra`]: when a layer that came from a cache was made, milliseconds since 1970.
+    pub(crate) const MADE: &str = "made-ms";
     /// Key in [`LayerFacts::extra`]: that a layer became known from a cache.
     pub(crate) const FROM_CACHE: &str = "cache";
 
@@ -42,7 +42,7 @@ impl LayerFacts {
         LayerId::parse(self.extra.as_ref()?.get(Self::PARENT)?.as_str()?)
     }
 
-    /// When a layer that came from a cache was made, seconds since 1970; `None` for layers of base images.
+    /// When a layer that came from a cache was made, milliseconds since 1970; `None` for layers of base images.
     pub fn made(&self) -> Option<i64> {
         self.extra.as_ref()?.get(Self::MADE)?.as_i64()
     }

@@ -132,9 +132,10 @@ impl CacheConfig {
     }
 }
 
-/// Seconds since 1970 of a time in RFC 3339.
-pub(super) fn seconds(time: &str) -> Option<i64> {
-    OffsetDateTime::parse(time, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+/// Milliseconds since 1970 of a time in RFC 3339.
+pub(super) fn milliseconds(time: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 
 fn is_zero(value: &i64) -> bool {
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_has_buildkits_form() {
+    fn rule_39_a_document_has_buildkits_form() {
         let blob = Digest::of(b"blob");
         let layer = |parent| ConfigLayer {
             blob,
@@ -176,7 +177,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<CacheConfig>(&expected).unwrap(), config);
         assert_eq!(CacheConfig::records_from_inline(&config.to_inline()), Some(config.records));
         assert_eq!(CacheConfig::records_from_inline("not base64"), None);
-        assert_eq!(seconds("1970-01-01T00:01:40Z"), Some(100));
+        assert_eq!(milliseconds("1970-01-01T00:01:40Z"), Some(100_000));
+        assert_eq!(milliseconds("1969-12-31T23:59:59.9995Z"), Some(-1));
     }
 
     #[test]

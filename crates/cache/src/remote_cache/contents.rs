@@ -7,7 +7,7 @@ use rbuild_oci::{ChainId, Descriptor, DiffId, Digest, MediaType};
 use rbuild_solver::{CacheKey, KeyParts, LayerId, Output, Snapshot};
 use serde_json::json;
 
-use super::config::{CacheConfig, ConfigRecord, RecordNotes, seconds};
+use super::config::{CacheConfig, ConfigRecord, RecordNotes, milliseconds};
 use crate::{BlobFacts, LayerFacts};
 
 /// What a document may have; a build of thousands of steps has less.
@@ -138,7 +138,7 @@ impl CacheContents {
                 parent,
                 descriptor: Descriptor::new(said.media_type, layer.blob, listed.size),
                 diff_id: said.diff_id,
-                created: said.created_at.as_deref().and_then(seconds),
+                created: said.created_at.as_deref().and_then(milliseconds),
                 encoder: said.encoder,
             });
         }
@@ -165,7 +165,7 @@ impl CacheContents {
             .collect();
         for result in records.iter().flat_map(|record| &record.layers) {
             if let (Some(layer), Some(time)) = (layers.get_mut(result.layer), &result.created_at) {
-                layer.created = seconds(time);
+                layer.created = milliseconds(time);
             }
         }
         Self::checked(&layers, records)
@@ -439,10 +439,10 @@ mod tests {
         });
         let diff_ids = ["A", "B"].map(|name| DiffId(Digest::of(name.as_bytes())));
         let mut made = record("x", &[1], &[]);
-        made.layers[0].created_at = Some("1970-01-01T00:00:07Z".to_owned());
+        made.layers[0].created_at = Some("1970-01-01T00:00:07.0801234Z".to_owned());
         let contents = CacheContents::of_image(blobs.to_vec(), &diff_ids, vec![made]).unwrap();
         let top = contents.layers.iter().find(|(id, _)| *id == chain(&["A", "B"])).unwrap();
-        assert_eq!(top.1.made(), Some(7));
+        assert_eq!(top.1.made(), Some(7080));
     }
 
     #[test]
