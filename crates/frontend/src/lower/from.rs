@@ -34,7 +34,15 @@ impl Lowering<'_> {
             (Some(Origin::Local(name)), _) => {
                 let root = self.local(name);
                 self.draft.follow(name, "/");
-                State::new(Some(root), State::empty_config(&wanted), wanted)
+                let config = match stage.is_replaced {
+                    // A folder has no configuration, and nothing of the stage's own counts.
+                    true => State::bare_config(&wanted),
+                    false => State::empty_config(&wanted),
+                };
+                State::new(Some(root), config, wanted)
+            }
+            (Some(Origin::Scratch), _) if stage.is_replaced => {
+                State::new(None, State::bare_config(&wanted), wanted)
             }
             // `FROM --platform=x scratch` is for the target platform all the same.
             (Some(Origin::Scratch), _) => State::new(None, State::empty_config(&target), target),

@@ -57,16 +57,21 @@ impl State {
         }
     }
 
-    /// The config of an image without files.
-    pub(super) fn empty_config(platform: &Platform) -> ImageConfig {
-        let mut config = ImageConfig {
+    /// A config that only says for which platform it is.
+    pub(super) fn bare_config(platform: &Platform) -> ImageConfig {
+        ImageConfig {
             os: platform.os.clone(),
             architecture: platform.architecture.clone(),
             variant: platform.variant.clone(),
             os_version: platform.os_version.clone(),
             os_features: platform.os_features.clone(),
             ..ImageConfig::default()
-        };
+        }
+    }
+
+    /// The config of an image without files.
+    pub(super) fn empty_config(platform: &Platform) -> ImageConfig {
+        let mut config = Self::bare_config(platform);
         config.config.working_dir = "/".to_owned();
         let path = if platform.os == "windows" { WINDOWS_PATH } else { DEFAULT_PATH };
         config.config.env = vec![format!("PATH={path}")];

@@ -1,6 +1,7 @@
 //! What a name that is no stage's stands for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rbuild_oci::{Platform, Reference};
 
@@ -17,8 +18,8 @@ pub(crate) enum Origin {
     Scratch,
     /// A stage of the file.
     Stage(usize),
-    /// An image.
-    Image(Box<ImageUse>),
+    /// An image. Shared, because any number of copies can mean one by its number.
+    Image(Arc<ImageUse>),
     /// A named context that is a folder, or that is fetched.
     Local(String),
 }
@@ -68,7 +69,7 @@ impl<'a> Origins<'a> {
                 ImageLocation::OciLayout { context: (*context).to_owned(), layout: layout.clone() }
             }
         };
-        Some(Origin::Image(Box::new(ImageUse {
+        Some(Origin::Image(Arc::new(ImageUse {
             query: ImageQuery { location, platform: platform.clone(), span },
             written: name.to_owned(),
             context: Some((*context).to_owned()),
@@ -111,7 +112,7 @@ impl<'a> Origins<'a> {
         })?;
         let location = ImageLocation::Registry(reference.with_default_tag());
         let query = ImageQuery { location, platform: platform.clone(), span };
-        Ok(Origin::Image(Box::new(ImageUse { query, written: name.to_owned(), context: None })))
+        Ok(Origin::Image(Arc::new(ImageUse { query, written: name.to_owned(), context: None })))
     }
 }
 

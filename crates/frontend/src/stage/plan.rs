@@ -41,7 +41,10 @@ pub(crate) struct Plan<'a> {
     origins: Origins<'a>,
     by_name: BTreeMap<&'a str, usize>,
     options: &'a BuildOptions,
-    /// Whether it is a single stage that copies from nowhere else, whose steps need not say its name.
+    /// What COPYs and mounts brought in that is no stage, in the order of the file: it has the numbers after those of
+    /// the stages.
+    implied: Vec<Origin>,
+    /// Whether it is a single stage that takes files from nowhere else, whose steps need not say its name.
     is_alone: bool,
     /// How many triggers were read, and how long they are.
     triggers: (usize, usize),
@@ -165,6 +168,7 @@ impl<'a> Plan<'a> {
             origins: Origins::new(options),
             by_name: BTreeMap::new(),
             options,
+            implied: Vec::new(),
             is_alone: false,
             triggers: (0, 0),
         };
@@ -271,9 +275,7 @@ impl<'a> Plan<'a> {
                 diagnostics.push(*error);
             }
         }
-        let is_outside =
-            |step: &Step<'_>| step.origins().any(|from| !matches!(from, Origin::Stage(_)));
-        self.is_alone = count == 1 && !stages.iter().flat_map(|stage| &stage.steps).any(is_outside);
+        self.is_alone = count == 1 && self.implied.is_empty();
         self.stages = stages;
         for cycle in self.dependencies().cycles() {
             diagnostics.push(self.cycle(&cycle));
@@ -289,25 +291,43 @@ impl<'a> Plan<'a> {
     }
 
     /// Says of a step what it takes files from.
-    fn resolve_step(&self, step: &mut Step<'_>, count: usize) -> Result<(), Box<Diagnostic>> {
+    fn resolve_step(&mut self, step: &mut Step<'_>, count: usize) -> Result<(), Box<Diagnostic>> {
         if let Some(from) = step.copied_from() {
             let span = step.place(from.span());
-            step.from = Some(self.copied(from.text(), span, count)?);
+            let (origin, is_stage) = self.copied(from.text(), span, count)?;
+            if !is_stage {
+                self.implied.push(origin.clone());
+            }
+            step.from = Some(origin);
         }
         if let Instruction::Run(run) = &step.statement.instruction {
-            let mounts = run.mounts.iter().map(|mount| {
+            let mut mounted = Vec::with_capacity(run.mounts.len());
+            for mount in &run.mounts {
                 // One of memory shows no files, whatever it says.
                 let from = mount.from().filter(|_| !mount.is_tmpfs());
-                let origin = from.map(|from| self.named(from.text(), step.place(from.span())));
-                origin.transpose()
-            });
-            step.mounted = mounts.collect::<Result<_, _>>()?;
+                let Some(from) = from else {
+                    self.implied.push(Origin::Scratch);
+                    mounted.push(None);
+                    continue;
+                };
+                let (origin, is_stage) = self.named(from.text(), step.place(from.span()))?;
+                if !is_stage {
+                    self.implied.push(origin.clone());
+                }
+                mounted.push(Some(origin));
+            }
+            step.mounted = mounted;
         }
         Ok(())
     }
 
-    /// What the `--from` of a COPY names, which may be a stage's number.
-    fn copied(&self, name: &str, span: Span, count: usize) -> Result<Origin, Box<Diagnostic>> {
+    /// What the `--from` of a COPY names, which may be a number; and whether that is a stage by itself.
+    fn copied(
+        &self,
+        name: &str,
+        span: Span,
+        count: usize,
+    ) -> Result<(Origin, bool), Box<Diagnostic>> {
         let error = |code, message: String| Box::new(Diagnostic::error(code, span, message));
         let expanded = self.shell.expand(name, &Environment::default());
         if expanded.map_or(true, |expanded| expanded.value != name) {
@@ -315,9 +335,13 @@ impl<'a> Plan<'a> {
             return Err(error("from-variable", message.to_owned()));
         }
         if let Ok(index) = name.parse::<i64>() {
-            return match usize::try_from(index) {
-                Ok(index) if index < count => Ok(Origin::Stage(index)),
-                _ => Err(error("stage-index", format!("invalid stage index {index}"))),
+            let index = usize::try_from(index).ok();
+            return match index.map(|index| (index, index.checked_sub(count))) {
+                Some((index, None)) => Ok((Origin::Stage(index), true)),
+                Some((_, Some(later))) if later < self.implied.len() => {
+                    Ok((self.implied[later].clone(), false))
+                }
+                _ => Err(error("stage-index", format!("invalid stage index {name}"))),
             };
         }
         self.named(name, span)
@@ -357,14 +381,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What a name stands for: a stage, a named context or an image.
-    fn named(&self, name: &str, span: Span) -> Result<Origin, Box<Diagnostic>> {
+    /// What a name stands for: a stage, a named context or an image; and whether it is a stage's.
+    fn named(&self, name: &str, span: Span) -> Result<(Origin, bool), Box<Diagnostic>> {
         let lower = name.to_lowercase();
         if let Some(stage) = self.by_name.get(lower.as_str()) {
-            return Ok(Origin::Stage(*stage));
+            return Ok((Origin::Stage(*stage), true));
         }
         let external = self.external(name, self.options.target_platform(), span);
-        external.map_err(|error| {
+        external.map(|origin| (origin, false)).map_err(|error| {
             match nearest(name, self.by_name.keys().copied().take(MAX_SUGGESTIONS)) {
                 Some(near) => Box::new(error.with_help(format!("did you mean stage {near:?}?"))),
                 None => error,
@@ -480,7 +504,7 @@ impl<'a> Plan<'a> {
         stage.trigger_count > 0
     }
 
-    fn read_trigger(&self, expression: &str, span: Span) -> Result<Step<'a>, Box<Diagnostic>> {
+    fn read_trigger(&mut self, expression: &str, span: Span) -> Result<Step<'a>, Box<Diagnostic>> {
         let error = |message: String| {
             let shown: String =
                 expression.lines().next().unwrap_or_default().chars().take(80).collect();

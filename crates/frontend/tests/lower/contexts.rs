@@ -54,6 +54,24 @@ fn stages_are_replaced_with_their_body() {
 }
 
 #[test]
+fn a_folder_in_the_place_of_a_stage_has_no_configuration() {
+    let given =
+        with(&[("a", NamedContext::Local { ignore: Vec::new() }), ("b", NamedContext::Scratch)]);
+    let config = |text: &str| build_with(text, &given, &Images::new()).config;
+    for stage in ["a", "b"] {
+        let alone = config(&format!("FROM base AS {stage}\nWORKDIR /never\n"));
+        assert_eq!((alone.config.working_dir.as_str(), alone.config.env), ("", Vec::new()));
+        assert_eq!((alone.os.as_str(), alone.architecture.as_str()), ("linux", "amd64"));
+        let on_it = config(&format!("FROM base AS {stage}\nFROM {stage}\nWORKDIR d\n"));
+        assert_eq!((on_it.config.working_dir.as_str(), on_it.config.env.len()), ("/d", 1));
+        assert!(on_it.config.env[0].starts_with("PATH=/usr/local/sbin:"));
+        // As a base it is an image without configuration.
+        let base = config(&format!("FROM {stage}\n"));
+        assert_eq!((base.config.working_dir.as_str(), base.config.env.len()), ("/", 1));
+    }
+}
+
+#[test]
 fn stages_are_contexts_by_target() {
     let target = |stage: &str| NamedContext::Stage(stage.to_owned());
     let given =

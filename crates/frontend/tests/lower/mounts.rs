@@ -12,13 +12,13 @@ fn every_type_with_its_defaults() {
         "FROM base\nWORKDIR /w\nRUN --mount=target=/src --mount=type=cache,target=/c --mount=type=tmpfs,target=t \
          --mount=type=secret,id=a/b --mount=type=secret,id=e,env=TOKEN --mount=type=ssh make $TOKEN\n",
         r#"
-        0 [1/3] FROM docker.io/library/base:latest@pinned
+        0 [stage-0 1/3] FROM docker.io/library/base:latest@pinned
             docker-image://docker.io/library/base:latest@pinned
-        1 [2/3] WORKDIR /w
+        1 [stage-0 2/3] WORKDIR /w
             on 0 mkdir /w 755
         2 [internal] load build context
             local://context
-        3 [3/3] RUN --mount=target=/src --mount=type=cache,target=/c --mount=type=tmpfs,target=t --mount=type=secret,id=a/b --mount=type=secret,id=e,env=TOKEN --mount=type=ssh make ****
+        3 [stage-0 3/3] RUN --mount=target=/src --mount=type=cache,target=/c --mount=type=tmpfs,target=t --mount=type=secret,id=a/b --mount=type=secret,id=e,env=TOKEN --mount=type=ssh make ****
             on 1 in /w run ["/bin/sh", "-c", "make $TOKEN"] env ["BASE=1", "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0"]
             rw - at /c cache //c Shared
             ro 2 at /src

@@ -96,10 +96,39 @@ fn copies_by_number_name_and_image() {
 }
 
 #[test]
+fn numbers_go_on_with_what_was_named_before() {
+    check(
+        "FROM scratch\nCOPY --from=base /w /\nCOPY --from=1 /x /\nCOPY --from=2 /y /\n",
+        r#"
+        0 FROM docker.io/library/base:latest@pinned
+            docker-image://docker.io/library/base:latest@pinned
+        1 [stage-0 1/3] COPY --from=base /w /
+            on - copy 0:/w -> /
+        2 [stage-0 2/3] COPY --from=1 /x /
+            on 1 copy 0:/x -> /
+        3 [stage-0 3/3] COPY --from=2 /y /
+            on 2 copy 0:/y -> /
+        = 3
+        "#,
+    );
+    // A mount that names nothing counts, too.
+    check_errors(
+        "FROM scratch\nCOPY --from=1 /x /\nRUN --mount=type=tmpfs,target=/t x\nCOPY --from=1 /x /\nCOPY --from=3 /x /\n",
+        &["line 2: invalid stage index 1 <1>", "line 5: invalid stage index 3 <3>"],
+    );
+}
+
+#[test]
 fn a_lone_stage_has_a_name_if_it_copies_from_elsewhere() {
     let name = |text: &str| build(text).graph.vertices().last().unwrap().meta.name.clone();
     assert_eq!(name("FROM scratch AS a\nCOPY a /\n"), "[1/1] COPY a /");
     assert_eq!(name("FROM scratch\nCOPY --from=base a /\n"), "[stage-0 1/1] COPY --from=base a /");
+    let mounts = "FROM scratch\nRUN --mount=type=cache,target=/c x\n";
+    assert_eq!(
+        name(mounts),
+        "[stage-0 1/1] RUN --mount=type=cache,target=/c x",
+        "as BuildKit has it"
+    );
 }
 
 #[test]
