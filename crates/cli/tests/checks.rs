@@ -35,7 +35,7 @@ fn a_build_can_be_checked_without_running() {
 
     // A build tells the same at its end.
     let built = fixture.build(&["-o", "type=cacheonly"]).ok();
-    assert!(built.stderr.contains(" 3 warnings found:\n - StageNameCasing: Stage name 'App' should be lowercase (line 1)\n"), "{}", built.stderr);
+    assert!(built.stderr.contains(" 3 warnings found (use docker --debug to expand):\n - StageNameCasing: Stage name 'App' should be lowercase (line 1)\n"), "{}", built.stderr);
 }
 
 #[test]

@@ -328,7 +328,8 @@ fn warning_lines(source: &Source, dockerfile: &Dockerfile, found: &[Diagnostic])
         return Vec::new();
     }
     let plural = if warnings.len() == 1 { "" } else { "s" };
-    let head = format!(" {} warning{plural} found:", warnings.len());
+    // As buildx words it, for scripts that look for the line.
+    let head = format!(" {} warning{plural} found (use docker --debug to expand):", warnings.len());
     let line = |warning| format!(" - {}", dockerfile.compat_message(source, warning));
     std::iter::once(head).chain(warnings.into_iter().map(line)).collect()
 }
