@@ -11,6 +11,7 @@ mod determinism;
 mod files;
 mod idioms;
 mod language;
+mod mixtures;
 mod mounts;
 mod result;
 mod run;

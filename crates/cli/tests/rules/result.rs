@@ -218,3 +218,17 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     child.stdin.take().expect("a pipe").write_all(bytes).expect("gzip reads");
     child.wait_with_output().expect("gzip ends").stdout
 }
+
+#[test]
+fn privileged_rule_40_no_attestation_that_nobody_asked_for() {
+    let fixture = with_base("FROM base\nCOPY one /\n");
+    fixture.write("one", "1");
+    build(&fixture, &[]);
+    let archive = std::fs::read(fixture.path("built.tar")).expect("the archive");
+    let entries = rbuild_testdata::validate::tar_entries(&archive).expect("an archive");
+    let index = entries.iter().find(|entry| entry.path == "index.json").expect("an index");
+    let index: serde_json::Value = serde_json::from_slice(&index.content).expect("a document");
+    let manifests = index["manifests"].as_array().expect("a list");
+    assert_eq!(manifests.len(), 1, "{index}");
+    assert_eq!(manifests[0]["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+}
