@@ -56,8 +56,8 @@ pub use download::{
     percent_decoded,
 };
 pub use gc::{
-    CacheMountUsage, CollectError, KindUsage, LayerUsage, PruneKinds, PruneOptions, Pruned, Usage,
-    prune,
+    CollectError, DiskSpace, FilterError, Item, ItemFilter, ItemKind, KindUsage, PruneOptions,
+    Pruned, SpaceLimits, Usage, prune,
 };
 pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_push::{ImagePush, PushError, PushedPlatforms};
@@ -79,7 +79,7 @@ pub use layer_of_file::layer_of_file;
 pub use layers::{Layers, LayersError, PendingLayer};
 pub use lease::{Lease, LeaseError};
 pub use lock::{LockError, LockGuard, LockName, Locks};
-pub use logs::{BuildLog, KeptBuild, KeptStep, Logs, LogsUsage, OutputReader, Printed, PrintedBy};
+pub use logs::{BuildLog, KeptBuild, KeptStep, Logs, OutputReader, Printed, PrintedBy};
 pub use oci_layout::{LayoutError, LayoutImage, OciLayout};
 pub use open_in_root::{open_file_in_root, open_in_root};
 pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};

@@ -22,12 +22,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, CWD};
+use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{ClosedGate, Gate};
 use crate::lease::{GATE, Pinned};
-use crate::staging::Staging;
+use crate::staging::{Staged, Staging};
 use crate::{
     Builds, CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError,
     Locks, Logs,
@@ -70,6 +71,7 @@ pub struct Store {
     pub warnings: Vec<IndexWarning>,
     root: PathBuf,
     gate: Arc<Gate>,
+    staging: Arc<Staging>,
 }
 
 /// Why a store cannot be opened.
@@ -175,7 +177,8 @@ impl Store {
         let layers = Layers::new(root.join("layers"), Arc::clone(&staging), Arc::clone(&gate))
             .map_err(failed)?;
         let builds = Builds::new(root.join("builds"), Arc::clone(&staging));
-        let cache_mounts = CacheMounts::new(root.join("caches"), staging, Arc::clone(&gate));
+        let cache_mounts =
+            CacheMounts::new(root.join("caches"), Arc::clone(&staging), Arc::clone(&gate));
         let locks = Locks::new(root.join("locks"));
         let (index, warnings) = Index::open(root).map_err(|source| {
             let path = root.to_owned();
@@ -195,6 +198,7 @@ impl Store {
             warnings,
             root: root.to_owned(),
             gate,
+            staging,
         })
     }
 
@@ -221,6 +225,19 @@ impl Store {
     /// Takes a lease: what a build uses is pinned in it and not collected while it lives.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
         Lease::take(&self.root.join(LEASES), &self.gate)
+    }
+
+    /// Takes a directory of the store away, so that nobody ever sees it with a part of its files; `None` if there is none.
+    pub(crate) fn detach(&self, path: &Path) -> Result<Option<Staged>, DiskError> {
+        let staged = self.staging.stage()?;
+        match rustix::fs::renameat(CWD, path, staged.parent(), staged.name()) {
+            Ok(()) => Ok(Some(staged)),
+            Err(Errno::NOENT) => {
+                staged.moved();
+                Ok(None)
+            }
+            Err(error) => Err(DiskError::new("move", path, error)),
+        }
     }
 
     /// Keeps builds from putting things into the store and from pinning them, and says what they have pinned.

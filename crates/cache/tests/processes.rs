@@ -45,6 +45,7 @@ fn child() {
         "churn" => churn(root),
         "fill" => fill(root),
         "build" => build(root),
+        "prune" => prune_everything(root),
         other => panic!("{other}"),
     }
 }
@@ -181,6 +182,86 @@ fn churn(root: &Path) {
     }
 }
 
+/// Every layer has its files, and every blob its content.
+fn assert_whole(store: &Store) {
+    assert_eq!(store.warnings, []);
+    for id in store.layers.list().unwrap() {
+        let files = std::fs::read_dir(store.layers.path(&id)).unwrap().count();
+        assert_eq!(files, FILES);
+    }
+    for blob in std::fs::read_dir(store.root().join("blobs/sha256")).unwrap() {
+        let hex = blob.unwrap().file_name().into_string().unwrap();
+        let digest = Digest::parse(&format!("sha256:{hex}")).unwrap();
+        let size = store.content.size(&digest).unwrap().unwrap();
+        let file = store.content.open(&digest, None).unwrap();
+        std::io::copy(&mut VerifyingReader::new(file, digest, size), &mut std::io::sink()).unwrap();
+    }
+}
+
+/// Gives up everything, and says when it begins.
+fn prune_everything(root: &Path) {
+    let store = Store::open(root).unwrap();
+    say("pruning");
+    prune(&store, &PruneOptions { all: true, ..PruneOptions::default() }).unwrap();
+    say("pruned");
+}
+
+#[test]
+fn a_prune_that_is_killed_leaves_whole_things_only() {
+    const STEPS: usize = 30;
+    const ROUNDS: usize = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let mut cut_short = 0;
+    for round in 0..ROUNDS {
+        let store = Store::open(&root).unwrap();
+        let records = LocalRecords::new(&store, store.lease().unwrap());
+        let names: Vec<String> = (0..STEPS).map(|step| format!("step {step}")).collect();
+        for name in &names {
+            let layer = store.layers.begin().unwrap();
+            for file in 0..FILES {
+                std::fs::write(layer.path().join(file.to_string()), name).unwrap();
+            }
+            layer.commit(&layer_id(name)).unwrap();
+            store.content.put(name.repeat(100).as_bytes()).unwrap();
+            records.store(new_record(&parts(name), &[snapshot(&[name])])).unwrap();
+        }
+        let mirror = store.git_mirrors().join(Digest::of(b"mirror").hex());
+        std::fs::create_dir_all(mirror.join("refs")).unwrap();
+        std::fs::create_dir_all(root.join("builds/project")).unwrap();
+        drop((records, store));
+
+        let mut child = spawn("prune", &root);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        lines.find(|line| line == "pruning").unwrap();
+        // Each round at another moment, told by what is gone: nothing, a few layers, most of them.
+        let left = || std::fs::read_dir(root.join("layers")).unwrap().count();
+        while left() > STEPS - round * STEPS / ROUNDS && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        cut_short += usize::from(!lines.any(|line| line == "pruned"));
+        child.wait().unwrap();
+
+        let store = Store::open(&root).unwrap();
+        assert_whole(&store);
+        assert_eq!(staged(&root), 0);
+        // What is still found is there.
+        let records = LocalRecords::new(&store, store.lease().unwrap());
+        for name in &names {
+            if records.lookup(&key(name)).unwrap().is_some() {
+                assert!(store.layers.contains(&layer_id(name)).unwrap(), "{name}");
+            }
+        }
+        drop(records);
+        prune_everything(&root);
+        assert_eq!(left(), 0);
+        assert_eq!(std::fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(store.git_mirrors()).unwrap().count(), 0);
+    }
+    assert!(cut_short > 0, "every prune was over before it was killed");
+}
+
 #[test]
 fn a_kill_at_any_moment_leaves_whole_things_only() {
     let dir = tempfile::tempdir().unwrap();
@@ -198,19 +279,7 @@ fn a_kill_at_any_moment_leaves_whole_things_only() {
         child.wait().unwrap();
 
         let store = Store::open(&root).unwrap();
-        assert_eq!(store.warnings, []);
-        for id in store.layers.list().unwrap() {
-            let files = std::fs::read_dir(store.layers.path(&id)).unwrap().count();
-            assert_eq!(files, FILES);
-        }
-        for blob in std::fs::read_dir(root.join("blobs/sha256")).unwrap() {
-            let hex = blob.unwrap().file_name().into_string().unwrap();
-            let digest = Digest::parse(&format!("sha256:{hex}")).unwrap();
-            let size = store.content.size(&digest).unwrap().unwrap();
-            let file = store.content.open(&digest, None).unwrap();
-            std::io::copy(&mut VerifyingReader::new(file, digest, size), &mut std::io::sink())
-                .unwrap();
-        }
+        assert_whole(&store);
         // SQLite loses nothing that was committed when only the process dies.
         let records = LocalRecords::new(&store, store.lease().unwrap());
         for name in &done {

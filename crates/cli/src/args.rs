@@ -666,12 +666,26 @@ pub(crate) struct RegistryCheckArgs {
 /// `rbuild du`.
 #[derive(Args, Debug)]
 pub(crate) struct DuArgs {
-    /// List every layer, blob and image.
+    /// List everything: layers, blobs, cache mounts, and what is remembered; short for --format=pretty.
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Only what is of this kind, such as type=exec.cachemount; also regular, source.local and source.git.checkout.
-    #[arg(long, value_name = "type=KIND")]
+    /// How it is written.
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "verbose")]
+    pub(crate) format: Option<DuFormat>,
+    /// Only what is meant; see `rbuild prune`.
+    #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) filter: Vec<String>,
+}
+
+/// How `rbuild du` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DuFormat {
+    /// What each kind takes.
+    Table,
+    /// Everything by itself, and what each kind takes.
+    Pretty,
+    /// JSON, one thing a line.
+    Json,
 }
 
 /// `rbuild prune`.
@@ -680,19 +694,36 @@ pub(crate) struct PruneArgs {
     /// Ask nothing, which it never does: for scripts that were written for docker.
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Also give up the cache: only what named images and running builds need stays.
+    /// Also give up the cache, and what is remembered of builds: only what images and running builds need stays.
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Give up cache that was not used within this time, such as 24h.
     #[arg(long, value_name = "DURATION")]
     pub(crate) keep_duration: Option<String>,
-    /// Give up cache, least recently used first, until the store takes no more than this, such as 10GB.
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) keep_storage: Option<String>,
-    /// Give up only what is of this kind (type=exec.cachemount, regular, source.local or source.git.checkout), or was not used
-    /// within this time (until=24h).
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[command(flatten)]
+    pub(crate) space: SpaceArgs,
+    /// Give up only what is meant: type=KIND (regular, blob, exec.cachemount, source.local, source.git.checkout, debug, log, build),
+    /// id=, parents=, description=, each also with != and ~= (a pattern); inuse, shared, private, mutable, immutable;
+    /// until=24h for what was not used within this time. All that is given must hold.
+    #[arg(long, value_name = "KEY[=VALUE]")]
     pub(crate) filter: Vec<String>,
+    /// List what went.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// How much space the store may take: an amount (10GB, 1GiB), a part of the disk (20%), or `none`.
+#[derive(Args, Debug, Default)]
+pub(crate) struct SpaceArgs {
+    /// The store may take this much in any case; given alone, `prune` leaves no more.
+    #[arg(long, visible_alias = "keep-storage", value_name = "SIZE")]
+    pub(crate) reserved_space: Option<String>,
+    /// Give up cache, the least valuable first, until the store takes no more than this.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_used_space: Option<String>,
+    /// Give up cache until this much of the disk is free.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) min_free_space: Option<String>,
 }
 
 /// `rbuild debug`.

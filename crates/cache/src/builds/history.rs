@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rbuild_oci::Digest;
 use rbuild_solver::LayerId;
@@ -62,6 +63,12 @@ pub enum BuildsError {
         found: u32,
     },
 }
+
+/// What [`Builds::hold_alone`] gives.
+#[derive(Debug)]
+pub(crate) struct HeldProject(
+    #[expect(dead_code, reason = "closing it releases the lock")] Option<File>,
+);
 
 impl Builds {
     pub(crate) fn new(dir: PathBuf, staging: Arc<Staging>) -> Self {
@@ -205,9 +212,29 @@ impl Builds {
         Ok(Some(file))
     }
 
-    /// Removes everything.
-    pub(crate) fn clear(&self) -> Result<(), DiskError> {
-        names(&self.dir)?.iter().try_for_each(|name| remove_path(&self.dir.join(name)))
+    /// The layers that failed steps have left, each with when that was.
+    pub(crate) fn kept(&self) -> Result<Vec<(LayerId, SystemTime)>, DiskError> {
+        let mut kept = Vec::new();
+        for project in names(&self.dir)? {
+            let path = self.folder(&project).join(KEPT);
+            let Some(file) = open(&path)? else { continue };
+            let left = file.metadata().and_then(|metadata| metadata.modified());
+            let left = left.on_path("inspect", &path)?;
+            let text = io::read_to_string(&file).on_path("read", &path)?;
+            kept.extend(LayerId::parse(text.trim_end()).map(|layer| (layer, left)));
+        }
+        Ok(kept)
+    }
+
+    /// Keeps others from [`Builds::hold`] while the result lives; `None` when one of them does that already.
+    pub(crate) fn hold_alone(&self, project: &str) -> Result<Option<HeldProject>, DiskError> {
+        let path = self.folder(project).join(KEPT);
+        let Some(file) = open(&path)? else { return Ok(Some(HeldProject(None))) };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(HeldProject(Some(file)))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(DiskError::new("lock", &path, error)),
+        }
     }
 
     /// Puts a file into a project's folder. Returns whether the folder was made for it.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rbuild_oci::{Descriptor, Digest, Index as ImageIndex, Manifest};
@@ -14,8 +15,8 @@ use crate::disk_error::OnPath;
 use crate::index::KnownLayer;
 use crate::part_error::from_parts;
 use crate::{
-    Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError, LockError,
-    PartError, Store, StoredRecord,
+    BuildsError, Content, ContentError, DiskError, Image, IndexError, LayersError, LeaseError,
+    LockError, PartError, Store, StoredRecord,
 };
 
 /// The largest manifest or index that is read; registries refuse larger ones as well.
@@ -30,6 +31,9 @@ pub enum CollectError {
     /// A part of the store.
     #[error(transparent)]
     Store(#[from] PartError),
+    /// What is remembered of builds.
+    #[error(transparent)]
+    Builds(#[from] BuildsError),
     /// Other files.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -49,6 +53,8 @@ pub(super) struct Survey {
     pub(super) records: Vec<StoredRecord>,
     /// Each with the blobs that it holds.
     pub(super) images: Vec<(Image, HashSet<Digest>)>,
+    /// What failed steps have left, and when.
+    pub(super) left: HashMap<LayerId, SystemTime>,
 }
 
 /// A layer directory or a blob.
@@ -58,6 +64,18 @@ pub(super) struct Found {
     pub(super) size: u64,
     /// Seconds and nanoseconds.
     pub(super) change_time: (i64, i64),
+}
+
+impl Found {
+    /// When it was put into the store, or last found there by who wanted to.
+    pub(super) fn changed(&self) -> SystemTime {
+        let (seconds, nanoseconds) = self.change_time;
+        let since = Duration::new(
+            u64::try_from(seconds).unwrap_or_default(),
+            u32::try_from(nanoseconds).unwrap_or_default(),
+        );
+        SystemTime::UNIX_EPOCH + since
+    }
 }
 
 impl Survey {
@@ -89,7 +107,8 @@ impl Survey {
             let change_time = (metadata.ctime(), metadata.ctime_nsec());
             blobs.insert(digest, Found { size: metadata.blocks() * 512, change_time });
         })?;
-        Ok(Self { layers, blobs, known, records, images })
+        let left = store.builds.kept()?.into_iter().collect();
+        Ok(Self { layers, blobs, known, records, images, left })
     }
 }
 
@@ -162,7 +181,10 @@ fn measure(store: &Store, id: &LayerId) -> Result<Option<(LayerId, u64)>, Collec
 
 /// What a directory that others may be changing takes, 0 when that cannot be said.
 pub(crate) fn directory_size(path: &Path) -> Result<u64, DiskError> {
-    let dir = std::fs::File::open(path).on_path("open", path)?;
+    let dir = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        dir => dir.on_path("open", path)?,
+    };
     match disk_size(dir.as_fd()) {
         Err(rustix::io::Errno::NOENT) => Ok(0),
         other => other.on_path("measure", path),

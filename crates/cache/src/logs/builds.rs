@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rbuild_oci::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -26,17 +26,6 @@ const MOST_BYTES: u64 = 512 << 20;
 pub struct Logs {
     directory: PathBuf,
     limit: u64,
-}
-
-/// What logs take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogsUsage {
-    /// How many builds.
-    pub builds: u64,
-    /// Bytes of whole blocks.
-    pub size: u64,
-    /// Those of builds that are over.
-    pub reclaimable: u64,
 }
 
 /// A build whose log is kept.
@@ -166,42 +155,15 @@ impl Logs {
         Ok(None)
     }
 
-    /// What all logs take.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be read.
-    pub fn usage(&self) -> Result<LogsUsage, DiskError> {
-        let mut usage = LogsUsage::default();
-        for id in self.ids()? {
-            let directory = self.directory.join(&id);
-            let size = crate::gc::directory_size(&directory)?;
-            usage.builds += 1;
-            usage.size += size;
-            if !is_locked(&directory.join(BUILD_FILE))? {
-                usage.reclaimable += size;
-            }
-        }
-        Ok(usage)
+    /// What the log of a build takes, in bytes of whole blocks.
+    pub(crate) fn size_of(&self, id: &str) -> Result<u64, DiskError> {
+        crate::gc::directory_size(&self.directory.join(id))
     }
 
-    /// Removes the logs of builds that are over, but for those that were written within `keep`. Returns how many went, and
-    /// what they took.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be removed.
-    pub fn remove(&self, keep: Option<Duration>) -> Result<(usize, u64), DiskError> {
-        let (mut count, mut freed) = (0, 0);
-        for id in self.ids()? {
-            let path = self.directory.join(&id).join(BUILD_FILE);
-            let age = fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let age = age.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
-            if keep.is_none_or(|keep| age >= keep) {
-                freed += self.remove_build(&id)?.inspect(|_| count += 1).unwrap_or(0);
-            }
-        }
-        Ok((count, freed))
+    /// When something was last written to the log of a build.
+    pub(crate) fn written(&self, id: &str) -> Option<SystemTime> {
+        let path = self.directory.join(id).join(BUILD_FILE);
+        path.metadata().and_then(|metadata| metadata.modified()).ok()
     }
 
     /// Removes the oldest builds until what remains is within the bounds. `has_grown` says whether there is new output.
@@ -230,7 +192,7 @@ impl Logs {
     }
 
     /// Removes a build that is over, and says what it took.
-    fn remove_build(&self, id: &str) -> Result<Option<u64>, DiskError> {
+    pub(crate) fn remove_build(&self, id: &str) -> Result<Option<u64>, DiskError> {
         let directory = self.directory.join(id);
         if is_locked(&directory.join(BUILD_FILE))? {
             return Ok(None);
@@ -363,10 +325,8 @@ mod tests {
         let cached = KeptStep { cached: true, ..a.clone() };
         assert_eq!(logs.maker_of(&cached).unwrap().unwrap().1, *a);
         assert!(logs.maker_of(b).unwrap().is_none());
-        assert_eq!(logs.remove(Some(Duration::from_secs(3600))).unwrap().0, 0);
-        let usage = logs.usage().unwrap();
-        assert_eq!(usage.size, usage.reclaimable);
-        assert_eq!(logs.remove(None).unwrap(), (1, usage.size));
+        let size = logs.size_of(&ids[0]).unwrap();
+        assert_eq!(logs.remove_build(&ids[0]).unwrap(), Some(size));
         assert!(logs.build(&ids[0]).unwrap().is_none());
     }
 
@@ -381,8 +341,7 @@ mod tests {
         log.flush().unwrap();
         let id = logs.ids().unwrap().pop().unwrap();
         assert!(logs.build(&id).unwrap().unwrap().is_running);
-        assert_eq!(logs.remove(None).unwrap().0, 0);
-        assert_eq!(logs.usage().unwrap().reclaimable, 0);
+        assert_eq!(logs.remove_build(&id).unwrap(), None);
         log.output(vertex("a"), LogStream::Stdout, now, b"second\n").unwrap();
         log.flush().unwrap();
         drop(log);
@@ -422,6 +381,7 @@ mod tests {
         log.end(false).unwrap();
         let ids = logs.ids().unwrap();
         assert!(!ids.contains(&"20000101-000000-aaaaaa".to_owned()));
-        assert!(logs.usage().unwrap().size < 300_000);
+        let sizes = ids.iter().map(|id| logs.size_of(id).unwrap());
+        assert!(sizes.sum::<u64>() < 300_000);
     }
 }

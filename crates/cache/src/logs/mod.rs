@@ -30,6 +30,6 @@ mod format;
 mod output;
 mod writer;
 
-pub use builds::{KeptBuild, KeptStep, Logs, LogsUsage};
+pub use builds::{KeptBuild, KeptStep, Logs};
 pub use output::{OutputReader, Printed, PrintedBy};
 pub use writer::BuildLog;

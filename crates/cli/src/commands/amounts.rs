@@ -51,6 +51,34 @@ pub(crate) fn memory(text: &str) -> Result<u64, CommandError> {
     if bytes < i64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
+/// `10GB`, `512MiB`, `1000`, `20%` of `whole`: bytes with decimal or binary units. `none` is no limit.
+pub(crate) fn space(text: &str, whole: u64) -> Result<Option<u64>, CommandError> {
+    let wrong = || {
+        CommandError::usage(format!(
+            "`{text}` is no amount of space: write it as 10GB, 512MB, 1GiB, 20% of the disk, or none"
+        ))
+    };
+    if text == "none" {
+        return Ok(None);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let amount: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "%" if amount <= 100.0 => whole as f64 / 100.0,
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        "tib" => 1_099_511_627_776.0,
+        _ => return Err(wrong()),
+    };
+    Ok(Some((amount * unit) as u64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +97,16 @@ mod tests {
         }
         for bad in ["", "g", "2x", "-1", "1 gg", "1ib2", "9999999t", "99999999999999999999"] {
             assert!(memory(bad).is_err(), "{bad}");
+        }
+    }
+    #[test]
+    fn space_is_counted_in_either_kind_of_units() {
+        for (text, bytes) in [("1.5GB", 1_500_000_000), ("1KiB", 1024), ("20%", 100), ("7", 7)] {
+            assert_eq!(space(text, 500).unwrap(), Some(bytes), "{text}");
+        }
+        assert_eq!(space("none", 500).unwrap(), None);
+        for bad in ["", "GB", "5X", "-1", "101%", "all"] {
+            assert!(space(bad, 500).is_err(), "{bad}");
         }
     }
 }

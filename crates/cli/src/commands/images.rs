@@ -214,7 +214,8 @@ fn timestamp(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
 
-fn age(at: SystemTime) -> String {
+/// How long ago something was.
+pub(crate) fn age(at: SystemTime) -> String {
     let seconds = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
     let (count, unit) = match seconds {
         0..60 => (seconds, "second"),

@@ -1,93 +1,145 @@
 //! What the store takes on the disk: `du`, `prune`.
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
-use rbuild_cache::{PruneKinds, PruneOptions, Store, Usage, prune as collect};
+use rbuild_cache::{
+    DiskSpace, FilterError, Item, ItemFilter, ItemKind, KindUsage, PruneOptions, SpaceLimits,
+    Store, Usage, prune as collect,
+};
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::amounts::duration;
-use super::images::{print, table};
-use crate::args::{DuArgs, PruneArgs};
+use super::amounts::{duration, space};
+use super::images::{age, print, table};
+use crate::args::{DuArgs, DuFormat, PruneArgs, SpaceArgs};
 use crate::error::{CommandError, Kind};
+use crate::printable;
 use crate::progress::format::bytes;
 
 /// `rbuild du`.
 pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), CommandError> {
-    let usage = Usage::measure(store).map_err(|error| {
+    let filters = Filters::parse(&args.filter)?;
+    let mut usage = Usage::measure(store).map_err(|error| {
         CommandError::caused(Kind::Environment, "cannot measure the store", error)
     })?;
-    let Filters { only, until } = Filters::parse(&args.filter)?;
-    if until.is_some() {
-        return Err(CommandError::usage("`rbuild du` can be filtered by `type` only"));
-    }
-    let shown = only.unwrap_or(ALL_KINDS);
-    let mut out = String::new();
-    if args.verbose && shown.regular {
-        let rows: Vec<[String; 4]> = usage
-            .each_layer
-            .iter()
-            .map(|layer| {
-                let state = if layer.in_use { "in use" } else { "reclaimable" };
-                [
-                    layer.id.to_string()[..12].to_owned(),
-                    bytes(layer.size),
-                    state.to_owned(),
-                    layer.description.clone(),
-                ]
-            })
-            .collect();
-        out.push_str(&table(["LAYER", "SIZE", "STATE", "DESCRIPTION"], &rows));
-        out.push('\n');
-    }
-    if args.verbose && shown.cache_mounts && !usage.each_cache_mount.is_empty() {
-        let mounts = usage.each_cache_mount.iter();
-        let rows: Vec<[String; 3]> = mounts
-            .map(|mount| {
-                let state = if mount.in_use { "in use" } else { "reclaimable" };
-                [mount.id.clone(), bytes(mount.size), state.to_owned()]
-            })
-            .collect();
-        out.push_str(&table(["CACHE MOUNT", "SIZE", "STATE"], &rows));
-        out.push('\n');
-    }
-    let row = |name: &str, count: u64, size: u64, reclaimable: u64| {
-        [name.to_owned(), count.to_string(), bytes(size), bytes(reclaimable)]
-    };
-    let (layers, blobs, caches) = (usage.layers, usage.blobs, usage.cache_mounts);
-    let rows = [
-        row("Layers", layers.count, layers.size, layers.reclaimable),
-        row("Blobs", blobs.count, blobs.size, blobs.reclaimable),
-        row("Cache mounts", caches.count, caches.size, caches.reclaimable),
-        row("Logs", usage.logs.count, usage.logs.size, usage.logs.reclaimable),
-        row("Contexts", 0, usage.contexts, usage.contexts),
-        row("Builds", 0, usage.builds, usage.builds),
-        row("Index", usage.records, usage.index, 0),
-        row("Being made", 0, usage.pending, 0),
-        row("Total", usage.images, usage.total(), usage.reclaimable()),
-    ];
-    let is_shown = |row: &[String; 4]| match row[0].as_str() {
-        "Layers" | "Blobs" => shown.regular,
-        "Cache mounts" => shown.cache_mounts,
-        "Contexts" => shown.contexts,
-        _ => only.is_none(),
-    };
-    let rows = rows.into_iter().filter(is_shown).map(|mut row| {
-        // Only layers, blobs, cache mounts, logs and records are counted; the others are amounts.
-        row[1] = match row[0].as_str() {
-            "Contexts" | "Builds" | "Being made" => String::new(),
-            "Index" => format!("{} records", row[1]),
-            "Total" => format!("{} images", row[1]),
-            _ => row[1].clone(),
-        };
-        row
+    usage.items.retain(|item| filters.means(item));
+    let format = args.format.unwrap_or(match args.verbose {
+        true => DuFormat::Pretty,
+        false => DuFormat::Table,
     });
-    let rows: Vec<_> = rows.collect();
-    out.push_str(&table(["KIND", "COUNT", "SIZE", "RECLAIMABLE"], &rows));
+    let mut out = String::new();
+    match format {
+        DuFormat::Json => {
+            for item in &usage.items {
+                out.push_str(&json_line(item));
+            }
+            return print(out.as_bytes());
+        }
+        DuFormat::Pretty => {
+            for item in &usage.items {
+                out.push_str(&paragraph(item));
+            }
+        }
+        DuFormat::Table => {}
+    }
+    out.push_str(&totals(&usage, filters.is_any()));
     print(out.as_bytes())
+}
+
+/// What each kind takes, and everything; with `filtered` only of what is listed.
+fn totals(usage: &Usage, filtered: bool) -> String {
+    let row = |name: &str, count: String, size: u64, reclaimable: u64| {
+        [name.to_owned(), count, bytes(size), bytes(reclaimable)]
+    };
+    let mut rows = Vec::new();
+    for kind in ItemKind::ALL {
+        let KindUsage { count, size, reclaimable, .. } = usage.of(kind);
+        if count > 0 || !filtered {
+            rows.push(row(heading(kind), count.to_string(), size, reclaimable));
+        }
+    }
+    let all = KindUsage::of(&usage.items);
+    if filtered {
+        rows.push(row("Total", all.count.to_string(), all.size, all.reclaimable));
+    } else {
+        rows.push(row("Index", format!("{} records", usage.records), usage.index, 0));
+        rows.push(row("Being made", String::new(), usage.pending, 0));
+        let images = format!("{} images", usage.images);
+        rows.push(row("Total", images, usage.total(), usage.reclaimable()));
+    }
+    table(["KIND", "COUNT", "SIZE", "RECLAIMABLE"], &rows)
+}
+
+fn heading(kind: ItemKind) -> &'static str {
+    match kind {
+        ItemKind::Layer => "Layers",
+        ItemKind::Blob => "Blobs",
+        ItemKind::CacheMount => "Cache mounts",
+        ItemKind::Context => "Contexts",
+        ItemKind::Repository => "Repositories",
+        ItemKind::Left => "Left by failed steps",
+        ItemKind::Log => "Logs",
+        ItemKind::Builds => "Builds",
+    }
+}
+
+/// An item as buildx prints it, with a blank line behind.
+fn paragraph(item: &Item) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{:<14}{}", format!("{name}:"), printable::line(value));
+    };
+    line("ID", &item.id);
+    if !item.parents.is_empty() {
+        line("Parents", &item.parents.join(", "));
+    }
+    if let Some(created) = item.created {
+        line("Created at", &timestamp(created));
+    }
+    line("Mutable", if item.kind.is_mutable() { "true" } else { "false" });
+    line("Reclaimable", if item.in_use { "false" } else { "true" });
+    line("Shared", if item.shared { "true" } else { "false" });
+    line("Size", &bytes(item.size));
+    if !item.description.is_empty() {
+        line("Description", &item.description);
+    }
+    line("Usage count", &item.uses.to_string());
+    if let Some(used) = item.used {
+        line("Last used", &age(used));
+    }
+    line("Type", item.kind.name());
+    text.push('\n');
+    text
+}
+
+/// An item with buildx's keys, and its size in bytes.
+fn json_line(item: &Item) -> String {
+    let value = json!({
+        "ID": item.id,
+        "Parents": item.parents,
+        "CreatedAt": item.created.map(timestamp),
+        "LastUsedAt": item.used.map(timestamp),
+        "Mutable": item.kind.is_mutable(),
+        "Reclaimable": !item.in_use,
+        "Shared": item.shared,
+        "Size": bytes(item.size),
+        "Bytes": item.size,
+        "Description": item.description,
+        "UsageCount": item.uses,
+        "Type": item.kind.name(),
+    });
+    format!("{value}\n")
+}
+
+fn timestamp(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// `rbuild prune`.
 pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError> {
-    let Filters { only, until } = Filters::parse(&args.filter)?;
+    let Filters { items, until } = Filters::parse(&args.filter)?;
     let keep_duration = args.keep_duration.as_deref().map(duration).transpose()?;
     if until.is_some() && keep_duration.is_some() {
         return Err(CommandError::usage(
@@ -97,19 +149,25 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
     let options = PruneOptions {
         all: args.all,
         keep_duration: keep_duration.or(until),
-        keep_storage: args.keep_storage.as_deref().map(size).transpose()?,
+        limits: limits(store, &args.space, SpaceLimits::default())?,
         dangling_images: true,
-        only,
+        filter: items,
+        spare_garbage: false,
     };
     let pruned = collect(store, &options).map_err(|error| {
         CommandError::caused(Kind::Environment, "cannot prune the store", error)
     })?;
-    let text = format!(
-        "Removed {} layers, {} blobs, {} cache mounts, {} logs, {} cache records and {} images without a name: {} freed\n",
+    let mut text = String::new();
+    if args.verbose {
+        pruned.items.iter().for_each(|item| text.push_str(&paragraph(item)));
+    }
+    let _ = writeln!(
+        text,
+        "Removed {} layers, {} blobs, {} cache mounts, {} logs, {} cache records and {} images without a name: {} freed",
         pruned.layers.len(),
         pruned.blobs.len(),
-        pruned.cache_mounts,
-        pruned.logs,
+        pruned.count(ItemKind::CacheMount),
+        pruned.count(ItemKind::Log),
         pruned.records,
         pruned.images,
         bytes(pruned.freed)
@@ -117,74 +175,72 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), CommandError>
     print(text.as_bytes())
 }
 
-const ALL_KINDS: PruneKinds =
-    PruneKinds { regular: true, cache_mounts: true, contexts: true, repositories: true };
+/// The limits that were given; `otherwise` for those that were not.
+pub(crate) fn limits(
+    store: &Store,
+    args: &SpaceArgs,
+    otherwise: SpaceLimits,
+) -> Result<SpaceLimits, CommandError> {
+    let given = [&args.reserved_space, &args.max_used_space, &args.min_free_space];
+    if given.iter().all(|given| given.is_none()) {
+        return Ok(otherwise);
+    }
+    let disk = DiskSpace::of(store.root()).map_err(|error| {
+        CommandError::caused(Kind::Environment, "cannot measure the disk", error)
+    })?;
+    let read = |given: &Option<String>, otherwise| match given {
+        Some(text) => space(text, disk.total),
+        None => Ok(otherwise),
+    };
+    Ok(SpaceLimits {
+        reserved: read(&args.reserved_space, otherwise.reserved)?,
+        max_used: read(&args.max_used_space, otherwise.max_used)?,
+        min_free: read(&args.min_free_space, otherwise.min_free)?,
+    })
+}
 
 /// What `--filter` asks for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Filters {
-    /// `type=KIND`; of several, all of them.
-    only: Option<PruneKinds>,
+    items: ItemFilter,
     /// `until=DURATION`.
     until: Option<Duration>,
 }
 
 impl Filters {
-    /// The kinds have BuildKit's names.
     fn parse(filters: &[String]) -> Result<Self, CommandError> {
         let mut parsed = Self::default();
         for filter in filters {
-            let (key, value) = filter.split_once('=').ok_or_else(|| {
-                CommandError::usage(format!("`{filter}` is no filter: write it as KEY=VALUE"))
-            })?;
-            // Doubled where it is written for BuildKit's own client.
-            let value = value.strip_prefix('=').unwrap_or(value);
-            match key {
-                "until" => parsed.until = Some(duration(value)?),
-                "type" => {
-                    let only = parsed.only.get_or_insert_default();
-                    match value {
-                        "regular" => only.regular = true,
-                        "exec.cachemount" => only.cache_mounts = true,
-                        "source.local" => only.contexts = true,
-                        "source.git.checkout" => only.repositories = true,
-                        _ => {
-                            return Err(CommandError::usage(format!(
-                                "the store has nothing of the type `{value}`: it is one of regular, exec.cachemount, source.local and source.git.checkout"
-                            )));
-                        }
+            let until = ["until=", "unused-for="].iter().find_map(|key| filter.strip_prefix(key));
+            match until {
+                // Doubled where it is written for BuildKit's own client.
+                Some(value) => {
+                    parsed.until = Some(duration(value.strip_prefix('=').unwrap_or(value))?);
+                }
+                None => parsed.items.add(filter).map_err(|error| match error {
+                    FilterError::Pattern { .. } => {
+                        CommandError::caused(Kind::Usage, "cannot read `--filter`", error)
                     }
-                }
-                _ => {
-                    return Err(CommandError::usage(format!(
-                        "cannot filter by `{key}`: only by `type` and `until`"
-                    )));
-                }
+                    error => CommandError::usage(error),
+                })?,
             }
         }
         Ok(parsed)
     }
-}
 
-/// `10GB`, `512MiB`, `1000`: bytes with decimal or binary units.
-fn size(text: &str) -> Result<u64, CommandError> {
-    let wrong =
-        || CommandError::usage(format!("`{text}` is no size: write it as 10GB, 512MB or 1GiB"));
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let amount: f64 = text[..digits].parse().map_err(|_| wrong())?;
-    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1_048_576.0,
-        "gib" => 1_073_741_824.0,
-        "tib" => 1_099_511_627_776.0,
-        _ => return Err(wrong()),
-    };
-    Ok((amount * unit) as u64)
+    fn is_any(&self) -> bool {
+        !self.items.is_empty() || self.until.is_some()
+    }
+
+    fn means(&self, item: &Item) -> bool {
+        let unused = || {
+            let used = item.used.or(item.created);
+            used.map_or(Duration::MAX, |used| {
+                SystemTime::now().duration_since(used).unwrap_or_default()
+            })
+        };
+        self.items.matches(item) && self.until.is_none_or(|until| unused() >= until)
+    }
 }
 
 #[cfg(test)]
@@ -196,22 +252,13 @@ mod tests {
         let parse = |filters: &[&str]| {
             Filters::parse(&filters.iter().map(|filter| (*filter).to_owned()).collect::<Vec<_>>())
         };
-        assert_eq!(parse(&[]).unwrap(), Filters::default());
-        let some = parse(&["type=exec.cachemount", "type==regular", "until=24h"]).unwrap();
-        let only = PruneKinds { regular: true, cache_mounts: true, ..PruneKinds::default() };
-        assert_eq!(some.only, Some(only));
-        assert_eq!(some.until, Some(Duration::from_secs(86_400)));
-        for bad in ["type", "type=frontend", "id=x", "until=soon"] {
-            assert!(parse(&[bad]).is_err(), "{bad}");
+        assert!(!parse(&[]).unwrap().is_any());
+        for until in ["until=24h", "until==24h", "unused-for=24h"] {
+            let parsed = parse(&["type=regular", until]).unwrap();
+            assert_eq!(parsed.until, Some(Duration::from_secs(86_400)));
         }
-    }
-
-    #[test]
-    fn amounts() {
-        assert_eq!(size("1.5GB").unwrap(), 1_500_000_000);
-        assert_eq!(size("1KiB").unwrap(), 1024);
-        for bad in ["", "GB", "5X", "-1"] {
-            assert!(size(bad).is_err(), "{bad}");
+        for bad in ["type", "type=frontend", "name=x", "until=soon", "until", "id~=("] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }
 }
