@@ -94,6 +94,7 @@ pub use remote_cache::{
     CACHE_CONFIG_TYPE, CacheConfig, CacheFormError, CacheImportError, ConfigChain, ConfigLayer,
     ConfigRecord, INLINE_CACHE, ImportedCache, LayerAnnotations, RecordLayer, RecordNotes,
 };
+pub use remove_tree::remove_tree;
 pub use store::{Store, StoreError};
 pub use tree::{
     Entry, InPlace, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,

@@ -18,7 +18,7 @@ const DIRECTORY: OFlags =
 /// Never follows a symbolic link, and nobody else may be changing the tree. Only one directory is open at a
 /// time: `std::fs::remove_dir_all` keeps one open per level, so a tree some thousand levels deep, an archive of
 /// a few kilobytes, could never be deleted with it.
-pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: impl Arg + Copy) -> rustix::io::Result<()> {
+pub fn remove_tree(parent: BorrowedFd<'_>, name: impl Arg + Copy) -> rustix::io::Result<()> {
     let Some(mut at) = enter(parent, name)? else { return Ok(()) };
     // The names that lead from `name` to `at`, and the directories that are left in each of them and in `name`.
     let mut path: Vec<CString> = Vec::new();

@@ -6,7 +6,8 @@ use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
 use rbuild_exporter::{CacheLayout, DocumentTypes};
 use rbuild_oci::{Digest, Reference};
 
-use crate::output::{compression, csv_fields};
+use crate::fields::{Fields, csv_fields, with_nearest};
+use crate::output::compression;
 
 /// Types that buildx has and rbuild does not.
 const OTHERS: [&str; 4] = ["inline", "gha", "s3", "azblob"];
@@ -71,9 +72,9 @@ impl std::fmt::Display for CacheDestination {
 impl CacheFrom {
     /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`, `type=registry,ref=NAME` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut fields = Fields::parse(text)?;
-        if fields.kind(&["local", "registry"])? == "registry" {
-            let name = ImageName::Reference(fields.reference()?);
+        let (mut fields, kind) = parsed(text, &["local", "registry"])?;
+        if kind == "registry" {
+            let name = ImageName::Reference(reference(&mut fields)?);
             fields.end(&["ref"])?;
             return Ok(Self { name });
         }
@@ -119,9 +120,9 @@ impl CacheTo {
             "oci-mediatypes",
             "image-manifest",
         ];
-        let mut fields = Fields::parse(text)?;
-        let destination = match fields.kind(&["local", "registry"])?.as_str() {
-            "registry" => CacheDestination::Registry(fields.reference()?),
+        let (mut fields, kind) = parsed(text, &["local", "registry"])?;
+        let destination = match kind.as_str() {
+            "registry" => CacheDestination::Registry(reference(&mut fields)?),
             _ => {
                 let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
                 let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
@@ -142,10 +143,8 @@ impl CacheTo {
         if fields.boolean("force-compression", false)? {
             return Err("`force-compression` is not supported yet".to_owned());
         }
-        let level = fields.take("compression-level").map(|level| {
-            level.parse().map_err(|_| format!("`compression-level` is a number, not `{level}`"))
-        });
-        let compression = compression(fields.take("compression").as_deref(), level.transpose()?)?;
+        let level = fields.number("compression-level")?;
+        let compression = compression(fields.take("compression").as_deref(), level)?;
         let oci = fields.boolean("oci-mediatypes", true)?;
         let image_manifest = fields.boolean("image-manifest", oci)?;
         if image_manifest && !oci {
@@ -174,96 +173,32 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
     std::path::absolute(Path::new(path)).map_err(|error| format!("`{path}`: {error}"))
 }
 
-/// Attributes as given; what is left at the end is refused.
-struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut fields: Vec<(String, String)> = Vec::new();
-        let given = csv_fields(text)?;
-        if let [reference] = given.as_slice()
-            && !reference.contains('=')
-        {
-            return Ok(Self(vec![
-                ("type".to_owned(), "registry".to_owned()),
-                ("ref".to_owned(), reference.clone()),
-            ]));
-        }
-        for field in &given {
-            let Some((key, value)) = field.split_once('=') else {
-                return Err(format!("`{field}` is not of the form key=value"));
-            };
-            let key = key.trim().to_ascii_lowercase();
-            if fields.iter().any(|(known, _)| *known == key) {
-                return Err(format!("`{key}` is given twice"));
-            }
-            fields.push((key, value.to_owned()));
-        }
-        Ok(Self(fields))
+/// The type of a cache; a bare name is one at a registry.
+fn parsed(text: &str, known: &[&str]) -> Result<(Fields, String), String> {
+    let given = csv_fields(text)?;
+    if let [reference] = given.as_slice()
+        && !reference.contains('=')
+    {
+        let mut fields = Fields::default();
+        fields.add("ref", reference)?;
+        return Ok((fields, "registry".to_owned()));
     }
-
-    fn take(&mut self, key: &str) -> Option<String> {
-        let position = self.0.iter().position(|(known, _)| known == key)?;
-        Some(self.0.remove(position).1)
+    let mut fields = Fields::of(&given)?;
+    let kind = fields.take("type");
+    let kind = kind.ok_or_else(|| format!("type is required, such as type={}", known[0]))?;
+    if known.contains(&kind.as_str()) {
+        return Ok((fields, kind));
     }
-
-    fn kind(&mut self, known: &[&str]) -> Result<String, String> {
-        let example = || format!("type is required, such as type={}", known[0]);
-        let kind = self.take("type").ok_or_else(example)?;
-        if known.contains(&kind.as_str()) {
-            return Ok(kind);
-        }
-        if OTHERS.contains(&kind.as_str()) {
-            return Err(format!("type={kind} is not supported yet; there is {}", known.join(", ")));
-        }
-        Err(with_nearest(format!("unknown type `{kind}`: {}", known.join(", ")), &kind, known))
+    if OTHERS.contains(&kind.as_str()) {
+        return Err(format!("type={kind} is not supported yet; there is {}", known.join(", ")));
     }
-
-    fn needed(&mut self, key: &str, what: &str) -> Result<String, String> {
-        let value = self.take(key).filter(|value| !value.is_empty());
-        value.ok_or_else(|| format!("{key}={what} is needed"))
-    }
-
-    fn reference(&mut self) -> Result<Reference, String> {
-        let text = self.needed("ref", "NAME")?;
-        let reference = Reference::parse(&text).map_err(|error| format!("`{text}`: {error}"))?;
-        Ok(reference.with_default_tag())
-    }
-
-    fn boolean(&mut self, key: &str, default: bool) -> Result<bool, String> {
-        match self.take(key).as_deref() {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(format!("`{key}` is true or false, not `{other}`")),
-        }
-    }
-
-    fn end(self, known: &[&str]) -> Result<(), String> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((key, _)) => {
-                Err(with_nearest(format!("there is no attribute `{key}`"), key, known))
-            }
-        }
-    }
+    Err(with_nearest(format!("unknown type `{kind}`: {}", known.join(", ")), &kind, known))
 }
 
-/// A message with the known word that was probably meant: one of which it is the beginning or the end, or that has most
-/// letters in the same places.
-fn with_nearest(message: String, word: &str, known: &[&str]) -> String {
-    let alike = |known: &&&str| {
-        let from_start = known.chars().zip(word.chars()).take_while(|(a, b)| a == b).count();
-        let from_end =
-            known.chars().rev().zip(word.chars().rev()).take_while(|(a, b)| a == b).count();
-        from_start + from_end
-    };
-    let nearest = known.iter().max_by_key(alike);
-    match nearest.filter(|known| **known != word && alike(known) + 1 >= known.len().max(word.len()))
-    {
-        Some(nearest) => format!("{message}; did you mean `{nearest}`?"),
-        None => message,
-    }
+fn reference(fields: &mut Fields) -> Result<Reference, String> {
+    let text = fields.needed("ref", "NAME")?;
+    let reference = Reference::parse(&text).map_err(|error| format!("`{text}`: {error}"))?;
+    Ok(reference.with_default_tag())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod args;
 mod cache_spec;
 mod commands;
 mod error;
+mod fields;
 mod machine;
 mod output;
 mod paths;

@@ -3,24 +3,54 @@
 use std::path::PathBuf;
 
 use rbuild_cache::Compression;
-use rbuild_exporter::FileDestination;
+use rbuild_exporter::{DanglingName, ExistingBlobs, FileDestination, FolderMode, ForeignLayers};
+
+use crate::fields::{Fields, csv_fields, with_nearest};
+
+const TYPES: [&str; 7] = ["image", "registry", "oci", "docker", "tar", "local", "cacheonly"];
+/// What every image can be given.
+const OF_IMAGES: [&str; 8] = [
+    "name",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "oci-mediatypes",
+    "prefer-nondist-layers",
+    "rewrite-timestamp",
+    "source-date-epoch",
+];
+const OF_STORE: [&str; 8] = [
+    "store",
+    "unpack",
+    "push",
+    "push-by-digest",
+    "registry.insecure",
+    "name-canonical",
+    "dangling-name-prefix",
+    "dangling-name-empty-only",
+];
+/// As BuildKit spells it.
+const EMPTY_ONLY: &str = "danging-name-empty-only";
+/// Attributes that BuildKit has and rbuild does not.
+const LATER: [&str; 4] =
+    ["oci-artifact", "attestation-inline", "attestation-prefix", "platform-split"];
 
 /// One `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutputSpec {
     /// The local image store and registries, under these names beside those of `--tag`.
-    Image { names: Vec<String>, options: ImageOptions, store: bool, push: PushOptions },
-    /// An archive with an image.
-    Archive {
-        form: ArchiveKind,
-        destination: FileDestination,
+    Image {
         names: Vec<String>,
         options: ImageOptions,
+        store: Option<StoreOptions>,
+        push: PushOptions,
     },
+    /// An archive, or a folder, with an image.
+    Archive { form: ArchiveKind, place: ArchivePlace, names: Vec<String>, options: ImageOptions },
     /// The files, as an archive.
-    Tar(FileDestination),
+    Tar { file: FileDestination, options: FilesOptions },
     /// The files, in a folder.
-    Local(PathBuf),
+    Local { folder: PathBuf, mode: FolderMode, options: FilesOptions },
     /// Nowhere: only the cache is filled.
     CacheOnly,
 }
@@ -32,13 +62,46 @@ pub(crate) enum ArchiveKind {
     Docker,
 }
 
+/// Where an image goes that is not for the image store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ArchivePlace {
+    File(FileDestination),
+    /// A folder that is an OCI image layout (`tar=false`).
+    Folder(PathBuf),
+}
+
 /// How an image is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageOptions {
     /// How new layers are compressed.
     pub(crate) compression: Compression,
+    /// What becomes of the blobs of base images.
+    pub(crate) existing: ExistingBlobs,
     /// Whether documents have OCI's media types; `None` leaves it to the kind of output.
     pub(crate) oci_types: Option<bool>,
+    pub(crate) foreign: ForeignLayers,
+    /// Whether times in new layers are no later than `SOURCE_DATE_EPOCH`; `None` where nothing is said of it.
+    pub(crate) rewrite_timestamp: Option<bool>,
+    /// In place of the build's `SOURCE_DATE_EPOCH`.
+    pub(crate) epoch: Option<i64>,
+}
+
+/// How files are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilesOptions {
+    /// In place of the build's `SOURCE_DATE_EPOCH`.
+    pub(crate) epoch: Option<i64>,
+}
+
+/// How an image is kept in the local image store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreOptions {
+    /// Whether layers of base images are unpacked, which else is left to the first step that reads them.
+    pub(crate) unpack: bool,
+    /// Whether its names with its digest are names, too.
+    pub(crate) canonical: bool,
+    /// A name that is made of its digest.
+    pub(crate) dangling: Option<DanglingName>,
 }
 
 /// Whether and how an image goes to registries.
@@ -54,38 +117,220 @@ pub(crate) struct PushOptions {
 impl OutputSpec {
     /// Where a result goes when nothing is said.
     pub(crate) fn default_image() -> Self {
-        let options = ImageOptions { compression: Compression::GZIP, oci_types: None };
-        Self::Image { names: Vec::new(), options, store: true, push: PushOptions::default() }
+        Self::Image {
+            names: Vec::new(),
+            options: ImageOptions::default(),
+            store: Some(StoreOptions::default()),
+            push: PushOptions::default(),
+        }
     }
 
     /// Parses `type=...,key=value,...`, a folder, or `-`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text == "-" {
-            return Ok(Self::Tar(FileDestination::Stdout));
+            let file = FileDestination::Stdout;
+            return Ok(Self::Tar { file, options: FilesOptions::default() });
         }
-        let fields = csv_fields(text)?;
-        Self::of_fields(&fields)
+        Self::of_fields(&csv_fields(text)?)
     }
 
-    fn of_fields(fields: &[String]) -> Result<Self, String> {
-        if let [field] = fields
+    fn of_fields(given: &[String]) -> Result<Self, String> {
+        if let [field] = given
             && !field.contains('=')
         {
-            return Ok(Self::Local(PathBuf::from(field)));
+            let folder = PathBuf::from(field);
+            let options = FilesOptions::default();
+            return Ok(Self::Local { folder, mode: FolderMode::Add, options });
         }
-        let mut kind = None;
-        let mut attributes = Attributes::default();
-        for field in fields {
-            let Some((key, value)) = field.split_once('=') else {
-                return Err(format!("`{field}` is not of the form key=value"));
-            };
-            match key.to_ascii_lowercase().as_str() {
-                "type" => kind = Some(value.to_owned()),
-                key => attributes.set(key, value)?,
+        let mut fields = Fields::of(given)?;
+        let kind = fields.take("type").ok_or("type is required, such as type=oci")?;
+        let spec = match kind.as_str() {
+            "image" | "registry" => image(&mut fields, kind == "registry")?,
+            "oci" => archive(&mut fields, ArchiveKind::Oci)?,
+            "docker" => archive(&mut fields, ArchiveKind::Docker)?,
+            "tar" => {
+                let options = FilesOptions { epoch: fields.number("source-date-epoch")? };
+                Self::Tar { file: file(&mut fields), options }
             }
+            "local" => local(&mut fields)?,
+            // Where a result would go makes no difference.
+            "cacheonly" => Self::CacheOnly,
+            other => {
+                let message = format!("unknown type `{other}`: {}", TYPES.join(", "));
+                return Err(with_nearest(message, other, &TYPES));
+            }
+        };
+        match fields.left() {
+            None => Ok(spec),
+            Some(key) => Err(refused(&kind, key)),
         }
-        let kind = kind.ok_or("type is required, such as type=oci")?;
-        attributes.build(&kind)
+    }
+}
+
+/// What is wrong with an attribute that the type does not take.
+fn refused(kind: &str, key: &str) -> String {
+    if LATER.contains(&key) || key.starts_with("annotation") {
+        return format!("`{key}` is not supported yet");
+    }
+    let own: Vec<&str> = match kind {
+        "image" | "registry" => OF_IMAGES.into_iter().chain(OF_STORE).collect(),
+        "oci" | "docker" => OF_IMAGES.into_iter().chain(["dest", "tar"]).collect(),
+        "local" => vec!["dest", "mode", "source-date-epoch"],
+        "tar" => vec!["dest", "source-date-epoch"],
+        _ => Vec::new(),
+    };
+    with_nearest(format!("type={kind} has no `{key}`"), key, &own)
+}
+
+fn image(fields: &mut Fields, push: bool) -> Result<OutputSpec, String> {
+    let options = image_options(fields)?;
+    let prefix = fields.take("dangling-name-prefix");
+    let empty_only = match fields.switch("dangling-name-empty-only")? {
+        None => fields.boolean(EMPTY_ONLY, false)?,
+        Some(empty_only) => empty_only,
+    };
+    if prefix.is_none() && empty_only {
+        return Err("dangling-name-empty-only=true needs dangling-name-prefix".to_owned());
+    }
+    let dangling = prefix.map(|prefix| DanglingName { prefix, only_without_name: empty_only });
+    let kept = StoreOptions {
+        unpack: fields.boolean("unpack", false)?,
+        canonical: fields.boolean("name-canonical", false)?,
+        dangling,
+    };
+    if kept.unpack && options.rewrite_timestamp == Some(true) {
+        let message = "rewrite-timestamp=true conflicts with unpack=true: what is unpacked has the times of the build";
+        return Err(message.to_owned());
+    }
+    let store = fields.boolean("store", true)?;
+    let of_store = [
+        ("unpack", kept.unpack),
+        ("name-canonical", kept.canonical),
+        ("dangling-name-prefix", kept.dangling.is_some()),
+    ];
+    if let Some((key, _)) = of_store.iter().find(|(_, given)| *given && !store) {
+        return Err(format!("`{key}` is of the image store, and store=false leaves that out"));
+    }
+    Ok(OutputSpec::Image {
+        names: names(fields)?,
+        options,
+        store: store.then_some(kept),
+        push: PushOptions {
+            push: fields.boolean("push", push)?,
+            by_digest: fields.boolean("push-by-digest", false)?,
+            insecure: fields.boolean("registry.insecure", false)?,
+        },
+    })
+}
+
+fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String> {
+    // What is written to a place of its own is kept.
+    if fields.switch("store")? == Some(false) {
+        return Err("store=false is for type=image and type=registry".to_owned());
+    }
+    let place = if fields.boolean("tar", true)? {
+        if form == ArchiveKind::Docker && fields.is_missing("dest") {
+            return Err("type=docker needs dest=FILE, or dest=- for standard output".to_owned());
+        }
+        ArchivePlace::File(file(fields))
+    } else {
+        ArchivePlace::Folder(folder(fields, "tar=false")?)
+    };
+    let options = image_options(fields)?;
+    if form == ArchiveKind::Oci && options.oci_types == Some(false) {
+        return Err(
+            "type=oci has OCI's media types: oci-mediatypes=false is for type=docker".to_owned()
+        );
+    }
+    Ok(OutputSpec::Archive { form, place, options, names: names(fields)? })
+}
+
+fn local(fields: &mut Fields) -> Result<OutputSpec, String> {
+    let folder = folder(fields, "type=local")?;
+    let mode = match fields.take("mode").as_deref() {
+        None | Some("copy") => FolderMode::Add,
+        Some("delete") => FolderMode::Replace,
+        Some(other) => return Err(format!("`mode` is copy or delete, not `{other}`")),
+    };
+    let options = FilesOptions { epoch: fields.number("source-date-epoch")? };
+    Ok(OutputSpec::Local { folder, mode, options })
+}
+
+fn folder(fields: &mut Fields, what: &str) -> Result<PathBuf, String> {
+    match fields.take("dest") {
+        Some(dest) if dest != "-" && !dest.is_empty() => Ok(PathBuf::from(dest)),
+        _ => Err(format!("{what} needs dest=FOLDER")),
+    }
+}
+
+/// As with buildx, what says no place goes to standard output.
+fn file(fields: &mut Fields) -> FileDestination {
+    match fields.take("dest") {
+        None => FileDestination::Stdout,
+        Some(dest) if dest == "-" => FileDestination::Stdout,
+        Some(dest) => FileDestination::Path(PathBuf::from(dest)),
+    }
+}
+
+fn names(fields: &mut Fields) -> Result<Vec<String>, String> {
+    let names = fields.take("name").unwrap_or_default();
+    let names: Vec<String> = names
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if names.iter().any(|name| name == "*") {
+        let message = "name=* is a name that the frontend gives, and Dockerfiles give none: name the image with -t";
+        return Err(message.to_owned());
+    }
+    Ok(names)
+}
+
+fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
+    let level = fields.number("compression-level")?;
+    let compression = compression(fields.take("compression").as_deref(), level)?;
+    let existing = match fields.boolean("force-compression", false)? {
+        false => ExistingBlobs::Keep,
+        true if level.is_some() => ExistingBlobs::All,
+        true => ExistingBlobs::OtherFormats,
+    };
+    let foreign = match fields.boolean("prefer-nondist-layers", false)? {
+        false => ForeignLayers::Include,
+        true => ForeignLayers::Refer,
+    };
+    Ok(ImageOptions {
+        compression,
+        existing,
+        foreign,
+        oci_types: fields.switch("oci-mediatypes")?,
+        rewrite_timestamp: fields.switch("rewrite-timestamp")?,
+        epoch: fields.number("source-date-epoch")?,
+    })
+}
+
+/// The compression that the attributes `compression` and `compression-level` say.
+pub(crate) fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
+    let within = |least: i32, most: i32, default: i32| match level {
+        None => Ok(default),
+        Some(level) if (least..=most).contains(&level) => Ok(level),
+        Some(level) => Err(format!("compression-level is {least} to {most}, not {level}")),
+    };
+    match kind {
+        None | Some("gzip") => Ok(Compression::Gzip { level: within(0, 9, 6)?.cast_unsigned() }),
+        // To the library, 0 is its default.
+        Some("zstd") => Ok(match within(0, 22, 0)? {
+            0 => Compression::ZSTD,
+            level => Compression::Zstd { level },
+        }),
+        Some("uncompressed") if level.is_none() => Ok(Compression::Uncompressed),
+        Some("uncompressed") => Err("compression=uncompressed has no compression-level".to_owned()),
+        Some("estargz") => Err("compression=estargz is not supported yet".to_owned()),
+        Some(other) => {
+            const KNOWN: [&str; 3] = ["gzip", "zstd", "uncompressed"];
+            let message = format!("compression `{other}` is not supported: {}", KNOWN.join(", "));
+            Err(with_nearest(message, other, &KNOWN))
+        }
     }
 }
 
@@ -113,7 +358,7 @@ impl OnFailure {
             "-" => OutputSpec::parse(text)?,
             _ => OutputSpec::of_fields(&fields)?,
         };
-        let is_files = matches!(output, OutputSpec::Local(_) | OutputSpec::Tar(_));
+        let is_files = matches!(output, OutputSpec::Local { .. } | OutputSpec::Tar { .. });
         match src.as_deref() {
             _ if output == OutputSpec::CacheOnly => {
                 Err("type=cacheonly writes nothing: what failed is in no cache".to_owned())
@@ -125,186 +370,77 @@ impl OnFailure {
     }
 }
 
-/// The attributes as given; [`Attributes::build`] takes those that the type has and refuses what is left.
-#[derive(Default)]
-struct Attributes {
-    dest: Option<String>,
-    names: Vec<String>,
-    compression: Option<String>,
-    compression_level: Option<i32>,
-    oci_types: Option<bool>,
-    store: Option<bool>,
-    push: Option<bool>,
-    push_by_digest: Option<bool>,
-    insecure: Option<bool>,
-}
-
-impl Attributes {
-    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let boolean = || match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("`{key}` is true or false, not `{value}`")),
-        };
-        match key {
-            "dest" => self.dest = Some(value.to_owned()),
-            "name" => self.names.extend(value.split(',').map(str::to_owned)),
-            "compression" => self.compression = Some(value.to_owned()),
-            "compression-level" => {
-                let level =
-                    value.parse().map_err(|_| format!("`{key}` is a number, not `{value}`"))?;
-                self.compression_level = Some(level);
-            }
-            "oci-mediatypes" => self.oci_types = Some(boolean()?),
-            "store" => self.store = Some(boolean()?),
-            "push" => self.push = Some(boolean()?),
-            "push-by-digest" => self.push_by_digest = Some(boolean()?),
-            "registry.insecure" => self.insecure = Some(boolean()?),
-            // The only behaviour there is, asked for by name.
-            "tar" | "unpack" if boolean()? == (key != "unpack") => {}
-            "mode" if value == "copy" => {}
-            _ => return Err(format!("`{key}={value}` is not supported yet")),
-        }
-        Ok(())
-    }
-
-    fn build(mut self, kind: &str) -> Result<OutputSpec, String> {
-        let spec = match kind {
-            "image" | "registry" => OutputSpec::Image {
-                options: self.image_options()?,
-                names: std::mem::take(&mut self.names),
-                store: self.store.take().unwrap_or(true),
-                push: PushOptions {
-                    push: self.push.take().unwrap_or(kind == "registry"),
-                    by_digest: self.push_by_digest.take().unwrap_or(false),
-                    insecure: self.insecure.take().unwrap_or(false),
-                },
-            },
-            "oci" | "docker" => {
-                let form = if kind == "oci" { ArchiveKind::Oci } else { ArchiveKind::Docker };
-                let destination = self.file(kind)?;
-                OutputSpec::Archive {
-                    form,
-                    destination,
-                    options: self.image_options()?,
-                    names: std::mem::take(&mut self.names),
-                }
-            }
-            "tar" => OutputSpec::Tar(self.file(kind)?),
-            "local" => match self.dest.take() {
-                Some(dest) if dest != "-" => OutputSpec::Local(PathBuf::from(dest)),
-                _ => return Err("type=local needs dest=FOLDER".to_owned()),
-            },
-            "cacheonly" => OutputSpec::CacheOnly,
-            other => {
-                return Err(format!(
-                    "unknown type `{other}`: image, registry, oci, docker, tar, local or cacheonly"
-                ));
-            }
-        };
-        let left = [
-            ("dest", self.dest.is_some()),
-            ("name", !self.names.is_empty()),
-            ("compression", self.compression.is_some()),
-            ("compression-level", self.compression_level.is_some()),
-            ("oci-mediatypes", self.oci_types.is_some()),
-            // Archives and folders are kept wherever they go.
-            ("store", self.store == Some(false)),
-            ("push", self.push.is_some()),
-            ("push-by-digest", self.push_by_digest.is_some()),
-            ("registry.insecure", self.insecure.is_some()),
-        ];
-        match left.iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(format!("type={kind} has no `{key}`")),
-            None => Ok(spec),
-        }
-    }
-
-    fn file(&mut self, kind: &str) -> Result<FileDestination, String> {
-        match self.dest.take() {
-            None => Err(format!("type={kind} needs dest=FILE, or dest=- for standard output")),
-            Some(dest) if dest == "-" => Ok(FileDestination::Stdout),
-            Some(dest) => Ok(FileDestination::Path(PathBuf::from(dest))),
-        }
-    }
-
-    fn image_options(&mut self) -> Result<ImageOptions, String> {
-        let level = self.compression_level.take();
-        let compression = compression(self.compression.take().as_deref(), level)?;
-        Ok(ImageOptions { compression, oci_types: self.oci_types.take() })
-    }
-}
-
-/// The compression that the attributes `compression` and `compression-level` say.
-pub(crate) fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
-    let within = |least: i32, most: i32, default: i32| match level {
-        None => Ok(default),
-        Some(level) if (least..=most).contains(&level) => Ok(level),
-        Some(level) => Err(format!("compression-level is {least} to {most}, not {level}")),
-    };
-    match kind {
-        None | Some("gzip") => Ok(Compression::Gzip { level: within(0, 9, 6)?.cast_unsigned() }),
-        Some("zstd") => Ok(Compression::Zstd { level: within(1, 22, 3)? }),
-        Some("uncompressed") if level.is_none() => Ok(Compression::Uncompressed),
-        Some(other) => {
-            Err(format!("compression `{other}` is not supported: gzip, zstd or uncompressed"))
-        }
-    }
-}
-
-/// Splits at commas outside double quotes; a field in quotes may hold commas, and `""` is a quote (RFC 4180).
-pub(crate) fn csv_fields(text: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let field = fields.last_mut().expect("there is always one");
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            c => field.push(c),
-        }
-    }
-    if quoted { Err(format!("`{text}` has a quote without an end")) } else { Ok(fields) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GZIP: ImageOptions = ImageOptions { compression: Compression::GZIP, oci_types: None };
+    const FILES: FilesOptions = FilesOptions { epoch: None };
+
+    fn local(folder: &str) -> OutputSpec {
+        OutputSpec::Local { folder: PathBuf::from(folder), mode: FolderMode::Add, options: FILES }
+    }
+
+    fn options(text: &str) -> ImageOptions {
+        match OutputSpec::parse(text) {
+            Ok(OutputSpec::Image { options, .. } | OutputSpec::Archive { options, .. }) => options,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
 
     #[test]
     fn the_forms_of_output() {
-        let path = |path: &str| FileDestination::Path(PathBuf::from(path));
+        let stdout = FileDestination::Stdout;
+        let tar = |options| OutputSpec::Tar { file: stdout.clone(), options };
         for (text, expected) in [
-            ("-", OutputSpec::Tar(FileDestination::Stdout)),
-            ("out", OutputSpec::Local(PathBuf::from("out"))),
-            ("type=local,dest=a b", OutputSpec::Local(PathBuf::from("a b"))),
-            ("type=tar,dest=-", OutputSpec::Tar(FileDestination::Stdout)),
+            ("-", tar(FILES)),
+            ("out", local("out")),
+            ("type=local,dest=a b", local("a b")),
+            ("type=local,dest=out,mode=copy", local("out")),
+            (
+                "type=local,dest=out,mode=delete,source-date-epoch=5",
+                OutputSpec::Local {
+                    folder: PathBuf::from("out"),
+                    mode: FolderMode::Replace,
+                    options: FilesOptions { epoch: Some(5) },
+                },
+            ),
+            ("type=tar,dest=-", tar(FILES)),
+            ("type=tar,source-date-epoch=-7", tar(FilesOptions { epoch: Some(-7) })),
             ("type=cacheonly", OutputSpec::CacheOnly),
             (
                 "type=oci,\"dest=a,b.tar\",compression=zstd,compression-level=5",
                 OutputSpec::Archive {
                     form: ArchiveKind::Oci,
-                    destination: path("a,b.tar"),
+                    place: ArchivePlace::File(FileDestination::Path(PathBuf::from("a,b.tar"))),
                     names: Vec::new(),
                     options: ImageOptions {
                         compression: Compression::Zstd { level: 5 },
-                        oci_types: None,
+                        ..ImageOptions::default()
                     },
                 },
             ),
             (
-                "type=image,name=a:1",
+                "type=docker,dest=d,tar=false",
+                OutputSpec::Archive {
+                    form: ArchiveKind::Docker,
+                    place: ArchivePlace::Folder(PathBuf::from("d")),
+                    names: Vec::new(),
+                    options: ImageOptions::default(),
+                },
+            ),
+            (
+                "type=image,\"name=a:1, b\",unpack=true,name-canonical=true,dangling-name-prefix=x,danging-name-empty-only=1",
                 OutputSpec::Image {
-                    names: vec!["a:1".to_owned()],
-                    options: GZIP,
-                    store: true,
+                    names: vec!["a:1".to_owned(), "b".to_owned()],
+                    options: ImageOptions::default(),
+                    store: Some(StoreOptions {
+                        unpack: true,
+                        canonical: true,
+                        dangling: Some(DanglingName {
+                            prefix: "x".to_owned(),
+                            only_without_name: true,
+                        }),
+                    }),
                     push: PushOptions::default(),
                 },
             ),
@@ -312,8 +448,8 @@ mod tests {
                 "type=registry,name=a,push-by-digest=true,registry.insecure=true,store=false",
                 OutputSpec::Image {
                     names: vec!["a".to_owned()],
-                    options: GZIP,
-                    store: false,
+                    options: ImageOptions::default(),
+                    store: None,
                     push: PushOptions { push: true, by_digest: true, insecure: true },
                 },
             ),
@@ -323,13 +459,33 @@ mod tests {
     }
 
     #[test]
+    fn how_images_are_written() {
+        assert_eq!(options("type=image"), ImageOptions::default());
+        let all = options(
+            "type=oci,dest=x,compression=zstd,compression-level=0,force-compression=true,\
+             oci-mediatypes=true,prefer-nondist-layers=true,rewrite-timestamp=false,source-date-epoch=9",
+        );
+        let expected = ImageOptions {
+            compression: Compression::ZSTD,
+            existing: ExistingBlobs::All,
+            oci_types: Some(true),
+            foreign: ForeignLayers::Refer,
+            rewrite_timestamp: Some(false),
+            epoch: Some(9),
+        };
+        assert_eq!(all, expected);
+        let force = options("type=docker,dest=x,force-compression=true");
+        assert_eq!(force.existing, ExistingBlobs::OtherFormats);
+    }
+
+    #[test]
     fn what_failed_goes_in_parts_too() {
         let parse = OnFailure::parse;
-        let local = OutputSpec::Local(PathBuf::from("out"));
-        let expected = OnFailure { output: local.clone(), src: Some("/app/r".to_owned()) };
+        let output = local("out");
+        let expected = OnFailure { output: output.clone(), src: Some("/app/r".to_owned()) };
         assert_eq!(parse("type=local,dest=out,src=/app/r").unwrap(), expected);
         assert_eq!(parse("out,src=/app/r").unwrap(), expected);
-        assert_eq!(parse("out").unwrap(), OnFailure { output: local, src: None });
+        assert_eq!(parse("out").unwrap(), OnFailure { output, src: None });
         assert!(parse("-").is_ok());
         for (text, reason) in [
             ("type=oci,dest=x,src=/a", "src is for type=local"),
@@ -345,13 +501,32 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (text, expected) in [
-            ("type=oci", "needs dest=FILE"),
-            ("dest=x,foo=y", "`foo=y` is not supported yet"),
+            ("type=docker", "needs dest=FILE"),
+            ("type=docker,tar=false", "tar=false needs dest=FOLDER"),
+            ("type=local,dest=-", "type=local needs dest=FOLDER"),
+            ("type=local,dest=x,mode=move", "`mode` is copy or delete, not `move`"),
+            ("type=image,foo=y", "type=image has no `foo`"),
+            ("type=image,push-by-diges=true", "did you mean `push-by-digest`?"),
+            ("type=oci,dest=x,compresion=zstd", "did you mean `compression`?"),
+            ("type=local,dest=x,mod=copy", "did you mean `mode`?"),
             ("type=nope", "unknown type `nope`"),
+            ("type=imag", "did you mean `image`?"),
+            ("type=image,annotation.a=b", "`annotation.a` is not supported yet"),
             ("type=tar,dest=x,compression=gzip", "type=tar has no `compression`"),
+            ("type=tar,dest=x,dest=y", "`dest` is given twice"),
             ("type=image,compression=lzma", "compression `lzma` is not supported"),
+            ("type=image,compression=estargz", "estargz is not supported yet"),
+            ("type=image,compression=uncompressed,compression-level=1", "has no compression-level"),
             ("type=image,compression-level=99", "compression-level is 0 to 9"),
+            ("type=image,compression-level=high", "`compression-level` is a number, not `high`"),
+            ("type=image,source-date-epoch=now", "`source-date-epoch` is a number"),
             ("type=image,push=maybe", "`push` is true or false, not `maybe`"),
+            ("type=image,name=*", "name the image with -t"),
+            ("type=image,unpack=true,rewrite-timestamp=true", "conflicts with unpack=true"),
+            ("type=image,store=false,unpack=true", "store=false leaves that out"),
+            ("type=image,dangling-name-empty-only=true", "needs dangling-name-prefix"),
+            ("type=oci,dest=x,store=false", "store=false is for type=image"),
+            ("type=oci,dest=x,oci-mediatypes=false", "oci-mediatypes=false is for type=docker"),
             ("type=oci,dest=x,push=true", "type=oci has no `push`"),
             ("type=local,\"dest=x", "quote without an end"),
             ("type=image,x", "not of the form key=value"),

@@ -18,6 +18,7 @@ mod logins;
 mod logs;
 mod mounts;
 mod network;
+mod output_attributes;
 mod outputs;
 mod platforms;
 mod push;

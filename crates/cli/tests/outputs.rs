@@ -190,7 +190,7 @@ fn an_output_that_cannot_be_is_refused_before_anything_runs() {
     let fixture = Fixture::with("FROM busybox\nRUN false\n");
     for (spec, part) in [
         ("type=nope", "unknown type"),
-        ("type=oci", "needs dest"),
+        ("type=local", "needs dest"),
         ("type=image,dest=x", "type=image has no `dest`"),
     ] {
         let error = fixture.build(&["-o", spec]).fails(2);

@@ -11,6 +11,11 @@ use serde_json::json;
 use crate::image::Image;
 use crate::output_file::{FileDestination, OutputFile, OutputFileError};
 
+/// Annotation of an entry of an index: the whole name of the image.
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
+/// The same: its tag.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 /// Which archive is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveForm {
@@ -73,7 +78,7 @@ pub(crate) fn write_archive(
     }
     archive.file(
         "index.json",
-        &serde_json::to_vec(&index(image, names)).expect("an index serialises"),
+        &serde_json::to_vec(&Index::new(index_entries(image, names))).expect("an index serialises"),
     )?;
     if form == ArchiveForm::Docker {
         archive.file("manifest.json", docker_manifest(image, names).to_string().as_bytes())?;
@@ -92,8 +97,8 @@ fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// The layout's index: one entry a name, or one without.
-fn index(image: &Image, names: &[Reference]) -> Index {
+/// What a layout's index lists of an image: one entry a name, or one without.
+pub(crate) fn index_entries(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
     let mut entry = image.descriptor.clone();
     if let Some(created) = &image.created {
         entry.annotations.insert("org.opencontainers.image.created".to_owned(), created.clone());
@@ -101,14 +106,14 @@ fn index(image: &Image, names: &[Reference]) -> Index {
     let named = |name: &Reference| {
         let name = name.with_default_tag();
         let mut entry = entry.clone();
-        entry.annotations.insert("io.containerd.image.name".to_owned(), name.to_string());
+        entry.annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
         let tag = name.tag().unwrap_or("latest").to_owned();
-        entry.annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+        entry.annotations.insert(REF_NAME.to_owned(), tag);
         entry
     };
     match names {
-        [] => Index::new(vec![entry]),
-        names => Index::new(names.iter().map(named).collect()),
+        [] => vec![entry],
+        names => names.iter().map(named).collect(),
     }
 }
 

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use rbuild_cache::{ContentError, IndexError, LeaseError, View, ViewError};
-use rbuild_oci::{ImageConfig, Reference};
+use rbuild_oci::{ImageConfig, Reference, ReferenceError};
 use rbuild_solver::Snapshot;
 
 use crate::archive::{ArchiveError, ArchiveForm, write_archive};
-use crate::image::{DocumentTypes, Image, assemble};
+use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
+use crate::image_folder::write_image_folder;
 use crate::layers::{ExportStore, LayerError, LayerForm, image_layers};
-use crate::local::{LocalError, LocalOptions, write_folder};
+use crate::layout_folder::LayoutFolderError;
+use crate::local::{FolderMode, LocalError, LocalOptions, write_folder};
 use crate::output_file::FileDestination;
 use crate::tree::{TreeError, write_tar};
 
@@ -33,6 +35,10 @@ pub enum ImageDestination {
     Store {
         /// The names; none leaves the image without one.
         names: Vec<Reference>,
+        /// Whether each of them with the image's digest is a name of its own, too.
+        canonical: bool,
+        /// A name that is made of the image's digest.
+        dangling: Option<DanglingName>,
     },
     /// An archive.
     Archive {
@@ -43,6 +49,22 @@ pub enum ImageDestination {
         /// Where.
         file: FileDestination,
     },
+    /// A folder with an OCI image layout, beside the images that it has.
+    Folder {
+        /// The names in it.
+        names: Vec<Reference>,
+        /// Where.
+        folder: PathBuf,
+    },
+}
+
+/// A name `PREFIX@DIGEST` for what may lose its other names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DanglingName {
+    /// What is before the digest.
+    pub prefix: String,
+    /// Whether only an image gets it that has no other name.
+    pub only_without_name: bool,
 }
 
 /// Where the files of a result go.
@@ -52,8 +74,10 @@ pub enum FilesDestination {
     Tar(FileDestination),
     /// A folder.
     Folder {
-        /// Its path; it is made when missing, and what it holds beside the result stays.
+        /// Its path; it is made when missing.
         path: PathBuf,
+        /// What becomes of what it holds beside the result.
+        mode: FolderMode,
         /// Whether owners are kept: only for real root. Others own what they build.
         keep_owners: bool,
     },
@@ -66,6 +90,8 @@ pub struct ImageForm {
     pub layers: LayerForm,
     /// The documents.
     pub types: DocumentTypes,
+    /// Layers that must not be distributed.
+    pub foreign: ForeignLayers,
 }
 
 /// Why an export failed.
@@ -77,6 +103,18 @@ pub enum ExportError {
     /// An archive.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A folder with an image.
+    #[error(transparent)]
+    Folder(#[from] LayoutFolderError),
+    /// A name that is made of the image's digest.
+    #[error("cannot name the image `{text}`")]
+    Reference {
+        /// The name.
+        text: String,
+        /// Why.
+        #[source]
+        source: ReferenceError,
+    },
     /// A tar of the files.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -104,8 +142,9 @@ pub fn make_image(
     form: ImageForm,
 ) -> Result<Image, ExportError> {
     let layers = image_layers(store, &result.snapshot, form.layers)?;
+    let documents = (form.types, form.foreign);
     let image =
-        assemble(result.config.clone(), result.base_history, &layers, form.types, result.epoch);
+        assemble(result.config.clone(), result.base_history, &layers, documents, result.epoch);
     store.lease.pin_blobs(&[image.descriptor.digest, image.manifest.config.digest])?;
     store.content.put(&image.config_bytes)?;
     store.content.put(&image.manifest_bytes)?;
@@ -120,11 +159,23 @@ pub fn export_image(
     epoch: Option<i64>,
 ) -> Result<(), ExportError> {
     match destination {
-        ImageDestination::Store { names } => {
+        ImageDestination::Store { names, canonical, dangling } => {
             let mut descriptor = image.descriptor.clone();
             descriptor.annotations.clear();
-            let names: Vec<String> =
-                names.iter().map(|name| name.with_default_tag().to_string()).collect();
+            let digest = descriptor.digest;
+            let mut names: Vec<Reference> = names.iter().map(Reference::with_default_tag).collect();
+            if *canonical {
+                let pinned: Vec<_> = names.iter().map(|name| name.pinned(digest)).collect();
+                names.extend(pinned);
+            }
+            if let Some(dangling) = dangling
+                && (names.is_empty() || !dangling.only_without_name)
+            {
+                let text = format!("{}@{digest}", dangling.prefix);
+                let name = Reference::parse(&text);
+                names.push(name.map_err(|source| ExportError::Reference { text, source })?);
+            }
+            let names: Vec<String> = names.iter().map(Reference::to_string).collect();
             let mut new = Vec::new();
             for name in &names {
                 let there = store.index.image(name)?;
@@ -147,6 +198,9 @@ pub fn export_image(
         ImageDestination::Archive { form, names, file } => {
             write_archive(image, names, *form, store.content, epoch, file)?;
         }
+        ImageDestination::Folder { names, folder } => {
+            write_image_folder(image, names, store.content, folder)?;
+        }
     }
     Ok(())
 }
@@ -160,8 +214,9 @@ pub fn export_files(
     let view = View::open(store.overlay, store.layers, &result.snapshot)?;
     match destination {
         FilesDestination::Tar(file) => write_tar(view.root(), result.epoch, file)?,
-        FilesDestination::Folder { path, keep_owners } => {
-            let options = LocalOptions { keep_owners: *keep_owners, epoch: result.epoch };
+        FilesDestination::Folder { path, mode, keep_owners } => {
+            let options =
+                LocalOptions { mode: *mode, keep_owners: *keep_owners, epoch: result.epoch };
             write_folder(view.root(), path, options)?;
         }
     }

@@ -21,6 +21,16 @@ pub struct ImageLayer {
     pub encoder: Option<String>,
 }
 
+/// What becomes of layers that their owner wants nobody else to distribute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForeignLayers {
+    /// They are layers as all others, so that the image works wherever it is.
+    #[default]
+    Include,
+    /// They stay where their owner has them (`prefer-nondist-layers`).
+    Refer,
+}
+
 /// Which documents are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentTypes {
@@ -65,7 +75,7 @@ pub fn assemble(
     mut config: ImageConfig,
     base_history: usize,
     layers: &[ImageLayer],
-    types: DocumentTypes,
+    (types, foreign): (DocumentTypes, ForeignLayers),
     epoch: Option<i64>,
 ) -> Image {
     let surplus_history = match_history(&mut config.history, layers.len());
@@ -78,7 +88,8 @@ pub fn assemble(
         DocumentTypes::Docker => (MediaType::DockerManifest, MediaType::DockerConfig),
     };
     let (config_descriptor, config_bytes) = config.to_blob(config_type);
-    let descriptors = layers.iter().map(|layer| in_types(&layer.descriptor, types)).collect();
+    let descriptors =
+        layers.iter().map(|layer| in_types(&layer.descriptor, types, foreign)).collect();
     let mut manifest = Manifest::new(config_descriptor, descriptors);
     manifest.media_type = Some(manifest_type.clone());
     let manifest_bytes = serde_json::to_vec(&manifest).expect("a manifest always serialises");
@@ -96,22 +107,24 @@ pub fn assemble(
 }
 
 /// A layer's descriptor with the media type that these documents use, and none of our notes.
-pub(crate) fn in_types(descriptor: &Descriptor, types: DocumentTypes) -> Descriptor {
-    let media_type = match descriptor.media_type.layer_compression() {
-        // A foreign layer stays one: only its own type says that it may not be distributed.
-        Some(_) if descriptor.urls.is_empty() => {
-            let compression = descriptor.media_type.layer_compression().expect("just seen");
-            match types {
-                DocumentTypes::Oci => MediaType::oci_layer(compression),
-                DocumentTypes::Docker => MediaType::docker_layer(compression),
-            }
+pub(crate) fn in_types(
+    descriptor: &Descriptor,
+    types: DocumentTypes,
+    foreign: ForeignLayers,
+) -> Descriptor {
+    let media_type = &descriptor.media_type;
+    let (media_type, urls) = match media_type.layer_compression() {
+        // Only its own type says that it may not be distributed.
+        Some(_) if foreign == ForeignLayers::Refer && media_type.is_foreign() => {
+            (media_type.clone(), descriptor.urls.clone())
         }
-        _ => descriptor.media_type.clone(),
+        Some(compression) => match types {
+            DocumentTypes::Oci => (MediaType::oci_layer(compression), Vec::new()),
+            DocumentTypes::Docker => (MediaType::docker_layer(compression), Vec::new()),
+        },
+        None => (media_type.clone(), descriptor.urls.clone()),
     };
-    Descriptor {
-        urls: descriptor.urls.clone(),
-        ..Descriptor::new(media_type, descriptor.digest, descriptor.size)
-    }
+    Descriptor { urls, ..Descriptor::new(media_type, descriptor.digest, descriptor.size) }
 }
 
 /// Makes the number of layer-making entries equal to the number of layers; returns how many were too many.
@@ -153,10 +166,23 @@ fn fill_times(
             }
             next_layer += 1;
         }
-        if index >= base_end && entry.created.is_none() {
-            entry.created.clone_from(&time);
+        if index < base_end {
+            continue;
+        }
+        match (&entry.created, epoch) {
+            (None, _) => entry.created.clone_from(&time),
+            (Some(created), Some(epoch)) if is_after(created, epoch) => {
+                entry.created = Some(rfc3339(epoch));
+            }
+            _ => {}
         }
     }
+}
+
+/// Whether a time, as a history has it, is after another, which is milliseconds since 1970.
+fn is_after(text: &str, milliseconds: i64) -> bool {
+    let limit = i128::from(milliseconds) * 1_000_000;
+    OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.unix_timestamp_nanos() > limit)
 }
 
 /// Milliseconds since 1970 as RFC 3339 in UTC, with as many digits as there are; years outside 0 to 9999 become the
@@ -202,7 +228,8 @@ mod tests {
         epoch: Option<i64>,
     ) -> Vec<String> {
         let config = ImageConfig { history, ..ImageConfig::default() };
-        let image = assemble(config, base, layers, DocumentTypes::Oci, epoch);
+        let form = (DocumentTypes::Oci, ForeignLayers::Include);
+        let image = assemble(config, base, layers, form, epoch);
         let config: ImageConfig =
             serde_json::from_slice(&image.config_bytes).expect("our own document");
         config.history.into_iter().map(|entry| entry.created.unwrap_or_default()).collect()
@@ -227,6 +254,8 @@ mod tests {
             times(history.clone(), 1, &layers, None),
             [BASE_TIME, at_100, at_100, at_100, at_200]
         );
+        let mut history = history;
+        history[1].created = Some(at_100.to_owned());
         assert_eq!(times(history, 1, &layers, Some(50)), [BASE_TIME, at_50, at_50, at_50, at_50]);
     }
 
@@ -251,7 +280,7 @@ mod tests {
             ImageConfig::default(),
             0,
             &[layer("a", Some(0))],
-            DocumentTypes::Docker,
+            (DocumentTypes::Docker, ForeignLayers::Include),
             None,
         );
         assert_eq!(image.manifest.layers[0].media_type, MediaType::DockerLayerGzip);
@@ -259,6 +288,17 @@ mod tests {
         let theirs: Result<oci_spec::image::ImageManifest, _> =
             serde_json::from_slice(&image.manifest_bytes);
         assert!(theirs.is_ok());
+    }
+
+    #[test]
+    fn foreign_layers_are_as_all_others_unless_told() {
+        let foreign = Descriptor {
+            urls: vec!["https://example.com/layer".to_owned()],
+            ..Descriptor::new(MediaType::DockerForeignLayerGzip, Digest::of(b"a"), 7)
+        };
+        let as_all = in_types(&foreign, DocumentTypes::Oci, ForeignLayers::Include);
+        assert_eq!((as_all.media_type, as_all.urls.len()), (MediaType::OciLayerGzip, 0));
+        assert_eq!(in_types(&foreign, DocumentTypes::Oci, ForeignLayers::Refer), foreign);
     }
 
     #[test]

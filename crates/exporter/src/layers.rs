@@ -6,13 +6,14 @@ use std::os::fd::AsFd as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
-    BlobFacts, Compression, Content, ContentError, DiffError, Index, IndexError, LayerBlobWriter,
-    LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay, TarWriteError, TarWriter, View,
-    ViewError, diff,
+    BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DiffError, Index,
+    IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay,
+    TarWriteError, TarWriter, View, ViewError, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
 
+use crate::converted::{convert, converted};
 use crate::image::ImageLayer;
 
 /// Annotation of a layer's descriptor in the index: the digest of its archive (containerd's name for it).
@@ -33,18 +34,32 @@ pub struct ExportStore<'a> {
     pub overlay: &'a Overlay,
 }
 
-/// How new layers become blobs.
+/// How layers become blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerForm {
-    /// Compression of layers that this store made. Layers of a base image stay as they came.
+    /// Compression of layers that this store made.
     pub compression: Compression,
+    /// What becomes of the blobs of base images and caches.
+    pub existing: ExistingBlobs,
     /// The latest time in the archive (`SOURCE_DATE_EPOCH`), seconds since 1970.
     pub epoch: Option<i64>,
 }
 
+/// What becomes of blobs that came from elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistingBlobs {
+    /// They stay as they came.
+    #[default]
+    Keep,
+    /// Those that are compressed in another format are compressed anew.
+    OtherFormats,
+    /// All are, but those that were compressed here, in the same way.
+    All,
+}
+
 impl LayerForm {
     /// What made a blob: equal texts, equal bytes for one layer.
-    fn encoder(self) -> String {
+    pub(crate) fn encoder(self) -> String {
         let encoder = self.compression.encoder_id();
         match self.epoch {
             None => encoder,
@@ -52,12 +67,27 @@ impl LayerForm {
         }
     }
 
-    fn media_type(self) -> MediaType {
-        MediaType::oci_layer(match self.compression {
+    pub(crate) fn media_type(self) -> MediaType {
+        MediaType::oci_layer(self.format())
+    }
+
+    fn format(self) -> LayerCompression {
+        match self.compression {
             Compression::Uncompressed => LayerCompression::None,
             Compression::Gzip { .. } => LayerCompression::Gzip,
             Compression::Zstd { .. } => LayerCompression::Zstd,
-        })
+        }
+    }
+
+    /// Whether a blob that came from elsewhere does as it is.
+    fn takes(self, blob: &BlobFacts) -> bool {
+        match self.existing {
+            ExistingBlobs::Keep => true,
+            ExistingBlobs::OtherFormats => {
+                blob.descriptor.media_type.layer_compression() == Some(self.format())
+            }
+            ExistingBlobs::All => blob.encoder.is_some(),
+        }
     }
 }
 
@@ -136,6 +166,21 @@ pub enum LayerError {
         #[source]
         source: LeaseError,
     },
+    /// A blob of a base image that was to be compressed anew.
+    #[error("cannot read the blob of layer `{layer}`")]
+    Read {
+        /// Which layer.
+        layer: LayerId,
+        /// Why.
+        #[source]
+        source: CompressionError,
+    },
+    /// The same: what it holds has changed, or there is none.
+    #[error("there is no sound blob of layer `{layer}` to compress anew")]
+    NoBlob {
+        /// Which layer.
+        layer: LayerId,
+    },
     /// The index says something that is no digest.
     #[error("the index has an unreadable diff id for layer `{layer}`")]
     DiffId {
@@ -155,6 +200,8 @@ pub struct Needs {
     /// Those of them that images name different blobs for: which is right shows when they are read, and also a
     /// manifest without its blobs must not name another.
     pub disputed: Vec<LayerId>,
+    /// Layers of which a blob must be here to be compressed anew.
+    pub convert: Vec<LayerId>,
     /// Whether all layers must be unpacked, because a new one is yet to be archived.
     pub files: bool,
 }
@@ -176,6 +223,7 @@ pub fn needs(
                 }
             }
             Known::Made(_) => {}
+            Known::Unfit(_) => needs.convert.push(*layer),
             Known::Missing => needs.files = true,
         }
     }
@@ -192,24 +240,27 @@ pub(crate) fn image_layers(
     let made = |(position, layer): (usize, &LayerId)| match known(store, layer, form)? {
         Known::Elsewhere { layer, .. } => Ok(layer),
         Known::Made(layer) => Ok(layer),
+        Known::Unfit(facts) => convert(store, *layer, form, &facts),
         Known::Missing => make(store, snapshot, position, form),
     };
     snapshot.layers().iter().enumerate().map(made).collect()
 }
 
 /// What the index knows of a layer's blob in a form.
-enum Known {
+pub(crate) enum Known {
     /// It came from a base image or a cache.
     Elsewhere { layer: ImageLayer, certainty: Certainty },
     /// It was made here before, and the blob is there.
     Made(ImageLayer),
+    /// It came from elsewhere, and its blobs have another form than is wanted.
+    Unfit(LayerFacts),
     /// It was made here, and there is no such blob.
     Missing,
 }
 
 /// What speaks for a blob that came from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Certainty {
+pub(crate) enum Certainty {
     /// It is in the store, and was found to be the layer.
     Here,
     /// Nothing speaks against it.
@@ -233,6 +284,10 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
         Some(_) => facts.blobs.iter().filter(is_wanted).collect(),
         None => Vec::new(),
     };
+    let (found, unfit): (Vec<_>, Vec<_>) = found.into_iter().partition(|blob| form.takes(blob));
+    if found.is_empty() && !unfit.is_empty() {
+        return converted(store, layer, form, facts);
+    }
     if let (Some(first), Some(diff_id)) = (found.first(), facts.diff_id) {
         let image_layer = |blob: &BlobFacts| {
             Ok(ImageLayer {
@@ -258,28 +313,36 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
         };
         return Ok(Known::Elsewhere { layer: image_layer(first)?, certainty });
     }
-    let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(&encoder))
-    else {
+    let Some((descriptor, diff_id)) = made_by(store, layer, &facts, &encoder)? else {
         return Ok(Known::Missing);
     };
-    let digest = blob.descriptor.digest;
+    let created = Some(milliseconds(&facts));
+    Ok(Known::Made(ImageLayer { descriptor, diff_id, created, encoder: Some(encoder) }))
+}
+
+/// The blob that `encoder` made of a layer here before, if it is still there.
+pub(crate) fn made_by(
+    store: ExportStore<'_>,
+    layer: LayerId,
+    facts: &LayerFacts,
+    encoder: &str,
+) -> Result<Option<(Descriptor, DiffId)>, LayerError> {
+    let Some(blob) = facts.blobs.iter().find(|blob| blob.encoder.as_deref() == Some(encoder))
+    else {
+        return Ok(None);
+    };
+    let Descriptor { digest, size, .. } = blob.descriptor;
     // Pinned before it is looked for, so that it cannot be collected in between.
     store.lease.pin_blobs(&[digest]).map_err(|source| LayerError::Pin { layer, source })?;
-    let there = store.content.contains(&digest, blob.descriptor.size);
+    let there = store.content.contains(&digest, size);
     if !there.map_err(|source| LayerError::Store { layer, source })? {
-        return Ok(Known::Missing);
+        return Ok(None);
     }
-    let Some(diff_id) = own_diff_id(layer, blob)? else { return Ok(Known::Missing) };
-    Ok(Known::Made(ImageLayer {
-        descriptor: blob.descriptor.clone(),
-        diff_id,
-        created: Some(milliseconds(&facts)),
-        encoder: Some(encoder),
-    }))
+    Ok(own_diff_id(layer, blob)?.map(|diff_id| (blob.descriptor.clone(), diff_id)))
 }
 
 /// The digest of a blob's archive, where the blob has it noted.
-fn own_diff_id(layer: LayerId, blob: &BlobFacts) -> Result<Option<DiffId>, LayerError> {
+pub(crate) fn own_diff_id(layer: LayerId, blob: &BlobFacts) -> Result<Option<DiffId>, LayerError> {
     let noted = blob.descriptor.annotations.get(UNCOMPRESSED);
     let noted = noted.map(|noted| Digest::parse(noted)).transpose();
     Ok(noted.map_err(|source| LayerError::DiffId { layer, source })?.map(DiffId))
@@ -314,16 +377,7 @@ fn make(
     let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
     let (diff_id, blob) = blob.finish().map_err(compress)?;
 
-    store.lease.pin_blobs(&[blob.digest()]).map_err(|source| LayerError::Pin { layer, source })?;
-    let (digest, size) = blob.commit(None).map_err(|source| LayerError::Store { layer, source })?;
-    let mut descriptor = Descriptor::new(form.media_type(), digest, size);
-    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
-    let known =
-        BlobFacts { descriptor: descriptor.clone(), encoder: Some(form.encoder()), verified: true };
-    store
-        .index
-        .add_layer_blob(&layer, &known)
-        .map_err(|source| LayerError::Index { layer, source })?;
+    let descriptor = keep(store, layer, (diff_id, blob), form, form.encoder())?;
     // Only now the index knows the layer for sure, and whoever exports it next reads the same time.
     let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?;
     let facts = facts.unwrap_or_default();
@@ -335,8 +389,29 @@ fn make(
     })
 }
 
+/// Puts a blob that is written into the store, and notes that `encoder` made it of the layer.
+pub(crate) fn keep(
+    store: ExportStore<'_>,
+    layer: LayerId,
+    (diff_id, blob): (DiffId, BlobWriter),
+    form: LayerForm,
+    encoder: String,
+) -> Result<Descriptor, LayerError> {
+    store.lease.pin_blobs(&[blob.digest()]).map_err(|source| LayerError::Pin { layer, source })?;
+    let (digest, size) = blob.commit(None).map_err(|source| LayerError::Store { layer, source })?;
+    let mut descriptor = Descriptor::new(form.media_type(), digest, size);
+    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
+    let known =
+        BlobFacts { descriptor: descriptor.clone(), encoder: Some(encoder), verified: true };
+    store
+        .index
+        .add_layer_blob(&layer, &known)
+        .map_err(|source| LayerError::Index { layer, source })?;
+    Ok(descriptor)
+}
+
 /// When a layer was made; now for one that the index forgot.
-fn milliseconds(facts: &LayerFacts) -> i64 {
+pub(crate) fn milliseconds(facts: &LayerFacts) -> i64 {
     let created = facts.created.unwrap_or_else(SystemTime::now);
     let since = created.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

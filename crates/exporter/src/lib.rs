@@ -7,9 +7,12 @@
 mod archive;
 mod attestation;
 mod build_cache;
+mod converted;
 mod export;
 mod image;
+mod image_folder;
 mod layers;
+mod layout_folder;
 mod local;
 mod output_file;
 mod provenance;
@@ -23,16 +26,17 @@ pub use attestation::{
     image_subjects, make_attestation_manifest,
 };
 pub use build_cache::{
-    CacheDocuments, CacheExportError, CacheForm, CacheLayout, CacheLayoutError, FinishedRecords,
-    make_cache, missing_blobs, write_cache_layout,
+    CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords, make_cache,
+    missing_blobs, write_cache_layout,
 };
 pub use export::{
-    BuildResult, ExportError, FilesDestination, ImageDestination, ImageForm, export_files,
-    export_image, make_image,
+    BuildResult, DanglingName, ExportError, FilesDestination, ImageDestination, ImageForm,
+    export_files, export_image, make_image,
 };
-pub use image::{DocumentTypes, Image, ImageLayer, assemble};
-pub use layers::{ExportStore, LayerError, LayerForm, Needs, needs};
-pub use local::LocalError;
+pub use image::{DocumentTypes, ForeignLayers, Image, ImageLayer, assemble};
+pub use layers::{ExistingBlobs, ExportStore, LayerError, LayerForm, Needs, needs};
+pub use layout_folder::LayoutFolderError;
+pub use local::{FolderMode, LocalError};
 pub use output_file::{FileDestination, OutputFileError};
 pub use provenance::{
     BuildFacts, ConfigSource, ProvenanceMode, ProvenanceOptions, ResolvedSource, SourceDigest,

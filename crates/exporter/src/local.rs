@@ -1,6 +1,6 @@
 //! A snapshot's files in a folder of the user's (`-o DIR`, section 4.8 of the behaviour reference).
 //!
-//! What the folder holds beside them stays. Every step is taken from a directory's descriptor and no symbolic
+//! What the folder holds beside them stays, unless it is to go. Every step is taken from a directory's descriptor and no symbolic
 //! link is ever followed, neither one of the image nor one that already stands at the destination: a link
 //! there is replaced, so a hostile image cannot write outside the folder.
 
@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rbuild_cache::remove_tree;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -25,9 +26,21 @@ pub struct LocalError {
     source: io::Error,
 }
 
+/// What becomes of what a folder holds beside the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FolderMode {
+    /// It stays (`mode=copy`).
+    #[default]
+    Add,
+    /// It is deleted (`mode=delete`).
+    Replace,
+}
+
 /// How files are written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalOptions {
+    /// What becomes of what is there.
+    pub(crate) mode: FolderMode,
     /// Whether owners are kept: only for real root. Others own what they build.
     pub(crate) keep_owners: bool,
     /// The latest modification time, seconds since 1970.
@@ -134,19 +147,18 @@ impl Copier<'_> {
         to: BorrowedFd<'_>,
         directory: Option<(CString, Stat)>,
     ) -> Result<Level, LocalError> {
-        let mut names = Vec::new();
-        let entries = rustix::fs::Dir::read_from(from)
-            .map_err(|error| self.fail("list the files for", error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| self.fail("list the files for", error))?;
-            let name = entry.file_name();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name.to_owned());
+        let wanted = names(from).map_err(|error| self.fail("list the files for", error))?;
+        if self.options.mode == FolderMode::Replace {
+            let there = names(to).map_err(|error| self.fail("list", error))?;
+            for name in there.iter().filter(|name| wanted.binary_search(name).is_err()) {
+                remove_tree(to, &**name).map_err(|error| {
+                    let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+                    LocalError { action: "delete", path, source: error.into() }
+                })?;
             }
         }
-        names.sort_unstable();
         let stat = rustix::fs::fstat(to).map_err(|error| self.fail("open", error))?;
-        Ok(Level { names: names.into_iter(), directory, target: (stat.st_dev, stat.st_ino) })
+        Ok(Level { names: wanted.into_iter(), directory, target: (stat.st_dev, stat.st_ino) })
     }
 
     /// Goes back to the directory that `made` was made in. Somebody may have moved `made` out of the folder meanwhile.
@@ -232,10 +244,13 @@ impl Copier<'_> {
         .map_err(|error| self.fail("open", error))
     }
 
-    /// Removes a file or link that stands at the destination. A directory there is the user's: an error.
+    /// Removes a file or link that stands at the destination. A directory there is the user's: an error, unless all goes.
     fn make_room(&self, to: BorrowedFd<'_>, name: &CStr) -> Result<(), LocalError> {
         match rustix::fs::unlinkat(to, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) if self.options.mode == FolderMode::Replace => {
+                remove_tree(to, name).map_err(|error| self.fail("delete", error))
+            }
             Err(Errno::ISDIR) => Err(self.fail("replace the directory", Errno::ISDIR)),
             Err(error) => Err(self.fail("replace", error)),
         }
@@ -304,6 +319,19 @@ impl Copier<'_> {
     }
 }
 
+/// The names in a directory, sorted.
+fn names(directory: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 fn open_directory(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty())
@@ -316,7 +344,8 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: LocalOptions = LocalOptions { keep_owners: false, epoch: None };
+    const OPTIONS: LocalOptions =
+        LocalOptions { mode: FolderMode::Add, keep_owners: false, epoch: None };
 
     fn copy(from: &Path, to: &Path, options: LocalOptions) -> Result<(), LocalError> {
         write_folder(File::open(from).unwrap().as_fd(), to, options)
@@ -388,6 +417,32 @@ mod tests {
         assert_eq!(fs::read(outside.join("f")).unwrap(), b"precious");
         assert_eq!(fs::read(to.join("d/f")).unwrap(), b"new");
         assert!(!fs::symlink_metadata(to.join("f")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_is_not_in_the_result_goes_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to, outside) =
+            (folder.path().join("from"), folder.path().join("to"), folder.path().join("outside"));
+        for path in [from.join("kept"), to.join("kept/old/deep"), to.join("gone"), to.join("file")]
+        {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("f"), "precious").unwrap();
+        symlink(&outside, to.join("link")).unwrap();
+        symlink(&outside, to.join("kept/old/link")).unwrap();
+        fs::write(to.join("gone/a"), "").unwrap();
+        fs::write(from.join("kept/new"), "new").unwrap();
+        fs::write(from.join("file"), "file").unwrap();
+        copy(&from, &to, LocalOptions { mode: FolderMode::Replace, ..OPTIONS }).unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["file", "kept"]);
+        assert_eq!(fs::read(to.join("file")).unwrap(), b"file");
+        assert_eq!(fs::read_dir(to.join("kept")).unwrap().count(), 1);
+        assert_eq!(fs::read(outside.join("f")).unwrap(), b"precious");
     }
 
     #[test]

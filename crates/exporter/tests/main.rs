@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rbuild_cache::{ActiveLayer, Compression, Lease, Overlay, OverlayXattrs, Store};
 use rbuild_exporter::{
-    ArchiveForm, BuildResult, DocumentTypes, ExportStore, FileDestination, FilesDestination,
-    ImageDestination, ImageForm, LayerForm, export_files, export_image, make_image, needs,
+    ArchiveForm, BuildResult, DocumentTypes, ExistingBlobs, ExportStore, FileDestination,
+    FilesDestination, FolderMode, ForeignLayers, ImageDestination, ImageForm, LayerForm,
+    export_files, export_image, make_image, needs,
 };
 use rbuild_oci::{History, ImageConfig, Reference};
 use rbuild_solver::{LayerId, Snapshot};
@@ -67,7 +68,9 @@ impl Fixture {
 }
 
 fn form(compression: Compression, types: DocumentTypes) -> ImageForm {
-    ImageForm { layers: LayerForm { compression, epoch: Some(1_000) }, types }
+    let existing = ExistingBlobs::Keep;
+    let layers = LayerForm { compression, existing, epoch: Some(1_000) };
+    ImageForm { layers, types, foreign: ForeignLayers::Include }
 }
 
 fn path(folder: &Path, name: &str) -> FileDestination {
@@ -129,7 +132,8 @@ fn files_go_to_tars_and_folders() {
     let entries = validate::tar_entries(&fs::read(folder.join("files.tar")).expect("the tar"))
         .expect("a whole tar");
     assert_eq!(entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["hello"]);
-    let destination = FilesDestination::Folder { path: folder.join("out"), keep_owners: false };
+    let (path, mode) = (folder.join("out"), FolderMode::Add);
+    let destination = FilesDestination::Folder { path, mode, keep_owners: false };
     export_files(fixture.parts(), &result, &destination).expect("a folder");
     assert_eq!(fs::read(folder.join("out/hello")).expect("the file"), b"text");
 }

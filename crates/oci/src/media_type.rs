@@ -90,6 +90,16 @@ impl MediaType {
         matches!(self, Self::OciManifest | Self::DockerManifest)
     }
 
+    /// Whether this names a layer that its owner wants nobody else to distribute.
+    pub fn is_foreign(&self) -> bool {
+        matches!(
+            self,
+            Self::OciLayerNondistributable
+                | Self::OciLayerNondistributableGzip
+                | Self::DockerForeignLayerGzip
+        )
+    }
+
     /// How a layer of this type is compressed; `None` when this is no layer type that we know.
     pub fn layer_compression(&self) -> Option<LayerCompression> {
         match self {
@@ -155,5 +165,6 @@ mod tests {
         }
         assert_eq!(MediaType::OciLayerZstd.layer_compression(), Some(LayerCompression::Zstd));
         assert_eq!(MediaType::OciConfig.layer_compression(), None);
+        assert!(MediaType::DockerForeignLayerGzip.is_foreign());
     }
 }

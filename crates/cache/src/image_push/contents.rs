@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rbuild_oci::{Descriptor, Digest, Index, MediaType, Platform};
+use rbuild_oci::{Descriptor, Digest, Index, Platform};
 
 use super::PushError;
 use crate::image_source::ImageDocument;
@@ -82,12 +82,7 @@ impl Reading<'_> {
 
 /// Whether a registry gets a blob. Foreign layers stay where their owner has them, and registries do not miss them.
 fn is_distributed(blob: &Descriptor) -> bool {
-    !matches!(
-        blob.media_type,
-        MediaType::OciLayerNondistributable
-            | MediaType::OciLayerNondistributableGzip
-            | MediaType::DockerForeignLayerGzip
-    )
+    !blob.media_type.is_foreign()
 }
 
 fn read(

@@ -34,6 +34,12 @@ pub enum Compression {
     },
 }
 
+impl Default for Compression {
+    fn default() -> Self {
+        Self::GZIP
+    }
+}
+
 impl Compression {
     /// gzip as every tool writes it.
     pub const GZIP: Self = Self::Gzip { level: 6 };

@@ -10,7 +10,7 @@ use rbuild_oci::{ChainId, Descriptor, DiffId, Digest, Index, Manifest, MediaType
 use rbuild_solver::{KeyParts, LayerId, Snapshot};
 
 use super::finished::{CacheExportError, Finished, FinishedRecords};
-use crate::image::{DocumentTypes, ImageLayer, in_types, rfc3339};
+use crate::image::{DocumentTypes, ForeignLayers, ImageLayer, in_types, rfc3339};
 use crate::layers::{ExportStore, LayerForm, UNCOMPRESSED, image_layers};
 
 /// Annotation of a layer's descriptor: when it was made.
@@ -160,7 +160,7 @@ impl Forest {
         for ((_, chain), (below, layer)) in sorted {
             let parent = below.map_or(-1, |below| forest.positions[&below] as i64);
             let created_at = layer.created.map(rfc3339);
-            let mut descriptor = in_types(&layer.descriptor, types);
+            let mut descriptor = in_types(&layer.descriptor, types, ForeignLayers::Refer);
             let diff_id = layer.diff_id;
             forest.positions.insert(chain, forest.layers.len());
             forest.layers.push(ConfigLayer {

@@ -10,4 +10,4 @@ mod layout;
 
 pub use documents::{CacheDocuments, CacheForm, make_cache};
 pub use finished::{CacheExportError, FinishedRecords};
-pub use layout::{CacheLayout, CacheLayoutError, missing_blobs, write_cache_layout};
+pub use layout::{CacheLayout, missing_blobs, write_cache_layout};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rbuild_cache::PullProgress;
 use rbuild_exporter::{
-    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_cache, missing_blobs,
-    needs, write_cache_layout,
+    CacheDocuments, CacheForm, CacheLayout, ExistingBlobs, FinishedRecords, LayerForm, make_cache,
+    missing_blobs, needs, write_cache_layout,
 };
 use rbuild_solver::{CacheKey, Edge, Event, Graph, Progress, Snapshot, VertexId};
 
@@ -141,7 +141,8 @@ async fn export_once(
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
     let records = collect(session, to.max, finished)?;
-    let layers = LayerForm { compression: to.compression, epoch: finished.epoch };
+    let existing = ExistingBlobs::Keep;
+    let layers = LayerForm { compression: to.compression, existing, epoch: finished.epoch };
     for snapshot in records.snapshots() {
         let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
         for layer in &needs.disputed {

@@ -1,5 +1,6 @@
 //! `--on-failure`: what a failed step has left goes where the user wants it, such as the report of failed tests.
 
+use std::iter;
 use std::sync::Arc;
 
 use rbuild_exporter::BuildResult;
@@ -24,6 +25,7 @@ impl OnFailurePlan {
         for on_failure in &args.on_failure {
             // Names are for the build that succeeds.
             let planned = plan::planned(&on_failure.output, &[])?;
+            planned.iter().try_for_each(|planned| plan::check_folder(planned, iter::empty()))?;
             outputs.extend(planned.map(|planned| (planned, on_failure.src.clone())));
         }
         if let Some(twice) = plan::written_twice(outputs.iter().map(|(output, _)| output)) {

@@ -1,9 +1,12 @@
 //! Where the result of a build goes, checked before the build begins.
 
 use std::collections::HashSet;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use rbuild_exporter::{
-    ArchiveForm, DocumentTypes, FileDestination, FilesDestination, ImageDestination,
+    ArchiveForm, DanglingName, DocumentTypes, FileDestination, FilesDestination, FolderMode,
+    ImageDestination,
 };
 use rbuild_oci::Reference;
 use rbuild_worker::in_user_namespace;
@@ -11,7 +14,9 @@ use rbuild_worker::in_user_namespace;
 use crate::args::BuildArgs;
 use crate::commands::images::image_name;
 use crate::error::CommandError;
-use crate::output::{ArchiveKind, ImageOptions, OutputSpec, PushOptions};
+use crate::output::{
+    ArchiveKind, ArchivePlace, FilesOptions, ImageOptions, OutputSpec, PushOptions, StoreOptions,
+};
 
 /// All outputs of a build.
 #[derive(Clone, Debug)]
@@ -27,11 +32,16 @@ pub(super) enum PlannedOutput {
     Image {
         options: ImageOptions,
         types: DocumentTypes,
+        /// Whether layers are unpacked, too.
+        unpack: bool,
         /// `None` where registries are all.
         destination: Option<ImageDestination>,
         push: Option<PlannedPush>,
     },
-    Files(FilesDestination),
+    Files {
+        destination: FilesDestination,
+        options: FilesOptions,
+    },
 }
 
 /// Registries that an image goes to.
@@ -67,7 +77,7 @@ pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
         outputs.extend(planned);
     }
     let only_files = !outputs.is_empty()
-        && outputs.iter().all(|output| matches!(output, PlannedOutput::Files(_)));
+        && outputs.iter().all(|output| matches!(output, PlannedOutput::Files { .. }));
     if args.iidfile.is_some() && only_files {
         return Err(CommandError::usage(
             "local and tar exporters are incompatible with image ID file",
@@ -76,7 +86,37 @@ pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     if let Some(twice) = written_twice(outputs.iter()) {
         return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
     }
+    let context = args.context.iter().map(PathBuf::from).filter(|path| path.is_dir());
+    outputs.iter().try_for_each(|output| check_folder(output, context.clone()))?;
     Ok(Plan { outputs, names })
+}
+
+/// Refuses to delete what an output should replace, where that holds more than results: one of `used`, or where we are.
+pub(super) fn check_folder(
+    output: &PlannedOutput,
+    used: impl Iterator<Item = PathBuf>,
+) -> Result<(), CommandError> {
+    let PlannedOutput::Files {
+        destination: FilesDestination::Folder { path, mode: FolderMode::Replace, .. },
+        ..
+    } = output
+    else {
+        return Ok(());
+    };
+    // What is not there yet holds nothing.
+    let Ok(folder) = path.canonicalize() else { return Ok(()) };
+    let home = std::env::home_dir();
+    let mut used = used.chain([PathBuf::from(".")]).chain(home);
+    match used.find(|used| used.canonicalize().is_ok_and(|used| used.starts_with(&folder))) {
+        None => Ok(()),
+        Some(used) => {
+            let (path, used) = (path.display(), used.display());
+            let message = format!(
+                "mode=delete would delete what is in `{path}` beside the result, and that is, or holds, `{used}`"
+            );
+            Err(CommandError::usage(message).hint("give the result a folder of its own"))
+        }
+    }
 }
 
 /// An output, checked; `None` for one that goes nowhere. `tags` are names besides its own.
@@ -94,37 +134,62 @@ pub(super) fn planned(
             let has_tags = push.as_ref().is_none_or(|push| push.names == names);
             // Where it has no tag at the registry, it should not have one here.
             let names = if has_tags { names } else { Vec::new() };
-            Some(PlannedOutput::Image {
-                options: *options,
-                types: types(options, DocumentTypes::Oci),
-                destination: store.then_some(ImageDestination::Store { names }),
-                push,
-            })
+            let unpack = store.as_ref().is_some_and(|store| store.unpack);
+            let destination = match store.clone() {
+                None => None,
+                Some(StoreOptions { canonical, dangling, .. }) => {
+                    if let Some(DanglingName { prefix, .. }) = &dangling {
+                        image_name(prefix)?;
+                    }
+                    Some(ImageDestination::Store { names, canonical, dangling })
+                }
+            };
+            let types = types(options, DocumentTypes::Oci);
+            Some(PlannedOutput::Image { options: *options, types, unpack, destination, push })
         }
-        OutputSpec::Archive { form, destination, names: own, options } => {
+        OutputSpec::Archive { form, place, names: own, options } => {
             let form = match form {
                 ArchiveKind::Oci => ArchiveForm::Oci,
                 ArchiveKind::Docker => ArchiveForm::Docker,
             };
             let names = references(own)?;
+            let destination = match place.clone() {
+                ArchivePlace::File(file) => {
+                    check_file(&file)?;
+                    ImageDestination::Archive { form, names, file }
+                }
+                ArchivePlace::Folder(folder) => ImageDestination::Folder { names, folder },
+            };
             Some(PlannedOutput::Image {
                 options: *options,
                 types: types(options, DocumentTypes::Oci),
-                destination: Some(ImageDestination::Archive {
-                    form,
-                    names,
-                    file: destination.clone(),
-                }),
+                unpack: false,
+                destination: Some(destination),
                 push: None,
             })
         }
-        OutputSpec::Tar(file) => Some(PlannedOutput::Files(FilesDestination::Tar(file.clone()))),
-        OutputSpec::Local(path) => Some(PlannedOutput::Files(FilesDestination::Folder {
-            path: path.clone(),
-            keep_owners: !in_user_namespace(),
-        })),
+        OutputSpec::Tar { file, options } => {
+            check_file(file)?;
+            let destination = FilesDestination::Tar(file.clone());
+            Some(PlannedOutput::Files { destination, options: *options })
+        }
+        OutputSpec::Local { folder, mode, options } => {
+            let (path, mode) = (folder.clone(), *mode);
+            let keep_owners = !in_user_namespace();
+            let destination = FilesDestination::Folder { path, mode, keep_owners };
+            Some(PlannedOutput::Files { destination, options: *options })
+        }
         OutputSpec::CacheOnly => None,
     })
+}
+
+/// Refuses to write an archive where a person reads.
+fn check_file(file: &FileDestination) -> Result<(), CommandError> {
+    if *file == FileDestination::Stdout && std::io::stdout().is_terminal() {
+        let message = "dest=FILE is needed: an archive is not written to a terminal";
+        return Err(CommandError::usage(message));
+    }
+    Ok(())
 }
 
 /// Checks what is said about a push of an image with these names, which were typed as `texts`.
@@ -162,10 +227,22 @@ impl PlannedOutput {
             Self::Image { push: Some(push), .. } => &push.names,
             Self::Image {
                 destination:
-                    Some(ImageDestination::Store { names } | ImageDestination::Archive { names, .. }),
+                    Some(
+                        ImageDestination::Store { names, .. }
+                        | ImageDestination::Archive { names, .. }
+                        | ImageDestination::Folder { names, .. },
+                    ),
                 ..
             } => names,
-            Self::Image { .. } | Self::Files(_) => &[],
+            Self::Image { .. } | Self::Files { .. } => &[],
+        }
+    }
+
+    /// What the output has in place of the build's `SOURCE_DATE_EPOCH`.
+    pub(super) fn epoch(&self) -> Option<i64> {
+        match self {
+            Self::Image { options, .. } => options.epoch,
+            Self::Files { options, .. } => options.epoch,
         }
     }
 }
@@ -179,7 +256,9 @@ pub(super) fn written_twice<'a>(
         PlannedOutput::Image {
             destination: Some(ImageDestination::Archive { file, .. }), ..
         }
-        | PlannedOutput::Files(FilesDestination::Tar(file)) => Some(file.clone()),
+        | PlannedOutput::Files { destination: FilesDestination::Tar(file), .. } => {
+            Some(file.clone())
+        }
         _ => None,
     };
     outputs.filter_map(file).find(|file| !seen.insert(file.clone())).map(|file| match file {

@@ -17,6 +17,7 @@ use super::plan::{Plan, PlannedOutput, PlannedPush};
 use crate::args::{BuildArgs, SaveArgs};
 use crate::commands::images::{DOCUMENT_LIMIT, print};
 use crate::error::{CommandError, Kind};
+use crate::output::ImageOptions;
 use crate::printable;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
@@ -71,14 +72,21 @@ pub(super) async fn write(
             ArchiveForm::Oci => "oci image format",
             ArchiveForm::Docker => "docker image format",
         },
+        PlannedOutput::Image { destination: Some(ImageDestination::Folder { .. }), .. } => {
+            "oci image format"
+        }
         PlannedOutput::Image { .. } => "image",
-        PlannedOutput::Files(FilesDestination::Tar(_)) => "client tarball",
-        PlannedOutput::Files(FilesDestination::Folder { .. }) => "client directory",
+        PlannedOutput::Files { destination: FilesDestination::Tar(_), .. } => "client tarball",
+        PlannedOutput::Files { .. } => "client directory",
     };
     let what = if what.is_empty() { String::new() } else { format!("{what} ") };
     let vertex = progress.start(&format!("exporting {what}to {to}"));
     let pull = PullProgress { progress: progress.clone(), vertex };
-    let exported = one(session, output, result, &pull).await;
+    let result = match output.epoch() {
+        None => Arc::clone(result),
+        epoch => Arc::new(BuildResult { epoch, ..BuildResult::clone(result) }),
+    };
+    let exported = one(session, output, &result, &pull).await;
     progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
     exported
 }
@@ -90,18 +98,20 @@ async fn one(
     pull: &PullProgress,
 ) -> Result<Option<Image>, CommandError> {
     match output {
-        PlannedOutput::Image { options, types, destination, push } => {
-            let layers = LayerForm { compression: options.compression, epoch: result.epoch };
+        PlannedOutput::Image { options, types, unpack, destination, push } => {
+            let layers = layer_form(&options, result.epoch, &pull.progress);
             let needs =
                 needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
             let wanted = match destination {
-                Some(ImageDestination::Archive { .. }) => &needs.blobs,
+                Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. }) => {
+                    &needs.blobs
+                }
                 _ => &needs.disputed,
             };
-            for layer in wanted {
+            for layer in wanted.iter().chain(&needs.convert) {
                 session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
             }
-            if needs.files {
+            if needs.files || unpack {
                 session
                     .images
                     .ensure_unpacked(&result.snapshot, pull)
@@ -112,7 +122,8 @@ async fn one(
                 let (session, result) = (Arc::clone(session), Arc::clone(result));
                 blocking(move || {
                     let store = session.export_store();
-                    let image = make_image(store, &result, ImageForm { layers, types })?;
+                    let foreign = options.foreign;
+                    let image = make_image(store, &result, ImageForm { layers, types, foreign })?;
                     if let Some(destination) = destination {
                         export_image(store, &image, &destination, result.epoch)?;
                     }
@@ -128,7 +139,7 @@ async fn one(
             }
             Ok(Some(image))
         }
-        PlannedOutput::Files(destination) => {
+        PlannedOutput::Files { destination, .. } => {
             session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
             let (session, result) = (Arc::clone(session), Arc::clone(result));
             blocking(move || {
@@ -137,6 +148,17 @@ async fn one(
             .await
         }
     }
+}
+
+/// How the layers of an image are written. What cannot be done as told is said.
+fn layer_form(options: &ImageOptions, epoch: Option<i64>, progress: &Progress) -> LayerForm {
+    let ImageOptions { compression, existing, rewrite_timestamp, .. } = *options;
+    if rewrite_timestamp == Some(true) && epoch.is_none() {
+        let message = "rewrite-timestamp=true changes nothing without a time: set SOURCE_DATE_EPOCH or source-date-epoch";
+        progress.warn(message.to_owned());
+    }
+    let epoch = epoch.filter(|_| rewrite_timestamp != Some(false));
+    LayerForm { compression, existing, epoch }
 }
 
 /// Runs an export where it may keep a thread busy.

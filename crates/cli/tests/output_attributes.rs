@@ -1,0 +1,201 @@
+//! What `--output` can be told, one attribute after the other (section 4.1 of the behaviour reference).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use rbuild_testdata::validate;
+
+use crate::fixture::{Fixture, have, ran, read, valid};
+
+const COPIES: &str = "FROM busybox\nCOPY one /one\nRUN echo 2 > /two\n";
+
+fn copies() -> Fixture {
+    let fixture = Fixture::with(COPIES);
+    fixture.write("one", "1");
+    fixture
+}
+
+/// The image that an output of this kind, with these attributes, is.
+fn image(fixture: &Fixture, kind: &str, attributes: &str) -> validate::ValidImage {
+    let archive = fixture.path("image.tar");
+    let spec = format!("type={kind},dest={}{attributes}", archive.display());
+    fixture.build(&["-t", "app:1", "-o", &spec]).ok();
+    valid(kind, &archive)
+}
+
+fn media_types(image: &validate::ValidImage) -> Vec<&str> {
+    let ends = image.layers.iter().map(|layer| layer.media_type.rsplit('.').next());
+    ends.map(Option::unwrap_or_default).collect()
+}
+
+fn diff_ids(image: &validate::ValidImage) -> Vec<&str> {
+    image.layers.iter().map(|layer| layer.diff_id.as_str()).collect()
+}
+
+#[test]
+fn privileged_force_compression_compresses_what_was_there() {
+    let fixture = copies();
+    let plain = image(&fixture, "oci", ",compression=zstd");
+    assert_eq!(media_types(&plain), ["tar+gzip", "tar+zstd", "tar+zstd"]);
+    let forced = image(&fixture, "oci", ",compression=zstd,force-compression=true");
+    assert_eq!(media_types(&forced), ["tar+zstd"; 3]);
+    assert_eq!(diff_ids(&forced), diff_ids(&plain));
+    // What was made by force is not what the base image has.
+    let again = image(&fixture, "oci", ",compression=zstd");
+    assert_eq!(again.manifest_digest, plain.manifest_digest);
+    let uncompressed = image(&fixture, "oci", ",compression=uncompressed,force-compression=true");
+    assert_eq!(media_types(&uncompressed), ["tar"; 3]);
+    assert_eq!(diff_ids(&uncompressed), diff_ids(&plain));
+    // The format is as wanted, so the blob stays; the level can only be kept by compressing it.
+    let gzip = image(&fixture, "oci", ",force-compression=true");
+    assert_eq!(gzip.layers[0].digest, plain.layers[0].digest);
+    let level = image(&fixture, "oci", ",force-compression=true,compression-level=0");
+    assert!(level.layers[0].size > gzip.layers[0].size);
+    assert_eq!(diff_ids(&level), diff_ids(&plain));
+}
+
+#[test]
+fn privileged_times_are_rewritten_unless_told() {
+    const EPOCH: u64 = 1_000_000_000;
+    let fixture = copies();
+    let build = |attributes: &str| {
+        let archive = fixture.path("image.tar");
+        let spec = format!("type=oci,dest={}{attributes}", archive.display());
+        let build = fixture
+            .build_command("store", &["-o", &spec])
+            .env("SOURCE_DATE_EPOCH", EPOCH.to_string())
+            .output();
+        let said = ran(build.expect("rbuild starts")).ok().stderr;
+        (valid("oci", &archive), said)
+    };
+    let time = |image: &validate::ValidImage| image.layers[2].entry("two").map(|two| two.mtime);
+    let (clamped, _) = build("");
+    assert_eq!(time(&clamped), Some(EPOCH));
+    let (kept, _) = build(",rewrite-timestamp=false");
+    assert!(time(&kept) > Some(EPOCH));
+    assert_eq!(kept.config["created"], clamped.config["created"]);
+    assert_eq!(clamped.config["created"], "2001-09-09T01:46:40Z");
+    let (other, _) = build(",source-date-epoch=5,rewrite-timestamp=true");
+    assert_eq!(time(&other), Some(5));
+    assert_eq!(other.config["created"], "1970-01-01T00:00:05Z");
+
+    let spec = format!("type=oci,dest={},rewrite-timestamp=true", fixture.path("x").display());
+    let said = fixture.build(&["-o", &spec]).ok().stderr;
+    assert!(said.contains("rewrite-timestamp=true changes nothing without a time"), "{said}");
+
+    let out = fixture.path("out");
+    fixture.build(&["-o", &format!("type=local,dest={},source-date-epoch=7", out.display())]).ok();
+    assert_eq!(fs::metadata(out.join("two")).expect("a file").mtime(), 7);
+    let tar = fixture.build(&["-o", "type=tar,source-date-epoch=9"]).ok().stdout;
+    let entries = validate::tar_entries(&tar).expect("a whole tar");
+    assert!(entries.iter().all(|entry| entry.mtime <= 9));
+}
+
+#[test]
+fn privileged_names_with_a_digest() {
+    let fixture = Fixture::with("FROM busybox\nENV A=b\n");
+    let metadata = fixture.path("metadata.json");
+    let build = |args: &[&str]| {
+        let file = metadata.display().to_string();
+        fixture.build(&[args, &["--metadata-file", &file]].concat()).ok();
+        let document: serde_json::Value =
+            serde_json::from_slice(&fs::read(&metadata).expect("metadata")).expect("JSON");
+        document["containerimage.digest"].as_str().expect("a digest").to_owned()
+    };
+    let names = |image: &str| {
+        let shown = fixture.run(["inspect", image]).ok().stdout;
+        let shown: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+        shown[0]["Names"].to_string()
+    };
+    let digest = build(&["-t", "app:1", "-o", "type=image,name-canonical=true"]);
+    assert!(names("app:1").contains(&format!("app:1@{digest}")), "{}", names("app:1"));
+    build(&["-o", "type=image,dangling-name-prefix=left,danging-name-empty-only=true"]);
+    assert!(names("app:1").contains(&format!("left@{digest}")), "{}", names("app:1"));
+    build(&[
+        "-t",
+        "app:1",
+        "-o",
+        "type=image,dangling-name-prefix=other,danging-name-empty-only=true",
+    ]);
+    assert!(!names("app:1").contains("other@"), "{}", names("app:1"));
+    let error = fixture.build(&["-o", "type=image,dangling-name-prefix=NO"]).fails(2);
+    assert!(error.contains("must be lowercase"), "{error}");
+}
+
+#[test]
+fn privileged_layers_are_unpacked_where_that_is_asked_for() {
+    let fixture = Fixture::with("FROM busybox\nENV A=b\n");
+    let unpacked = || fs::read_dir(fixture.path("store/layers")).expect("layers").count();
+    fixture.build(&["-t", "app"]).ok();
+    assert_eq!(unpacked(), 0);
+    fixture.build(&["-t", "app", "-o", "type=image,unpack=true"]).ok();
+    assert_eq!(unpacked(), 1);
+}
+
+#[test]
+fn privileged_images_collect_in_a_folder() {
+    const TEST: &str = "privileged_images_collect_in_a_folder";
+    let fixture = copies();
+    let folder = fixture.path("images");
+    let spec = |kind: &str| format!("type={kind},dest={},tar=false", folder.display());
+    fixture.build(&["-t", "app:1", "-t", "app:2", "-o", &spec("oci")]).ok();
+    fixture.write("one", "changed");
+    fixture.build(&["-t", "app:2", "-t", "other:3", "-o", &spec("docker")]).ok();
+    fixture.build(&["-o", &spec("oci")]).ok();
+    let images = validate::oci_layout(&folder).expect("a whole layout");
+    assert_eq!(images.len(), 4);
+    let content = |tag: &str| {
+        let named = images.iter().find(|image| image.names.iter().any(|name| name.ends_with(tag)));
+        let image = named.unwrap_or_else(|| panic!("no {tag}"));
+        image.layers[1].entry("one").expect("the file").content.clone()
+    };
+    assert_eq!(content("1"), b"1");
+    assert_eq!(content("2"), b"changed");
+    assert_eq!(content("latest"), b"changed");
+    if have(TEST, "skopeo") {
+        for tag in ["1", "2", "3", "latest"] {
+            let image = format!("oci:{}:{tag}", folder.display());
+            ran(Command::new("skopeo").args(["inspect", &image]).output().expect("skopeo runs"))
+                .ok();
+        }
+    }
+    fs::write(folder.join("index.json"), "no index").expect("a file");
+    let error = fixture.build(&["-o", &spec("oci")]).fails(1);
+    assert!(error.contains("is not the index of an OCI layout"), "{error}");
+}
+
+#[test]
+fn privileged_a_folder_is_made_equal_to_the_result() {
+    let fixture = copies();
+    let out = fixture.path("out");
+    fs::create_dir_all(out.join("old/deep")).expect("a folder");
+    fs::write(out.join("old/deep/file"), "old").expect("a file");
+    let spec = format!("type=local,dest={}", out.display());
+    fixture.build(&["-o", &spec]).ok();
+    assert_eq!(read(&out, "old/deep/file"), "old");
+    let replaced = format!("{spec},mode=delete");
+    fixture.build(&["-o", &replaced]).ok();
+    assert_eq!(read(&out, "two").trim(), "2");
+    assert!(!out.join("old").exists());
+
+    // Only a mistake deletes the context, or the folder that one is in.
+    let (context, parent) = (fixture.context(), fixture.path("."));
+    for folder in [&context, &parent] {
+        let spec = format!("type=local,dest={},mode=delete", folder.display());
+        let error = fixture.build(&["-o", &spec]).fails(2);
+        assert!(error.contains("give the result a folder of its own"), "{error}");
+        let error = fixture.build(&["--on-failure", &spec]);
+        assert_eq!(error.code, if *folder == parent { 2 } else { 0 }, "{}", error.stderr);
+    }
+    assert_eq!(read(&context, "one"), "1");
+}
+
+#[test]
+fn privileged_archives_go_to_standard_output_if_no_place_is_given() {
+    let fixture = copies();
+    let archive = fixture.build(&["-o", "type=oci"]).ok().stdout;
+    assert_eq!(validate::oci_archive(&archive).expect("a whole image").len(), 1);
+    let error = fixture.build(&["-o", "type=docker"]).fails(2);
+    assert!(error.contains("needs dest=FILE"), "{error}");
+}
