@@ -185,6 +185,11 @@ fn is_after(text: &str, milliseconds: i64) -> bool {
     OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.unix_timestamp_nanos() > limit)
 }
 
+/// Seconds since 1970 as RFC 3339 in UTC.
+pub(crate) fn rfc3339_of_seconds(seconds: i64) -> String {
+    rfc3339(seconds.saturating_mul(1000))
+}
+
 /// Milliseconds since 1970 as RFC 3339 in UTC, with as many digits as there are; years outside 0 to 9999 become the
 /// nearest one that has a form.
 pub(crate) fn rfc3339(milliseconds: i64) -> String {

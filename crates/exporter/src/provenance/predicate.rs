@@ -11,7 +11,7 @@ use super::dependencies::{ResolvedSource, SourceDigest, commit_digest, dependenc
 use super::layer_map::layer_map;
 use super::llb_json::steps;
 use crate::attestation::{Attestation, PROVENANCE_V1};
-use crate::image::rfc3339;
+use crate::image::rfc3339_of_seconds;
 
 const BUILD_TYPE: &str =
     "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
@@ -116,8 +116,8 @@ pub fn provenance(
     }
     let mut metadata = json!({
         "invocationID": facts.invocation,
-        "startedOn": rfc3339(facts.times.0),
-        "finishedOn": rfc3339(facts.times.1),
+        "startedOn": rfc3339_of_seconds(facts.times.0),
+        "finishedOn": rfc3339_of_seconds(facts.times.1),
         "buildkit_hermetic": is_complete && !uses_network(&facts.graph),
         "buildkit_completeness": {
             "request": has_all_args,

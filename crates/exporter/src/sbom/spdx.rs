@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::inventory::{Found, Inventory};
 use super::licence::{Declared, declared};
-use crate::image::rfc3339;
+use crate::image::rfc3339_of_seconds;
 
 const NOTHING: &str = "NOASSERTION";
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -79,7 +79,7 @@ pub fn spdx_document(inventory: &Inventory, described: Described<'_>) -> Value {
         "SPDXID": DOCUMENT,
         "name": described.name,
         "creationInfo": {
-            "created": rfc3339(described.created),
+            "created": rfc3339_of_seconds(described.created),
             "creators": [concat!("Tool: rbuild-", env!("CARGO_PKG_VERSION"))],
         },
         "packages": packages,
