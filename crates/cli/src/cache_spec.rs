@@ -10,7 +10,7 @@ use crate::fields::{Fields, csv_fields, with_nearest};
 use crate::output::compression;
 
 /// Types that buildx has and rbuild does not.
-const OTHERS: [&str; 4] = ["inline", "gha", "s3", "azblob"];
+const OTHERS: [&str; 3] = ["gha", "s3", "azblob"];
 const TAG: &str = "latest";
 
 /// One `--cache-from`.
@@ -45,6 +45,8 @@ pub(crate) enum CacheDestination {
     Local(CacheLayout),
     /// A name at a registry.
     Registry(Reference),
+    /// The images that the build writes.
+    Inline,
 }
 
 impl CacheDestination {
@@ -55,6 +57,7 @@ impl CacheDestination {
                 one.folder == other.folder && (one.tag == other.tag || one.reset || other.reset)
             }
             (Self::Registry(one), Self::Registry(other)) => one == other,
+            (Self::Inline, Self::Inline) => true,
             _ => false,
         }
     }
@@ -65,6 +68,7 @@ impl std::fmt::Display for CacheDestination {
         match self {
             Self::Local(layout) => write!(f, "`{}`", layout.folder.display()),
             Self::Registry(reference) => write!(f, "`{}`", reference.familiar()),
+            Self::Inline => f.write_str("the image"),
         }
     }
 }
@@ -72,7 +76,13 @@ impl std::fmt::Display for CacheDestination {
 impl CacheFrom {
     /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`, `type=registry,ref=NAME` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (mut fields, kind) = parsed(text, &["local", "registry"])?;
+        let (mut fields, kind) = parsed(text, &["local", "registry", "inline"])?;
+        if kind == "inline" {
+            return Err(
+                "a cache in an image is read with type=registry,ref=IMAGE or type=local,src=FOLDER"
+                    .to_owned(),
+            );
+        }
         if kind == "registry" {
             let name = ImageName::Reference(reference(&mut fields)?);
             fields.end(&["ref"])?;
@@ -120,8 +130,9 @@ impl CacheTo {
             "oci-mediatypes",
             "image-manifest",
         ];
-        let (mut fields, kind) = parsed(text, &["local", "registry"])?;
+        let (mut fields, kind) = parsed(text, &["local", "registry", "inline"])?;
         let destination = match kind.as_str() {
+            "inline" => return Self::inline(fields),
             "registry" => CacheDestination::Registry(reference(&mut fields)?),
             _ => {
                 let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
@@ -164,6 +175,25 @@ impl CacheTo {
             compression,
             types: if oci { DocumentTypes::Oci } else { DocumentTypes::Docker },
             image_manifest,
+        })
+    }
+
+    /// What the image has for a cache is written as the image is.
+    fn inline(mut fields: Fields) -> Result<Self, String> {
+        if let Some(mode) = fields.take("mode").filter(|mode| mode != "min") {
+            return Err(format!(
+                "type=inline has the layers of the image only, so there is no mode={mode}"
+            ));
+        }
+        fields.end(&["mode"])?;
+        Ok(Self {
+            destination: CacheDestination::Inline,
+            max: false,
+            on_failure: false,
+            ignore_error: false,
+            compression: compression(None, None)?,
+            types: DocumentTypes::Oci,
+            image_manifest: true,
         })
     }
 }
@@ -228,6 +258,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (text, expected) in [
+            ("type=inline,mode=max", "there is no mode=max"),
+            ("type=inline,ref=a", "there is no attribute `ref`"),
             ("type=local", "dest=FOLDER is needed"),
             ("dest=/c", "type is required"),
             ("type=loca,dest=/c", "did you mean `local`?"),
@@ -253,6 +285,7 @@ mod tests {
             ("type=local,src=/c,dest=/c", "there is no attribute `dest`"),
             ("type=local,src=/c,digest=x", "digest: "),
             ("type=registry", "ref=NAME is needed"),
+            ("type=inline", "is read with type=registry,ref=IMAGE"),
             ("UPPER", "`UPPER`: "),
             ("type=registry,ref=a,src=/c", "there is no attribute `src`"),
         ] {

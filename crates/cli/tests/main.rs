@@ -13,6 +13,7 @@ mod explain;
 mod failures;
 mod fixture;
 mod in_place;
+mod inline_cache;
 mod limits;
 mod logins;
 mod logs;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use rbuild_cache::{ContentError, IndexError, LeaseError, View, ViewError};
+use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError, View, ViewError};
 use rbuild_oci::{ImageConfig, Reference, ReferenceError};
 use rbuild_solver::Snapshot;
 
 use crate::archive::{ArchiveError, ArchiveForm, write_archive};
+use crate::build_cache::{CacheExportError, FinishedRecords, inline_cache};
 use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
 use crate::image_folder::write_image_folder;
 use crate::layers::{ExportStore, LayerError, LayerForm, image_layers};
@@ -26,6 +27,8 @@ pub struct BuildResult {
     pub base_history: usize,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970.
     pub epoch: Option<i64>,
+    /// What was built, if images are to be caches too.
+    pub inline_cache: Option<FinishedRecords>,
 }
 
 /// Where an image goes.
@@ -118,6 +121,9 @@ pub enum ExportError {
     /// A tar of the files.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The cache inside of the image.
+    #[error("cannot write the cache into the image")]
+    Cache(#[from] CacheExportError),
     /// A folder.
     #[error(transparent)]
     Local(#[from] LocalError),
@@ -142,9 +148,15 @@ pub fn make_image(
     form: ImageForm,
 ) -> Result<Image, ExportError> {
     let layers = image_layers(store, &result.snapshot, form.layers)?;
+    let mut config = result.config.clone();
+    // What a base image says of its layers is said of no others.
+    config.extra.remove(INLINE_CACHE);
+    if let Some(records) = &result.inline_cache {
+        let cache = inline_cache(store, records, &result.snapshot, &layers, result.epoch)?;
+        config.extra.insert(INLINE_CACHE.to_owned(), cache.into());
+    }
     let documents = (form.types, form.foreign);
-    let image =
-        assemble(result.config.clone(), result.base_history, &layers, documents, result.epoch);
+    let image = assemble(config, result.base_history, &layers, documents, result.epoch);
     store.lease.pin_blobs(&[image.descriptor.digest, image.manifest.config.digest])?;
     store.content.put(&image.config_bytes)?;
     store.content.put(&image.manifest_bytes)?;

@@ -63,7 +63,13 @@ impl Fixture {
             history,
             ..ImageConfig::default()
         };
-        BuildResult { snapshot: base.with(id), config, base_history: 0, epoch: Some(1_000) }
+        BuildResult {
+            snapshot: base.with(id),
+            config,
+            base_history: 0,
+            epoch: Some(1_000),
+            inline_cache: None,
+        }
     }
 }
 

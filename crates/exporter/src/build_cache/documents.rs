@@ -88,7 +88,8 @@ pub(crate) fn cache_config(
         let Some(outputs) = outputs else { continue };
         let slow = record.slow_keys.iter().filter_map(|key| renamed(&key.parts, &names));
         for parts in std::iter::once(record.parts.clone()).chain(slow) {
-            for entry in entries_of(record, &parts, &outputs, &forest) {
+            let results = outputs.iter().map(|state| forest.result(state)).collect();
+            for entry in entries_of(record, &parts, results) {
                 entries.entry(entry.digest).or_insert(entry);
             }
         }
@@ -98,7 +99,10 @@ pub(crate) fn cache_config(
 }
 
 /// Whether each layer lies on the one that it was unpacked for: part of an image's layers is no image.
-fn stands_alone(store: ExportStore<'_>, snapshot: &Snapshot) -> Result<bool, CacheExportError> {
+pub(super) fn stands_alone(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+) -> Result<bool, CacheExportError> {
     let mut below: Option<&LayerId> = None;
     for layer in snapshot.layers() {
         let parent = store.index.layer(layer)?.and_then(|facts| facts.parent());
@@ -111,7 +115,7 @@ fn stands_alone(store: ExportStore<'_>, snapshot: &Snapshot) -> Result<bool, Cac
 }
 
 /// The state with the names that it has where the cache is imported.
-fn named_by_chains(layers: &[ImageLayer]) -> Snapshot {
+pub(super) fn named_by_chains(layers: &[ImageLayer]) -> Snapshot {
     Snapshot::new(chains(layers).map(|chain| LayerId::of_diff_id(&DiffId(chain.0))).collect())
 }
 
@@ -128,7 +132,10 @@ fn chains(layers: &[ImageLayer]) -> impl Iterator<Item = ChainId> {
 }
 
 /// The parts of a slow key as they are where the cache is imported; `None` if they name a state that is not exported.
-fn renamed(parts: &KeyParts, names: &HashMap<Digest, Option<Digest>>) -> Option<KeyParts> {
+pub(super) fn renamed(
+    parts: &KeyParts,
+    names: &HashMap<Digest, Option<Digest>>,
+) -> Option<KeyParts> {
     let name = |input: &Digest| match names.get(input) {
         Some(name) => *name,
         None => Some(*input),
@@ -194,22 +201,21 @@ impl Forest {
     }
 }
 
-/// The records of a key: one an output.
-fn entries_of(
+/// The records of a key: one an output, with these results.
+pub(super) fn entries_of(
     record: &Finished,
     parts: &KeyParts,
-    outputs: &[&Vec<ImageLayer>],
-    forest: &Forest,
+    results: Vec<(Vec<RecordLayer>, Vec<ConfigChain>)>,
 ) -> Vec<ConfigRecord> {
     let key = parts.key().0;
-    let entry = |(number, state): (usize, &&Vec<ImageLayer>)| {
-        let (layers, chains) = forest.result(state);
+    let outputs = results.len();
+    let entry = |(number, (layers, chains))| {
         let notes = RecordNotes {
             op: parts.op,
             inputs: parts.inputs.clone(),
             by_content: parts.by_content,
             name: record.name.clone(),
-            outputs: outputs.len(),
+            outputs,
             millis: i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX),
         };
         match number {
@@ -222,7 +228,7 @@ fn entries_of(
             },
         }
     };
-    outputs.iter().enumerate().map(entry).collect()
+    results.into_iter().enumerate().map(entry).collect()
 }
 
 /// Writes the documents. Pure.

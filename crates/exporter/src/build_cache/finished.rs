@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rbuild_cache::{IndexError, LocalRecords, RecordsError, StoredKey};
+use rbuild_oci::Digest;
 use rbuild_solver::{CacheKey, CacheStore as _, KeyParts, Output, Snapshot};
 
 use crate::layers::{ExportStore, LayerError};
@@ -86,7 +87,17 @@ impl FinishedRecords {
         let layers: HashSet<_> = image.layers().iter().collect();
         let is_of_image =
             |snapshot: &Snapshot| snapshot.layers().iter().all(|layer| layers.contains(layer));
-        self.0.retain(|record| record.outputs.iter().all(is_of_image));
+        let (kept, left_out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|record| record.outputs.iter().all(is_of_image));
+        self.0 = kept;
+        // Elsewhere nothing is called as they are called here.
+        let left_out = left_out.iter().flat_map(|record| &record.outputs);
+        let foreign: HashSet<Digest> =
+            left_out.filter(|output| !is_of_image(output)).map(Snapshot::digest).collect();
+        for record in &mut self.0 {
+            record.slow_keys.retain(|key| key.parts.inputs.iter().all(|of| !foreign.contains(of)));
+        }
     }
 
     /// The states that a cache of the records has, each once.

@@ -6,8 +6,10 @@
 
 mod documents;
 mod finished;
+mod inline;
 mod layout;
 
 pub use documents::{CacheDocuments, CacheForm, make_cache};
 pub use finished::{CacheExportError, FinishedRecords};
+pub(crate) use inline::inline_cache;
 pub use layout::{CacheLayout, missing_blobs, write_cache_layout};

@@ -10,6 +10,7 @@ use rbuild_exporter::{
 };
 use rbuild_solver::{CacheKey, Edge, Event, Graph, Progress, Snapshot, VertexId};
 
+use super::plan::Plan;
 use crate::args::BuildArgs;
 use crate::cache_spec::{CacheDestination, CacheFrom, CacheTo};
 use crate::error::{CommandError, Kind, chain};
@@ -20,6 +21,8 @@ use crate::wiring::Session;
 pub(super) struct CachePlan {
     from: Vec<CacheFrom>,
     to: Vec<CacheTo>,
+    /// Whether images are to be caches too.
+    inline: bool,
 }
 
 /// What there is to export.
@@ -37,7 +40,7 @@ pub(super) struct Finished<'a> {
 
 impl CachePlan {
     /// Finds out what is used, or what is wrong with that.
-    pub(super) fn new(args: &BuildArgs) -> Result<Self, CommandError> {
+    pub(super) fn new(args: &BuildArgs, outputs: &Plan) -> Result<Self, CommandError> {
         for (position, one) in args.cache_to.iter().enumerate() {
             let mut before = args.cache_to[..position].iter();
             if before.any(|other| other.destination.is_same(&one.destination)) {
@@ -54,7 +57,20 @@ impl CachePlan {
             seen.push(one.clone());
             is_new
         });
-        Ok(Self { from, to: args.cache_to.clone() })
+        let is_inline = |to: &CacheTo| to.destination == CacheDestination::Inline;
+        let (inline, to): (Vec<_>, Vec<_>) = args.cache_to.iter().cloned().partition(is_inline);
+        if !inline.is_empty() && !outputs.has_image() {
+            let message = "--cache-to type=inline writes into the image, and no output is one";
+            return Err(
+                CommandError::usage(message).hint("type=local and type=registry need no image")
+            );
+        }
+        Ok(Self { from, to, inline: !inline.is_empty() })
+    }
+
+    /// Whether images are to be caches too.
+    pub(super) fn is_inline(&self) -> bool {
+        self.inline
     }
 
     /// Reads the caches side by side. One that cannot be read is worth a warning, not the build.
@@ -74,6 +90,7 @@ impl CachePlan {
             let name = match &to.destination {
                 CacheDestination::Local(_) => "client directory",
                 CacheDestination::Registry(_) => "registry",
+                CacheDestination::Inline => continue,
             };
             let vertex = progress.start(&format!("exporting cache to {name}"));
             let pull = PullProgress { progress: progress.clone(), vertex };
@@ -164,11 +181,13 @@ async fn export_once(
             let pushed = pushes.push(&documents.descriptor, std::slice::from_ref(name), pull).await;
             pushed.map_err(export_error)
         }
+        // The image has it.
+        CacheDestination::Inline => Ok(()),
     }
 }
 
 /// The records that a cache gets.
-fn collect(
+pub(super) fn collect(
     session: &Session,
     max: bool,
     finished: &Finished<'_>,

@@ -63,7 +63,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     }
     let plan = plan::plan(args)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
-    let cache = cache::CachePlan::new(args)?;
+    let cache = cache::CachePlan::new(args, &plan)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
     let session = Arc::new(Session::open(store, machine, &provided)?);
@@ -247,6 +247,8 @@ struct Prepared {
     config: ImageConfig,
     base_history: usize,
     epoch: Option<i64>,
+    /// `BUILDKIT_INLINE_CACHE`.
+    inline_cache: bool,
     folders: BTreeMap<String, PathBuf>,
     /// The Dockerfile, to mark lines in.
     source: Option<rbuild_frontend::Source>,
@@ -279,6 +281,7 @@ async fn prepare(
         config: build.config,
         base_history: build.base_history,
         epoch: build.source_date_epoch,
+        inline_cache: special_args::is_inline_cache(&request.options.build_args),
         folders,
         source: Some(source),
         ignore: input
@@ -322,6 +325,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         config,
         base_history: 0,
         epoch: None,
+        inline_cache: false,
         folders,
         source: None,
         ignore: None,
@@ -392,14 +396,23 @@ async fn build_and_export(
     let folders = std::mem::take(&mut prepared.folders);
     let worker = session.worker(folders, bounds, provided, &progress)?.keeping_failed();
     let work = Work { session, plans: &plans, prepared: &prepared, target, worker: &worker };
+    let epoch = prepared.epoch;
+    let graph = &prepared.graph;
+    let is_inline = prepared.inline_cache || plans.cache.is_inline();
     let mut keyed = Vec::new();
     let (built, image) = loop {
         let solved = work.solve(recording, &progress, &mut keyed).await;
         let (built, image) = match solved {
             Ok(snapshot) => {
-                let result = prepared.result(snapshot.clone());
-                let built = exported(session, &plans, &prepared, result, &progress).await;
-                (built, Some(snapshot))
+                let mut result = prepared.result(snapshot.clone());
+                let image = Some(snapshot);
+                if is_inline {
+                    let keyed = &keyed;
+                    let finished =
+                        cache::Finished { graph, target, keyed, image: image.clone(), epoch };
+                    result.inline_cache = Some(cache::collect(session, true, &finished)?);
+                }
+                (exported(session, &plans, &prepared, result, &progress).await, image)
             }
             Err(Unsolved::Again) => continue,
             Err(Unsolved::Failed(error)) => (Err(error), None),
@@ -408,8 +421,7 @@ async fn build_and_export(
             break (built, image);
         }
     };
-    let epoch = prepared.epoch;
-    let finished = cache::Finished { graph: &prepared.graph, target, keyed: &keyed, image, epoch };
+    let finished = cache::Finished { graph, target, keyed: &keyed, image, epoch };
     let mut failed = plans.cache.export(session, &finished, &progress).await;
     match built {
         Ok(built) if failed.is_empty() => Ok(built),
@@ -523,6 +535,7 @@ impl Prepared {
             config: self.config.clone(),
             base_history: self.base_history,
             epoch: self.epoch,
+            inline_cache: None,
         }
     }
 }

@@ -90,7 +90,13 @@ impl OnFailurePlan {
             }
         };
         let snapshot = part.as_ref().unwrap_or(left).clone();
-        let result = BuildResult { snapshot, config: config(vertex), base_history: 0, epoch: None };
+        let result = BuildResult {
+            snapshot,
+            config: config(vertex),
+            base_history: 0,
+            epoch: None,
+            inline_cache: None,
+        };
         let exported =
             result::write(session, output, &Arc::new(result), "what failed", progress).await;
         // Nobody needs the copy any more; when that fails, it is collected.

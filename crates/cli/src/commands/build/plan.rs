@@ -53,6 +53,13 @@ pub(super) struct PlannedPush {
     pub(super) insecure: bool,
 }
 
+impl Plan {
+    /// Whether an output is an image.
+    pub(super) fn has_image(&self) -> bool {
+        self.outputs.iter().any(|output| matches!(output, PlannedOutput::Image { .. }))
+    }
+}
+
 /// Finds out where results go, or what is wrong with that.
 pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     let default = [OutputSpec::default_image()];

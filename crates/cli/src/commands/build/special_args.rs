@@ -22,9 +22,6 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
             }
         }
     }
-    if given("BUILDKIT_INLINE_CACHE").and_then(boolean) == Some(true) {
-        return Err(unsupported("BUILDKIT_INLINE_CACHE"));
-    }
     let attests = |(name, value): &(&String, &String)| {
         name.starts_with("BUILDKIT_ATTEST_") && !is_switched_off(value)
     };
@@ -32,6 +29,11 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
         Some((name, _)) => Err(unsupported(name)),
         None => Ok(()),
     }
+}
+
+/// Whether images are to be caches too.
+pub(super) fn is_inline_cache(build_args: &BTreeMap<String, String>) -> bool {
+    build_args.get("BUILDKIT_INLINE_CACHE").and_then(|value| boolean(value)) == Some(true)
 }
 
 fn unsupported(name: &str) -> CommandError {
@@ -80,12 +82,7 @@ mod tests {
             ("BUILDKIT_MULTI_PLATFORM", "false", ""),
             ("BUILDKIT_MULTI_PLATFORM", "", ""),
             ("BUILDKIT_MULTI_PLATFORM", "x", "invalid boolean value x"),
-            (
-                "BUILDKIT_INLINE_CACHE",
-                "1",
-                "--build-arg BUILDKIT_INLINE_CACHE is not supported yet",
-            ),
-            ("BUILDKIT_INLINE_CACHE", "0", ""),
+            ("BUILDKIT_INLINE_CACHE", "1", ""),
             (
                 "BUILDKIT_ATTEST_SBOM",
                 "generator=x",
