@@ -23,6 +23,8 @@ use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::Gate;
+use crate::gc::disk_size;
+use crate::layer::tree;
 use crate::lock::open_lock_file;
 use crate::staging::{Staged, Staging};
 
@@ -48,7 +50,7 @@ pub struct CacheMountKey {
 }
 
 impl CacheMountKey {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut hasher = Hasher::default();
         hasher.update(b"rbuild.cachemount.v1");
         hasher.update(&(self.id.len() as u64).to_le_bytes());
@@ -71,10 +73,21 @@ pub enum CacheMountUse {
     Locked,
 }
 
+/// When what is in a directory is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewCacheMount {
+    /// Never.
+    Never,
+    /// If there is nothing in it, and nobody uses it.
+    IfEmpty,
+    /// Always.
+    Always,
+}
+
 /// The cache mounts cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the cache mounts of the store")]
-pub struct CacheMountError(#[source] DiskError);
+pub struct CacheMountError(#[source] pub(crate) DiskError);
 
 /// An answer to who wants a directory.
 #[derive(Debug)]
@@ -120,6 +133,12 @@ impl FreshCacheMount {
     /// Where the directory may be made as it is to begin with; else it will be empty.
     pub fn around(&self) -> BorrowedFd<'_> {
         self.around.as_fd()
+    }
+
+    /// Removes what was made of it.
+    pub(crate) fn begin_anew(&self) -> Result<(), CacheMountError> {
+        let removed = tree::remove(self.around(), Self::NAME);
+        removed.on_path("empty", self.staged.path()).map_err(CacheMountError)
     }
 
     /// Puts it into the store.
@@ -169,7 +188,7 @@ impl CacheMounts {
         Self { root: root.into(), staging, gate }
     }
 
-    /// Takes a directory, if nobody who stands in the way uses it; with `empty` what is in it goes first.
+    /// Takes a directory, if nobody who stands in the way uses it. One that is renewed is as if it had not been there.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -177,18 +196,19 @@ impl CacheMounts {
         &self,
         key: &CacheMountKey,
         sharing: CacheMountUse,
-        empty: bool,
+        renew: RenewCacheMount,
     ) -> Result<TakenCacheMount, CacheMountError> {
         let _passing = self.gate.pass().map_err(CacheMountError)?;
         let name = key.name();
         let most = if sharing == CacheMountUse::Locked { 1 } else { MOST };
         for number in 0..most {
             let path = self.root.join(format!("{name}.{number}"));
-            match self.take(&path, key, sharing, empty).map_err(CacheMountError)? {
+            match self.take(&path, key, sharing, renew).map_err(CacheMountError)? {
                 // Who fills a new one that is to be shared, or empties it, is soon done.
                 TakenCacheMount::Busy
                     if sharing == CacheMountUse::Shared
-                        && (empty || path.symlink_metadata().is_err()) =>
+                        && (renew == RenewCacheMount::Always
+                            || path.symlink_metadata().is_err()) =>
                 {
                     return Ok(TakenCacheMount::Busy);
                 }
@@ -204,19 +224,28 @@ impl CacheMounts {
         path: &Path,
         key: &CacheMountKey,
         sharing: CacheMountUse,
-        empty: bool,
+        mut renew: RenewCacheMount,
     ) -> Result<TakenCacheMount, DiskError> {
         loop {
             let lock_path = lock_path(path);
             let mut lock = open_lock_file(&lock_path)?;
             let is_there = || path.symlink_metadata().is_ok();
-            let shares = sharing == CacheMountUse::Shared && !empty && is_there();
+            let renews = match renew {
+                RenewCacheMount::Never => false,
+                RenewCacheMount::IfEmpty => is_there() && is_empty(path)?,
+                RenewCacheMount::Always => true,
+            };
+            let shares = sharing == CacheMountUse::Shared && !renews && is_there();
             let operation = match shares {
                 true => FlockOperation::NonBlockingLockShared,
                 false => FlockOperation::NonBlockingLockExclusive,
             };
             match flock(&lock, operation) {
                 Ok(()) => {}
+                Err(Errno::WOULDBLOCK) if renews && renew == RenewCacheMount::IfEmpty => {
+                    renew = RenewCacheMount::Never;
+                    continue;
+                }
                 Err(Errno::WOULDBLOCK) => return Ok(TakenCacheMount::Busy),
                 Err(error) => return Err(DiskError::new("lock", &lock_path, error)),
             }
@@ -227,7 +256,9 @@ impl CacheMounts {
             }
             // The text never changes, and writing it anew sets the time.
             lock.write_all(key.id.as_bytes()).on_path("write", &lock_path)?;
-            if empty && is_there() {
+            let renews =
+                renews && is_there() && (renew == RenewCacheMount::Always || is_empty(path)?);
+            if renews {
                 self.detach(path)?.discard()?;
             }
             if is_there() {
@@ -250,6 +281,28 @@ impl CacheMounts {
                 gate: Arc::clone(&self.gate),
             }));
         }
+    }
+
+    /// All that are there, the one that was used last first.
+    pub(crate) fn newest_first(&self) -> Result<Vec<FoundCacheMount>, CacheMountError> {
+        let mut found = self.list().map_err(CacheMountError)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Keeps everybody from a directory, to read it; `None` if somebody uses it, or it is gone.
+    pub(crate) fn hold(
+        &self,
+        found: &FoundCacheMount,
+    ) -> Result<Option<HeldCacheMount>, CacheMountError> {
+        let Some(lock) = lock_to_collect(&found.path).map_err(CacheMountError)? else {
+            return Ok(None);
+        };
+        if found.path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let dir = open_dir(&found.path).map_err(CacheMountError)?;
+        Ok(Some(HeldCacheMount { mount: CacheMount { dir, _lock: lock }, found: found.clone() }))
     }
 
     /// All that are there.
@@ -294,6 +347,55 @@ impl CacheMounts {
         let staged = self.staging.stage()?;
         rustix::fs::renameat(CWD, path, staged.parent(), staged.name()).on_path("move", path)?;
         Ok(staged)
+    }
+}
+
+/// A directory that nobody else uses while this exists.
+#[derive(Debug)]
+pub(crate) struct HeldCacheMount {
+    mount: CacheMount,
+    found: FoundCacheMount,
+}
+
+impl HeldCacheMount {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.mount.dir()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.found.id
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        self.found.key()
+    }
+
+    /// Bytes of whole blocks.
+    pub(crate) fn disk_size(&self) -> Result<u64, CacheMountError> {
+        disk_size(self.dir()).on_path("measure", &self.found.path).map_err(CacheMountError)
+    }
+
+    /// Mode, owner and group of the directory.
+    pub(crate) fn root(&self) -> Result<(u32, u32, u32), CacheMountError> {
+        let stat = fstat(self.dir()).on_path("inspect", &self.found.path);
+        let stat = stat.map_err(CacheMountError)?;
+        Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
+    }
+}
+
+impl FoundCacheMount {
+    /// [`CacheMountKey::name`] of what it was made for.
+    pub(crate) fn key(&self) -> &str {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.split_once('.').map_or(name, |(key, _)| key)
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool, DiskError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(DiskError::new("list", path, error)),
     }
 }
 
@@ -347,7 +449,17 @@ mod tests {
     impl World {
         /// Takes a directory; `None` if it is busy.
         fn take(&self, id: &str, sharing: CacheMountUse, empty: bool) -> Option<CacheMount> {
-            match self.mounts.try_take(&key(id), sharing, empty).unwrap() {
+            let renew = if empty { RenewCacheMount::Always } else { RenewCacheMount::Never };
+            self.renew(id, sharing, renew)
+        }
+
+        fn renew(
+            &self,
+            id: &str,
+            sharing: CacheMountUse,
+            renew: RenewCacheMount,
+        ) -> Option<CacheMount> {
+            match self.mounts.try_take(&key(id), sharing, renew).unwrap() {
                 TakenCacheMount::Ready(mount) => Some(mount),
                 TakenCacheMount::Fresh(fresh) => Some(fresh.ready().unwrap()),
                 TakenCacheMount::Busy => None,
@@ -396,6 +508,35 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_one_is_renewed_if_nobody_uses_it() {
+        use CacheMountUse::Shared;
+        let world = world();
+        let used = world.take("a", Shared, false).unwrap();
+        let same = world.renew("a", Shared, RenewCacheMount::IfEmpty).unwrap();
+        assert_eq!(inode(&same), inode(&used));
+        drop((used, same));
+        let taken = world.mounts.try_take(&key("a"), Shared, RenewCacheMount::IfEmpty).unwrap();
+        let TakenCacheMount::Fresh(fresh) = taken else { panic!("{taken:?}") };
+        let mount = fresh.ready().unwrap();
+        touch(&mount, "file");
+        drop(mount);
+        assert!(has(&world.renew("a", Shared, RenewCacheMount::IfEmpty).unwrap(), "file"));
+    }
+
+    #[test]
+    fn what_is_held_is_nobody_elses() {
+        let world = world();
+        let mount = world.take("a", CacheMountUse::Shared, false).unwrap();
+        let found = world.mounts.newest_first().unwrap();
+        assert!(world.mounts.hold(&found[0]).unwrap().is_none());
+        drop(mount);
+        let held = world.mounts.hold(&found[0]).unwrap().unwrap();
+        assert_eq!((held.id(), held.key()), ("a", &*key("a").name()));
+        assert_eq!(held.root().unwrap().0, 0o755);
+        assert!(world.take("a", CacheMountUse::Locked, false).is_none());
+    }
+
+    #[test]
     fn content_stays_until_it_is_emptied() {
         let world = world();
         let mount = world.take("a", CacheMountUse::Shared, false).unwrap();
@@ -415,7 +556,9 @@ mod tests {
     #[test]
     fn what_a_fresh_one_begins_with_is_seen_whole_or_not_at_all() {
         let world = world();
-        let take = || world.mounts.try_take(&key("a"), CacheMountUse::Shared, false).unwrap();
+        let take = || {
+            world.mounts.try_take(&key("a"), CacheMountUse::Shared, RenewCacheMount::Never).unwrap()
+        };
         let TakenCacheMount::Fresh(fresh) = take() else { panic!("it is new") };
         mkdirat(fresh.around(), FreshCacheMount::NAME, Mode::RWXU).unwrap();
         assert!(matches!(take(), TakenCacheMount::Busy));
@@ -426,7 +569,8 @@ mod tests {
         let mount = fresh.ready().unwrap();
         assert_eq!(fstat(mount.dir()).unwrap().st_mode & 0o777, 0o700);
         let other = CacheMountKey { content: Some(Digest::of(b"x")), ..key("a") };
-        let other = world.mounts.try_take(&other, CacheMountUse::Shared, false).unwrap();
+        let other =
+            world.mounts.try_take(&other, CacheMountUse::Shared, RenewCacheMount::Never).unwrap();
         assert!(matches!(other, TakenCacheMount::Fresh(_)));
     }
 

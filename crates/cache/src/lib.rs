@@ -33,6 +33,7 @@ mod part_error;
 mod records;
 mod registry;
 mod remote_cache;
+mod remote_mounts;
 mod remove_tree;
 mod staging;
 mod store;
@@ -45,7 +46,7 @@ pub use builds::{
 };
 pub use cache_mounts::{
     CacheMount, CacheMountError, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount,
-    TakenCacheMount,
+    RenewCacheMount, TakenCacheMount,
 };
 pub use content::{BlobWriter, Content, ContentError};
 pub use copied::CopyError;
@@ -93,6 +94,10 @@ pub use registry::{
 pub use remote_cache::{
     CACHE_CONFIG_TYPE, CacheConfig, CacheFormError, CacheImportError, ConfigChain, ConfigLayer,
     ConfigRecord, INLINE_CACHE, ImportedCache, LayerAnnotations, RecordLayer, RecordNotes,
+};
+pub use remote_mounts::{
+    ExportedMounts, MountExportError, MountIndex, MountIndexError, MountStore, PackError,
+    WantedMounts, export_mounts,
 };
 pub use remove_tree::remove_tree;
 pub use store::{Store, StoreError};

@@ -13,4 +13,5 @@ mod processes;
 mod push;
 mod records;
 mod registry;
+mod remote_mounts;
 mod store;

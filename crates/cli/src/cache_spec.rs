@@ -6,18 +6,24 @@ use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
 use rbuild_exporter::{CacheLayout, DocumentTypes};
 use rbuild_oci::{Digest, Reference};
 
+use crate::commands::amounts::memory;
 use crate::fields::{Fields, csv_fields, with_nearest};
 use crate::output::compression;
 
 /// Types that buildx has and rbuild does not.
 const OTHERS: [&str; 3] = ["gha", "s3", "azblob"];
+const INSECURE: &str = "registry.insecure";
 const TAG: &str = "latest";
+/// What `mounts-max` is unless it is given.
+const MOST_OF_MOUNTS: u64 = 2 << 30;
 
 /// One `--cache-from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheFrom {
     /// Where it is.
     pub(crate) name: ImageName,
+    /// Whether its registry may be anybody, and speak plain HTTP.
+    pub(crate) insecure: bool,
 }
 
 /// One `--cache-to`.
@@ -25,6 +31,8 @@ pub(crate) struct CacheFrom {
 pub(crate) struct CacheTo {
     /// Where it goes.
     pub(crate) destination: CacheDestination,
+    /// Whether its registry may be anybody, and speak plain HTTP.
+    pub(crate) insecure: bool,
     /// Whether it has all that was built, or only what the image consists of.
     pub(crate) max: bool,
     /// Whether it is written when the build fails, with what was finished.
@@ -36,6 +44,17 @@ pub(crate) struct CacheTo {
     pub(crate) types: DocumentTypes,
     /// Whether it has the form of an image.
     pub(crate) image_manifest: bool,
+    /// Cache mounts that go along.
+    pub(crate) mounts: Option<MountsTo>,
+}
+
+/// Cache mounts that go along with a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MountsTo {
+    /// Their names; `None` for all that the steps of the build have.
+    pub(crate) names: Option<Vec<String>>,
+    /// The most bytes that they may have.
+    pub(crate) most: u64,
 }
 
 /// Where a cache goes.
@@ -85,8 +104,9 @@ impl CacheFrom {
         }
         if kind == "registry" {
             let name = ImageName::Reference(reference(&mut fields)?);
-            fields.end(&["ref"])?;
-            return Ok(Self { name });
+            let insecure = fields.boolean(INSECURE, false)?;
+            fields.end(&["ref", INSECURE])?;
+            return Ok(Self { name, insecure });
         }
         let source = fields.needed("src", "FOLDER")?;
         let image = match (fields.take("digest"), fields.take("tag")) {
@@ -99,7 +119,7 @@ impl CacheFrom {
         };
         fields.end(&["src", "digest", "tag"])?;
         let layout = OciLayout::new(&absolute(&source)?);
-        Ok(Self { name: ImageName::Layout(layout, image) })
+        Ok(Self { name: ImageName::Layout(layout, image), insecure: false })
     }
 }
 
@@ -116,8 +136,9 @@ impl std::fmt::Display for CacheFrom {
 impl CacheTo {
     /// Parses `type=local,dest=FOLDER[,key=value...]`, `type=registry,ref=NAME[,key=value...]` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 15] = [
             "ref",
+            INSECURE,
             "dest",
             "tag",
             "reset",
@@ -129,11 +150,17 @@ impl CacheTo {
             "force-compression",
             "oci-mediatypes",
             "image-manifest",
+            "mounts",
+            "mounts-max",
         ];
         let (mut fields, kind) = parsed(text, &["local", "registry", "inline"])?;
+        let mut insecure = false;
         let destination = match kind.as_str() {
             "inline" => return Self::inline(fields),
-            "registry" => CacheDestination::Registry(reference(&mut fields)?),
+            "registry" => {
+                insecure = fields.boolean(INSECURE, false)?;
+                CacheDestination::Registry(reference(&mut fields)?)
+            }
             _ => {
                 let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
                 let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
@@ -166,8 +193,11 @@ impl CacheTo {
                            not supported yet";
             return Err(message.to_owned());
         }
+        let mounts = mounts(&mut fields)?;
         fields.end(&KNOWN)?;
         Ok(Self {
+            mounts,
+            insecure,
             destination,
             max,
             on_failure,
@@ -188,12 +218,14 @@ impl CacheTo {
         fields.end(&["mode"])?;
         Ok(Self {
             destination: CacheDestination::Inline,
+            insecure: false,
             max: false,
             on_failure: false,
             ignore_error: false,
             compression: compression(None, None)?,
             types: DocumentTypes::Oci,
             image_manifest: true,
+            mounts: None,
         })
     }
 }
@@ -205,7 +237,7 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 
 /// The type of a cache; a bare name is one at a registry.
 fn parsed(text: &str, known: &[&str]) -> Result<(Fields, String), String> {
-    let given = csv_fields(text)?;
+    let given = with_lists(csv_fields(text)?);
     if let [reference] = given.as_slice()
         && !reference.contains('=')
     {
@@ -220,9 +252,47 @@ fn parsed(text: &str, known: &[&str]) -> Result<(Fields, String), String> {
         return Ok((fields, kind));
     }
     if OTHERS.contains(&kind.as_str()) {
-        return Err(format!("type={kind} is not supported yet; there is {}", known.join(", ")));
+        return Err(format!(
+            "type={kind} is not supported yet: use type=registry with a name beside the image's, or type=local with a folder \
+             that the CI system keeps"
+        ));
     }
     Err(with_nearest(format!("unknown type `{kind}`: {}", known.join(", ")), &kind, known))
+}
+
+/// Puts lists together again, of which there is one: what is no `key=value` belongs to the `mounts` before it.
+fn with_lists(given: Vec<String>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    for field in given {
+        match joined.last_mut() {
+            Some(list) if list.starts_with("mounts=") && !field.contains('=') => {
+                list.extend([",", &field]);
+            }
+            _ => joined.push(field),
+        }
+    }
+    joined
+}
+
+fn mounts(fields: &mut Fields) -> Result<Option<MountsTo>, String> {
+    let most = fields.take("mounts-max");
+    let Some(list) = fields.take("mounts") else {
+        return match most {
+            Some(_) => Err("mounts-max needs mounts=ID,.. or mounts=all".to_owned()),
+            None => Ok(None),
+        };
+    };
+    let names: Vec<String> = list.split(',').map(str::to_owned).collect();
+    if names.iter().any(String::is_empty) {
+        return Err(
+            "mounts is a list of ids of cache mounts, or all; one of them is empty".to_owned()
+        );
+    }
+    let names = (names != ["all"]).then_some(names);
+    let most = most.map_or(Ok(MOST_OF_MOUNTS), |text| {
+        memory(&text).map_err(|_| format!("mounts-max is a size such as 2GB, not `{text}`"))
+    });
+    Ok(Some(MountsTo { names, most: most? }))
 }
 
 fn reference(fields: &mut Fields) -> Result<Reference, String> {
@@ -251,6 +321,16 @@ mod tests {
         assert_eq!(bare, CacheTo::parse("type=registry,ref=localhost:5000/a:latest").unwrap());
         let from = CacheFrom::parse("localhost:5000/a").unwrap();
         assert_eq!(from.to_string(), "localhost:5000/a:latest");
+        let mounts = |text: &str| CacheTo::parse(text).unwrap().mounts;
+        let names = vec!["cargo".to_owned(), "/root/.npm".to_owned()];
+        let some = Some(MountsTo { names: Some(names), most: 2 << 30 });
+        assert_eq!(mounts("type=local,mounts=cargo,/root/.npm,dest=/c"), some);
+        assert_eq!(mounts("type=local,dest=/c,\"mounts=cargo,/root/.npm\""), some);
+        let all = Some(MountsTo { names: None, most: 5 << 20 });
+        assert_eq!(mounts("type=local,dest=/c,mounts=all,mounts-max=5MB"), all);
+        let insecure = "type=registry,ref=localhost:5000/a,registry.insecure=true";
+        assert!(CacheTo::parse(insecure).unwrap().insecure);
+        assert!(CacheFrom::parse(insecure).unwrap().insecure);
         let to = CacheTo::parse("type=local,dest=/c,oci-mediatypes=false").unwrap();
         assert!(!to.image_manifest);
     }
@@ -263,7 +343,12 @@ mod tests {
             ("type=local", "dest=FOLDER is needed"),
             ("dest=/c", "type is required"),
             ("type=loca,dest=/c", "did you mean `local`?"),
-            ("type=gha", "type=gha is not supported yet"),
+            ("type=gha", "type=gha is not supported yet: use type=registry"),
+            ("type=azblob,name=x", "type=azblob is not supported yet: use type=registry"),
+            (
+                "type=local,dest=/c,registry.insecure=true",
+                "there is no attribute `registry.insecure`",
+            ),
             ("type=local,dest=/c,mod=max", "no attribute `mod`; did you mean `mode`?"),
             ("type=local,dest=/c,ignore_error=true", "did you mean `ignore-error`?"),
             ("type=local,dest=/c,bucket=x", "there is no attribute `bucket`"),
@@ -275,6 +360,11 @@ mod tests {
             ("type=local,dest=/c,compression=lzma", "compression `lzma` is not supported"),
             ("type=local,dest=/c,x", "not of the form key=value"),
             ("type=registry,ref=a,image-manifest=false", "has the form of an image only"),
+            ("type=local,dest=/c,mounts=", "one of them is empty"),
+            ("type=local,dest=/c,mounts=a,,b", "one of them is empty"),
+            ("type=local,dest=/c,mounts=a,mounts-max=much", "a size such as 2GB, not `much`"),
+            ("type=local,dest=/c,mounts-max=1GB", "mounts-max needs mounts="),
+            ("type=inline,mounts=all", "there is no attribute `mounts`"),
             ("type=registry,ref=a,tag=b", "there is no attribute `tag`"),
         ] {
             let error = CacheTo::parse(text).unwrap_err();

@@ -110,6 +110,16 @@ impl Session {
         })
     }
 
+    /// The same session, for which these registries may be anybody.
+    #[must_use]
+    pub(crate) fn trusting(self, insecure: Vec<String>) -> Self {
+        if insecure.is_empty() {
+            return self;
+        }
+        let registry = RegistryClient::new(RegistryOptions { insecure, ..registry_options() });
+        Self { images: self.images.with_registry(registry.clone()), registry, ..self }
+    }
+
     /// How many vertices may be at work at the same time: half of the descriptors are theirs.
     pub(crate) fn max_parallelism(&self) -> Option<NonZeroUsize> {
         let most = self.open_files.limit? / 2 / FILES_OF_A_VERTEX;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rbuild_cache::{
-    CacheMount, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount, TakenCacheMount, Tree,
+    CacheMount, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount, RenewCacheMount,
+    TakenCacheMount, Tree,
 };
 use rbuild_solver::{CacheSharing, Selector};
 
@@ -49,19 +50,20 @@ impl StepCaches {
     pub(crate) fn try_take(
         &self,
         key: &CacheMountKey,
-        wanted: &WantedCache,
-        empty: bool,
-    ) -> Result<Option<CacheMount>, FileError> {
-        match self.mounts.try_take(key, wanted.sharing, empty)? {
-            TakenCacheMount::Busy => Ok(None),
-            TakenCacheMount::Ready(mount) => Ok(Some(mount)),
-            TakenCacheMount::Fresh(fresh) => {
-                if let Some((tree, selector)) = &wanted.content {
-                    fill(tree, selector, fresh.around())?;
-                }
-                Ok(Some(fresh.ready()?))
-            }
+        sharing: CacheMountUse,
+        renew: RenewCacheMount,
+    ) -> Result<TakenCacheMount, FileError> {
+        Ok(self.mounts.try_take(key, sharing, renew)?)
+    }
+}
+
+impl WantedCache {
+    /// Makes a new directory what it begins with. Not for an async thread.
+    pub(crate) fn begin(&self, fresh: FreshCacheMount) -> Result<CacheMount, FileError> {
+        if let Some((tree, selector)) = &self.content {
+            fill(tree, selector, fresh.around())?;
         }
+        Ok(fresh.ready()?)
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{
-    CacheMountKey, CacheMounts, FileList, ImageSource, Layers, Overlay, PullProgress,
-    StatCacheError, Tree, TreeError,
+    CacheMount, CacheMountKey, CacheMounts, FileList, FreshCacheMount, ImageSource, Layers,
+    Overlay, PullProgress, RenewCacheMount, StatCacheError, TakenCacheMount, Tree, TreeError,
 };
 use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
@@ -22,7 +22,7 @@ use crate::cgroup::OomKills;
 use crate::context::Contexts;
 use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step, StepParts};
-use crate::file::{self, Input};
+use crate::file::{self, FileError, Input};
 use crate::mounts::StepInput;
 use crate::network::BuildNetwork;
 use crate::operation_error::OperationError;
@@ -398,20 +398,52 @@ impl Worker {
         }
         let mut taken = TakenCaches::new();
         for (key, wanted) in wanted {
-            let empty = self.caches.must_empty(&key, call.vertex.meta.ignore_cache);
-            let wanted = Arc::new(wanted);
+            let renew = if self.caches.must_empty(&key, call.vertex.meta.ignore_cache) {
+                RenewCacheMount::Always
+            } else if self.images.has_remote_mounts() {
+                RenewCacheMount::IfEmpty
+            } else {
+                RenewCacheMount::Never
+            };
             for pause in cache_mounts::pauses() {
-                let (caches, wanted) = (Arc::clone(&self.caches), Arc::clone(&wanted));
-                let of = key.clone();
-                let got = self.blocking(move || caches.try_take(&of, &wanted, empty)).await?;
-                if let Some(mount) = got {
-                    taken.insert(key, Arc::new(mount));
-                    break;
-                }
-                tokio::time::sleep(pause).await;
+                let (caches, sharing, of) = (Arc::clone(&self.caches), wanted.sharing, key.clone());
+                let mount =
+                    match self.blocking(move || caches.try_take(&of, sharing, renew)).await? {
+                        TakenCacheMount::Ready(mount) => mount,
+                        TakenCacheMount::Fresh(fresh) => {
+                            self.begin_cache(&key, wanted, fresh, renew, call).await?
+                        }
+                        TakenCacheMount::Busy => {
+                            tokio::time::sleep(pause).await;
+                            continue;
+                        }
+                    };
+                taken.insert(key, Arc::new(mount));
+                break;
             }
         }
         Ok((keys, taken))
+    }
+
+    /// Makes a new cache mount what a cache of another machine says, or else what it begins with.
+    async fn begin_cache(
+        &self,
+        key: &CacheMountKey,
+        wanted: WantedCache,
+        fresh: FreshCacheMount,
+        renew: RenewCacheMount,
+        call: &ExecuteCall<'_>,
+    ) -> Result<CacheMount, OperationError> {
+        // Who ignores caches ignores those too.
+        if renew == RenewCacheMount::IfEmpty {
+            let (progress, vertex) = (call.progress.clone(), call.vertex.digest);
+            let progress = PullProgress { progress, vertex };
+            let filled = self.images.fill_mount(key, &fresh, &progress).await;
+            if filled.map_err(FileError::from)? {
+                return self.blocking(move || fresh.ready().map_err(FileError::from)).await;
+            }
+        }
+        self.blocking(move || wanted.begin(fresh)).await
     }
 
     /// The files of an output, to select from.

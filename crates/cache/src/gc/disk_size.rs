@@ -10,7 +10,7 @@ const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Bytes of whole blocks, each inode once. One directory is open at a time, however deep the tree is.
-pub(super) fn disk_size(top: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+pub(crate) fn disk_size(top: BorrowedFd<'_>) -> rustix::io::Result<u64> {
     let mut tally = Tally::default();
     let mut at = openat(top, c".", DIRECTORY, Mode::empty())?;
     tally.add(&rustix::fs::fstat(&at)?);

@@ -23,6 +23,7 @@ mod survey;
 mod urgency;
 mod usage;
 
+pub(crate) use disk_size::disk_size;
 pub use filter::{FilterError, ItemFilter};
 pub use item::{Item, ItemKind};
 pub use limits::{DiskSpace, SpaceLimits};

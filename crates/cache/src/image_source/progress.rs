@@ -23,7 +23,7 @@ impl PullProgress {
         Self { progress: Progress::discard(), vertex: Digest::of(b"") }
     }
 
-    pub(super) fn warn(&self, message: String) {
+    pub(crate) fn warn(&self, message: String) {
         self.progress.send(Event::Warning { vertex: Some(self.vertex), message });
     }
 

@@ -10,6 +10,7 @@ use rbuild_solver::{LayerId, Snapshot};
 use tokio::sync::Semaphore;
 
 use crate::remote_cache::BrokenLayers;
+use crate::remote_mounts::RemoteMounts;
 use crate::{
     ArchiveLimits, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
     RegistryClient, Store,
@@ -21,16 +22,17 @@ const PARALLEL: usize = 6;
 /// Finds images, and fetches their layers when they are needed. Clones share their limits and connections.
 #[derive(Clone, Debug)]
 pub struct ImageSource {
-    pub(super) content: Content,
+    pub(crate) content: Content,
     pub(crate) layers: Layers,
     pub(crate) index: Index,
     pub(super) locks: Locks,
     pub(super) lease: Lease,
     pub(super) overlay: Arc<Overlay>,
     pub(crate) registry: RegistryClient,
-    pub(super) options: ImageSourceOptions,
+    pub(crate) options: ImageSourceOptions,
     pub(super) transfers: Arc<Semaphore>,
     pub(crate) broken: BrokenLayers,
+    pub(crate) mounts: RemoteMounts,
 }
 
 /// How layers are fetched and unpacked.
@@ -204,7 +206,14 @@ impl ImageSource {
             registry,
             transfers: Arc::new(Semaphore::new(options.parallel.max(1))),
             broken: BrokenLayers::default(),
+            mounts: RemoteMounts::default(),
             options,
         }
+    }
+
+    /// The same source, which reaches registries so.
+    #[must_use]
+    pub fn with_registry(self, registry: RegistryClient) -> Self {
+        Self { registry, ..self }
     }
 }

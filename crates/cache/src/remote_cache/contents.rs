@@ -8,6 +8,7 @@ use rbuild_solver::{CacheKey, KeyParts, LayerId, Output, Snapshot};
 use serde_json::json;
 
 use super::config::{CacheConfig, ConfigRecord, RecordNotes, milliseconds};
+use crate::remote_mounts::MOUNT_INDEX_TYPE;
 use crate::{BlobFacts, LayerFacts};
 
 /// What a document may have; a build of thousands of steps has less.
@@ -26,6 +27,8 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 pub(crate) struct CacheContents {
     pub(crate) layers: Vec<(LayerId, LayerFacts)>,
     pub(crate) records: Vec<ImportedRecord>,
+    /// The index of cache mounts that came with it.
+    pub(crate) mounts: Option<Descriptor>,
 }
 
 /// A record to be stored.
@@ -142,7 +145,8 @@ impl CacheContents {
                 encoder: said.encoder,
             });
         }
-        Self::checked(&layers, config.records)
+        let contents = Self::checked(&layers, config.records)?;
+        Ok(Self { mounts: mount_index(blobs), ..contents })
     }
 
     /// Checks the records in the configuration of an image with these layers.
@@ -205,8 +209,14 @@ impl CacheContents {
             }
         }
         let layers = reading.facts.into_iter().collect();
-        Ok(Self { layers, records: found })
+        Ok(Self { layers, records: found, mounts: None })
     }
+}
+
+/// The index of cache mounts among the blobs of a cache's manifest.
+pub(super) fn mount_index(blobs: &[Descriptor]) -> Option<Descriptor> {
+    let is_one = |blob: &&Descriptor| blob.media_type.as_str() == MOUNT_INDEX_TYPE;
+    blobs.iter().find(is_one).cloned()
 }
 
 /// Puts each layer on those below it, which may come later in the document.

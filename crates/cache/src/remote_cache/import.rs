@@ -1,10 +1,12 @@
 //! From a cache to records of this store.
 
-use rbuild_oci::{Digest, VerifyError};
+use rbuild_oci::{Descriptor, Digest, VerifyError};
 
 use super::contents::CacheFormError;
 use super::read::Place;
-use crate::{DocumentError, ImageName, ImageSource, IndexError, LayoutError, RegistryError};
+use crate::{
+    BlobSource, DocumentError, ImageName, ImageSource, IndexError, LayoutError, RegistryError,
+};
 
 /// A cache that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +80,25 @@ impl ImageSource {
     /// No layer is fetched. That happens when one is needed as files, or an output must contain it; one that cannot be
     /// had then is noted, see [`ImageSource::give_up_broken`].
     pub async fn import_cache(&self, name: &ImageName) -> Result<ImportedCache, CacheImportError> {
-        let place = match name {
-            ImageName::Reference(reference) => Place::Registry(&self.registry, reference),
-            ImageName::Layout(layout, _) => Place::Layout(layout),
-        };
+        let place = Place::of(&self.registry, name);
         let mut imported = ImportedCache { records: 0, new: 0 };
         for contents in place.contents(name).await? {
             imported.records += contents.records.len();
             imported.new += self.index.import(&contents, &place.to_blob_source())?;
+            if let Some(mounts) = contents.mounts {
+                self.mounts.note(mounts, place.to_blob_source());
+            }
         }
         Ok(imported)
+    }
+
+    /// The index of cache mounts that a cache has, and where its blobs are.
+    pub(crate) async fn mount_index_of(
+        &self,
+        name: &ImageName,
+    ) -> Result<Option<(Descriptor, BlobSource)>, CacheImportError> {
+        let place = Place::of(&self.registry, name);
+        let index = place.mount_index(name).await?;
+        Ok(index.map(|index| (index, place.to_blob_source())))
     }
 }

@@ -3,7 +3,7 @@
 use rbuild_oci::{Descriptor, Digest, Hasher, ImageConfig, Manifest, Reference, VerifyError};
 
 use super::config::{CACHE_CONFIG_TYPE, CacheConfig, INLINE_CACHE};
-use super::contents::CacheContents;
+use super::contents::{CacheContents, mount_index};
 use super::import::CacheImportError;
 use crate::image_source::ImageDocument;
 use crate::{BlobSource, ImageName, OciLayout, RegistryClient};
@@ -20,7 +20,15 @@ pub(super) enum Place<'a> {
     Layout(&'a OciLayout),
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Where a name is looked for.
+    pub(super) fn of(registry: &'a RegistryClient, name: &'a ImageName) -> Self {
+        match name {
+            ImageName::Reference(reference) => Self::Registry(registry, reference),
+            ImageName::Layout(layout, _) => Self::Layout(layout),
+        }
+    }
+
     /// The place as one that its blobs can be fetched from.
     pub(super) fn to_blob_source(&self) -> BlobSource {
         match self {
@@ -37,18 +45,7 @@ impl Place<'_> {
         &self,
         name: &ImageName,
     ) -> Result<Vec<CacheContents>, CacheImportError> {
-        let (media_type, bytes) = match (self, name) {
-            (Self::Layout(layout), ImageName::Layout(_, image)) => {
-                let descriptor = layout.find(image)?;
-                (descriptor.media_type.clone(), self.document(&descriptor).await?)
-            }
-            (Self::Registry(registry, _), ImageName::Reference(reference)) => {
-                let document = registry.manifest(reference).await?;
-                (document.media_type, document.bytes)
-            }
-            _ => unreachable!("a place is made of its name"),
-        };
-        match ImageDocument::parse(&media_type, &bytes)? {
+        match self.top(name).await? {
             ImageDocument::Manifest(manifest) => {
                 Ok(vec![self.of_manifest(*manifest).await?.ok_or(CacheImportError::NoRecords)?])
             }
@@ -74,6 +71,33 @@ impl Place<'_> {
                 if found.is_empty() { Err(CacheImportError::NoRecords) } else { Ok(found) }
             }
         }
+    }
+
+    /// The index of cache mounts that a cache has.
+    pub(super) async fn mount_index(
+        &self,
+        name: &ImageName,
+    ) -> Result<Option<Descriptor>, CacheImportError> {
+        Ok(match self.top(name).await? {
+            ImageDocument::Manifest(manifest) => mount_index(&manifest.layers),
+            ImageDocument::Index(index) => mount_index(&index.manifests),
+        })
+    }
+
+    /// What a name means.
+    async fn top(&self, name: &ImageName) -> Result<ImageDocument, CacheImportError> {
+        let (media_type, bytes) = match (self, name) {
+            (Self::Layout(layout), ImageName::Layout(_, image)) => {
+                let descriptor = layout.find(image)?;
+                (descriptor.media_type.clone(), self.document(&descriptor).await?)
+            }
+            (Self::Registry(registry, _), ImageName::Reference(reference)) => {
+                let document = registry.manifest(reference).await?;
+                (document.media_type, document.bytes)
+            }
+            _ => unreachable!("a place is made of its name"),
+        };
+        Ok(ImageDocument::parse(&media_type, &bytes)?)
     }
 
     /// `None` for an image without records.

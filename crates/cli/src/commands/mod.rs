@@ -1,6 +1,6 @@
 //! What each command does.
 
-mod amounts;
+pub(crate) mod amounts;
 mod build;
 mod builds;
 mod check;

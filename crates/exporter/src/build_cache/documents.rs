@@ -38,20 +38,22 @@ pub struct CacheDocuments {
     pub config: Descriptor,
     /// Its bytes.
     pub config_bytes: Vec<u8>,
-    /// The blobs of the layers, each once.
+    /// The blobs of the layers, and the others, each once.
     pub blobs: Vec<Descriptor>,
     /// How many records there are.
     pub records: usize,
 }
 
 /// Makes the cache of records: blobs of layers that were made here and have none, and the documents, all in the content
-/// store. Blobs that came from elsewhere are where they are.
+/// store. Blobs that came from elsewhere are where they are. The manifest also gets `others`, which no record uses.
 pub fn make_cache(
     store: ExportStore<'_>,
     records: &FinishedRecords,
     form: CacheForm,
+    others: Vec<Descriptor>,
 ) -> Result<CacheDocuments, CacheExportError> {
-    let (config, blobs) = cache_config(store, records, form.layers, form.types)?;
+    let (config, mut blobs) = cache_config(store, records, form.layers, form.types)?;
+    blobs.extend(others.into_iter().map(|blob| (blob.digest, blob)));
     let documents = assemble(&config, blobs, form);
     store.lease.pin_blobs(&[documents.descriptor.digest, documents.config.digest])?;
     store.content.put(&documents.config_bytes)?;

@@ -1,18 +1,25 @@
 //! Caches that other machines use: `--cache-from` before a build, `--cache-to` after it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use rbuild_cache::PullProgress;
+use rbuild_cache::{
+    ImageName, LayoutImage, MountIndex, MountStore, OciLayout, PullProgress, Store, WantedMounts,
+    export_mounts,
+};
 use rbuild_exporter::{
     CacheDocuments, CacheForm, CacheLayout, ExistingBlobs, FinishedRecords, LayerForm, make_cache,
     missing_blobs, needs, write_cache_layout,
 };
-use rbuild_solver::{CacheKey, Edge, Event, Graph, Progress, Snapshot, VertexId};
+use rbuild_oci::Descriptor;
+use rbuild_solver::{
+    CacheKey, Edge, Event, Graph, Mount, MountKind, Op, Progress, Snapshot, VertexId,
+};
 
 use super::plan::Plan;
 use crate::args::BuildArgs;
-use crate::cache_spec::{CacheDestination, CacheFrom, CacheTo};
+use crate::cache_spec::{CacheDestination, CacheFrom, CacheTo, MountsTo};
 use crate::error::{CommandError, Kind, chain};
 use crate::wiring::Session;
 
@@ -66,6 +73,20 @@ impl CachePlan {
             );
         }
         Ok(Self { from, to, inline: !inline.is_empty() })
+    }
+
+    /// The registries that may be anybody.
+    pub(super) fn insecure(&self) -> Vec<String> {
+        let from = self.from.iter().filter(|from| from.insecure).map(|from| &from.name);
+        let from = from.filter_map(|name| match name {
+            ImageName::Reference(reference) => Some(reference),
+            ImageName::Layout(..) => None,
+        });
+        let to = self.to.iter().filter(|to| to.insecure).filter_map(|to| match &to.destination {
+            CacheDestination::Registry(reference) => Some(reference),
+            _ => None,
+        });
+        from.chain(to).map(|reference| reference.registry().to_owned()).collect()
     }
 
     /// Whether images are to be caches too.
@@ -142,21 +163,69 @@ async fn export(
     finished: &Finished<'_>,
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
+    let mut packs = remote_mounts(session, to, pull).await;
     loop {
-        match export_once(session, to, finished, pull).await {
+        match export_once(session, to, finished, &packs, pull).await {
             // Without what is broken the rest can be written.
             Err(_) if try_again(session, &pull.progress) => {}
+            // A pack that is named in the cache may be gone.
+            Err(_) if !packs.is_empty() => packs.clear(),
             done => return done,
         }
     }
+}
+
+/// What caches have of cache mounts: chunks that need not be sent again.
+async fn remote_mounts(
+    session: &Session,
+    to: &CacheTo,
+    pull: &PullProgress,
+) -> Vec<Arc<MountIndex>> {
+    let name = match (&to.mounts, &to.destination) {
+        (None, _) | (_, CacheDestination::Inline) => return Vec::new(),
+        (_, CacheDestination::Registry(name)) => ImageName::Reference(name.clone()),
+        (_, CacheDestination::Local(layout)) => {
+            let tag = LayoutImage::Named(layout.tag.clone());
+            ImageName::Layout(OciLayout::new(&layout.folder), tag)
+        }
+    };
+    session.images.remote_mounts(&name, pull).await
+}
+
+/// Packs the cache mounts that go along.
+async fn mounts(
+    session: &Arc<Session>,
+    to: &CacheTo,
+    finished: &Finished<'_>,
+    previous: &[Arc<MountIndex>],
+    pull: &PullProgress,
+) -> Result<Vec<Descriptor>, CommandError> {
+    let Some(MountsTo { names, most }) = to.mounts.clone() else { return Ok(Vec::new()) };
+    let wanted = match names {
+        Some(names) => WantedMounts::Names(names),
+        None => WantedMounts::Ids(finished.mounts()),
+    };
+    let (session, previous) = (Arc::clone(session), previous.to_vec());
+    let exported = blocking(move || {
+        let Store { cache_mounts: mounts, content, .. } = &session.store;
+        let store = MountStore { mounts, content, lease: session.export_store().lease };
+        export_mounts(store, &wanted, &previous, most)
+    });
+    let exported = exported.await?;
+    for message in exported.warnings {
+        pull.progress.send(Event::Warning { vertex: Some(pull.vertex), message });
+    }
+    Ok(exported.blobs)
 }
 
 async fn export_once(
     session: &Arc<Session>,
     to: &CacheTo,
     finished: &Finished<'_>,
+    packs: &[Arc<MountIndex>],
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
+    let mounts = mounts(session, to, finished, packs, pull).await?;
     let records = collect(session, to.max, finished)?;
     let existing = ExistingBlobs::Keep;
     let layers = LayerForm { compression: to.compression, existing, epoch: finished.epoch };
@@ -172,7 +241,7 @@ async fn export_once(
     let form = CacheForm { layers, types: to.types, image_manifest: to.image_manifest };
     let documents = {
         let session = Arc::clone(session);
-        blocking(move || make_cache(session.export_store(), &records, form)).await?
+        blocking(move || make_cache(session.export_store(), &records, form, mounts)).await?
     };
     match &to.destination {
         CacheDestination::Local(layout) => to_folder(session, layout, documents, pull).await,
@@ -203,6 +272,21 @@ pub(super) fn collect(
 }
 
 impl Finished<'_> {
+    /// Ids of the cache mounts that steps have.
+    fn mounts(&self) -> BTreeSet<String> {
+        let needed = self.graph.reachable(&[self.target]);
+        let vertices = self.graph.vertices().iter().zip(needed).filter(|(_, needed)| *needed);
+        let mounts = vertices.flat_map(|(vertex, _)| match &vertex.op {
+            Op::Exec(op) => op.mounts.as_slice(),
+            _ => &[],
+        });
+        let id = |mount: &Mount| match &mount.kind {
+            MountKind::Cache { id, .. } => Some(id.clone()),
+            _ => None,
+        };
+        mounts.filter_map(id).collect()
+    }
+
     /// The files of the image as far as they were made: of the last finished vertex on the way from the target down.
     fn so_far(&self, records: &FinishedRecords) -> Option<Snapshot> {
         let mut vertex = self.target.vertex;

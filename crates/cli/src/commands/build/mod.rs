@@ -66,7 +66,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     let cache = cache::CachePlan::new(args, &plan)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
-    let session = Arc::new(Session::open(store, machine, &provided)?);
+    let session = Session::open(store, machine, &provided)?.trusting(cache.insecure());
+    let session = Arc::new(session);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
     let recording = Recording::begin(&session.store, args);
     let done = in_runtime(async {
