@@ -99,7 +99,8 @@ fn is_called(id: &str, name: &str) -> bool {
 /// Exports mounts: those of the store, and those of `previous` caches that this machine has not had. Chunks that are in packs of
 /// `previous` stay there.
 ///
-/// At most `most` bytes of disk are exported, what was used last before the others. A mount that a step uses is not waited for.
+/// At most `most` bytes are exported: of this machine's mounts, which are counted as they take the disk, what was used last
+/// before the others, and what is left of others' archives. A mount that a step uses is not waited for.
 pub fn export_mounts(
     store: MountStore<'_>,
     wanted: &WantedMounts,
@@ -108,7 +109,7 @@ pub fn export_mounts(
 ) -> Result<ExportedMounts, MountExportError> {
     let held = Held::take(store.mounts, wanted, most)?;
     let carried = Carried::of(previous, wanted, &held);
-    let mut warnings = held.warnings.clone();
+    let mut warnings = [held.warnings.clone(), carried.warnings.clone()].concat();
     let packs: Vec<&Pack> = previous.iter().flat_map(|index| &index.packs).collect();
     let mut index = packed(store, &held, &carried, &packs)?;
     if is_mostly_waste(&index) {
@@ -116,13 +117,15 @@ pub fn export_mounts(
         let packs: Vec<&Pack> = packs.into_iter().filter(needed).collect();
         index = packed(store, &held, &carried, &packs)?;
     }
+    let is_there = |id: &str| index.mounts.iter().any(|mount| mount.id == id);
+    for id in held.in_use.iter().filter(|id| !is_there(id)) {
+        warnings.push(format!("cache mount {id:?} is in use and is not exported"));
+    }
     if let WantedMounts::Names(names) = wanted {
-        for name in names {
-            let is_it = |id: &str| is_called(id, name);
-            let is_there = index.mounts.iter().any(|mount| is_it(&mount.id));
-            if !is_there && !held.left_out.iter().any(|id| is_it(id)) {
-                warnings.push(format!("there is no cache mount {name:?} to export"));
-            }
+        let known = held.left_out.iter().chain(&held.in_use).chain(&carried.left_out);
+        let known: Vec<&String> = known.chain(index.mounts.iter().map(|mount| &mount.id)).collect();
+        for name in names.iter().filter(|name| !known.iter().any(|id| is_called(id, name))) {
+            warnings.push(format!("there is no cache mount {name:?} to export"));
         }
     }
     if index.mounts.is_empty() {
@@ -142,7 +145,11 @@ pub fn export_mounts(
 struct Held {
     mounts: Vec<HeldCacheMount>,
     /// Ids of those that are too large.
-    left_out: Vec<String>,
+    left_out: BTreeSet<String>,
+    /// Ids of those that steps of other builds have.
+    in_use: BTreeSet<String>,
+    /// What may still be exported.
+    left: u64,
     warnings: Vec<String>,
 }
 
@@ -152,31 +159,41 @@ impl Held {
         wanted: &WantedMounts,
         most: u64,
     ) -> Result<Self, CacheMountError> {
-        let mut held = Self { mounts: Vec::new(), left_out: Vec::new(), warnings: Vec::new() };
-        let (mut left, mut seen) = (most, HashSet::new());
+        let mut held = Self {
+            mounts: Vec::new(),
+            left_out: BTreeSet::new(),
+            in_use: BTreeSet::new(),
+            left: most,
+            warnings: Vec::new(),
+        };
+        let mut seen = HashSet::new();
         for found in mounts.newest_first()?.iter().filter(|found| wanted.has(&found.id)) {
             if seen.contains(found.key()) {
                 continue;
             }
-            let Some(mount) = mounts.hold(found)? else { continue };
+            let Some(mount) = mounts.hold(found)? else {
+                held.in_use.insert(found.id.clone());
+                continue;
+            };
             let size = mount.disk_size()?;
             seen.insert(mount.key().to_owned());
-            match left.checked_sub(size) {
+            match held.left.checked_sub(size) {
                 Some(rest) => {
-                    left = rest;
+                    held.left = rest;
                     held.mounts.push(mount);
                 }
                 None => {
-                    held.warnings.push(format!(
-                        "cache mount {:?} has {size} bytes and is not exported: mounts-max leaves {left}",
-                        mount.id()
-                    ));
-                    held.left_out.push(mount.id().to_owned());
+                    held.warnings.push(too_large(mount.id(), size, held.left));
+                    held.left_out.insert(mount.id().to_owned());
                 }
             }
         }
         Ok(held)
     }
+}
+
+fn too_large(id: &str, size: u64, left: u64) -> String {
+    format!("cache mount {id:?} has {size} bytes and is not exported: mounts-max leaves {left}")
 }
 
 /// Whether less than half of what the packs hold is still used.
@@ -199,17 +216,32 @@ struct Carried {
     mounts: Vec<Archived>,
     /// What they are in.
     packs: HashSet<Digest>,
+    /// Ids of those that are too large.
+    left_out: BTreeSet<String>,
+    warnings: Vec<String>,
 }
 
 impl Carried {
     fn of(previous: &[Arc<MountIndex>], wanted: &WantedMounts, held: &Held) -> Self {
-        let mut carried = Self { mounts: Vec::new(), packs: HashSet::new() };
+        let mut carried = Self {
+            mounts: Vec::new(),
+            packs: HashSet::new(),
+            left_out: BTreeSet::new(),
+            warnings: Vec::new(),
+        };
+        let mut left = held.left;
         let mut seen: HashSet<&str> = held.mounts.iter().map(HeldCacheMount::key).collect();
         for index in previous {
             let places = index.places();
             for mount in &index.mounts {
                 let is_wanted = wanted.has(&mount.id) && !held.left_out.contains(&mount.id);
                 if is_wanted && seen.insert(&mount.key) {
+                    let Some(rest) = left.checked_sub(mount.size) else {
+                        carried.warnings.push(too_large(&mount.id, mount.size, left));
+                        carried.left_out.insert(mount.id.clone());
+                        continue;
+                    };
+                    left = rest;
                     let places = mount.chunks.iter().map(|chunk| places[*chunk as usize]);
                     carried.packs.extend(places.clone().map(|place| index.packs[place.pack].blob));
                     let chunks = places.map(|place| place.digest).collect();
