@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
-use rbuild_exporter::{CacheLayout, DocumentTypes};
+use rbuild_exporter::{CacheLayout, DocumentTypes, ExistingBlobs};
 use rbuild_oci::{Digest, Reference};
 
 use crate::commands::amounts::memory;
@@ -41,6 +41,8 @@ pub(crate) struct CacheTo {
     pub(crate) ignore_error: bool,
     /// How layers without a blob are compressed.
     pub(crate) compression: Compression,
+    /// What becomes of blobs that base images and other caches have.
+    pub(crate) existing: ExistingBlobs,
     pub(crate) types: DocumentTypes,
     /// Whether it has the form of an image.
     pub(crate) image_manifest: bool,
@@ -178,10 +180,12 @@ impl CacheTo {
         };
         let on_failure = fields.boolean("on-failure", true)?;
         let ignore_error = fields.boolean("ignore-error", false)?;
-        if fields.boolean("force-compression", false)? {
-            return Err("`force-compression` is not supported yet".to_owned());
-        }
         let level = fields.number("compression-level")?;
+        let existing = match fields.boolean("force-compression", false)? {
+            false => ExistingBlobs::Keep,
+            true if level.is_some() => ExistingBlobs::All,
+            true => ExistingBlobs::OtherFormats,
+        };
         let compression = compression(fields.take("compression").as_deref(), level)?;
         let oci = fields.boolean("oci-mediatypes", true)?;
         let image_manifest = fields.boolean("image-manifest", oci)?;
@@ -203,6 +207,7 @@ impl CacheTo {
             on_failure,
             ignore_error,
             compression,
+            existing,
             types: if oci { DocumentTypes::Oci } else { DocumentTypes::Docker },
             image_manifest,
         })
@@ -223,6 +228,7 @@ impl CacheTo {
             on_failure: false,
             ignore_error: false,
             compression: compression(None, None)?,
+            existing: ExistingBlobs::Keep,
             types: DocumentTypes::Oci,
             image_manifest: true,
             mounts: None,

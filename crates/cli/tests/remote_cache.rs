@@ -268,3 +268,20 @@ fn privileged_a_registry_keeps_a_cache() {
         assert!(error.contains("failed to export the cache"), "{error}");
     }
 }
+
+#[test]
+fn privileged_all_layers_of_a_cache_may_be_compressed_alike() {
+    let fixture = fixture();
+    let types = |more: &str| {
+        fixture.build(&["-o", "type=cacheonly", "--cache-to", &to(&fixture, more)]).ok();
+        let layers = config(&fixture.path("cache"))["layers"].as_array().expect("layers").clone();
+        let of = |layer: &serde_json::Value| layer["annotations"]["mediaType"].to_string();
+        layers.iter().map(|layer| of(layer).contains("+zstd")).collect::<Vec<_>>()
+    };
+    assert!(types(",mode=max,compression=zstd").contains(&false), "the base image's is gzip");
+    assert!(!types(",mode=max,compression=zstd,force-compression=true").contains(&false));
+    let (one, archive) = oci(&fixture, "one.tar");
+    let built = fixture.build_in("other", &["--cache-from", &from(&fixture), "-o", &one]).ok();
+    assert_eq!(instructions(&built), [""; 0], "{}", built.stderr);
+    valid("oci", &archive);
+}

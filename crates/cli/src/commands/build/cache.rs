@@ -9,8 +9,8 @@ use rbuild_cache::{
     export_mounts,
 };
 use rbuild_exporter::{
-    CacheDocuments, CacheForm, CacheLayout, ExistingBlobs, FinishedRecords, LayerForm, make_cache,
-    missing_blobs, needs, write_cache_layout,
+    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_cache, missing_blobs,
+    needs, write_cache_layout,
 };
 use rbuild_oci::Descriptor;
 use rbuild_solver::{
@@ -227,11 +227,11 @@ async fn export_once(
 ) -> Result<(), CommandError> {
     let mounts = mounts(session, to, finished, packs, pull).await?;
     let records = collect(session, to.max, finished)?;
-    let existing = ExistingBlobs::Keep;
+    let existing = to.existing;
     let layers = LayerForm { compression: to.compression, existing, epoch: finished.epoch };
     for snapshot in records.snapshots() {
         let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
-        for layer in &needs.disputed {
+        for layer in needs.disputed.iter().chain(&needs.convert) {
             session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
         }
         if needs.files {
