@@ -186,8 +186,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
 
-    /// The platform to build for, such as linux/amd64.
-    #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
+    /// The platform to build for, such as linux/amd64. Several, with commas or repeated, make one image for all of them.
+    #[arg(long, value_name = "PLATFORM[,..]", env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Vec<String>,
 
     /// How steps are kept apart from the machine. `auto` uses namespaces and fails without; `chroot` gives them a root directory of

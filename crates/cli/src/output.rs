@@ -32,8 +32,7 @@ const OF_STORE: [&str; 8] = [
 /// As BuildKit spells it.
 const EMPTY_ONLY: &str = "danging-name-empty-only";
 /// Attributes that BuildKit has and rbuild does not.
-const LATER: [&str; 4] =
-    ["oci-artifact", "attestation-inline", "attestation-prefix", "platform-split"];
+const LATER: [&str; 3] = ["oci-artifact", "attestation-inline", "attestation-prefix"];
 
 /// One `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +90,8 @@ pub(crate) struct ImageOptions {
 pub(crate) struct FilesOptions {
     /// In place of the build's `SOURCE_DATE_EPOCH`.
     pub(crate) epoch: Option<i64>,
+    /// Whether each platform has a folder; `None` where that depends on how many there are.
+    pub(crate) split: Option<bool>,
 }
 
 /// How an image is kept in the local image store.
@@ -149,7 +150,7 @@ impl OutputSpec {
             "oci" => archive(&mut fields, ArchiveKind::Oci)?,
             "docker" => archive(&mut fields, ArchiveKind::Docker)?,
             "tar" => {
-                let options = FilesOptions { epoch: fields.number("source-date-epoch")? };
+                let options = files_options(&mut fields)?;
                 Self::Tar { file: file(&mut fields), options }
             }
             "local" => local(&mut fields)?,
@@ -175,8 +176,8 @@ fn refused(kind: &str, key: &str) -> String {
     let own: Vec<&str> = match kind {
         "image" | "registry" => OF_IMAGES.into_iter().chain(OF_STORE).collect(),
         "oci" | "docker" => OF_IMAGES.into_iter().chain(["dest", "tar"]).collect(),
-        "local" => vec!["dest", "mode", "source-date-epoch"],
-        "tar" => vec!["dest", "source-date-epoch"],
+        "local" => vec!["dest", "mode", "platform-split", "source-date-epoch"],
+        "tar" => vec!["dest", "platform-split", "source-date-epoch"],
         _ => Vec::new(),
     };
     with_nearest(format!("type={kind} has no `{key}`"), key, &own)
@@ -252,8 +253,13 @@ fn local(fields: &mut Fields) -> Result<OutputSpec, String> {
         Some("delete") => FolderMode::Replace,
         Some(other) => return Err(format!("`mode` is copy or delete, not `{other}`")),
     };
-    let options = FilesOptions { epoch: fields.number("source-date-epoch")? };
+    let options = files_options(fields)?;
     Ok(OutputSpec::Local { folder, mode, options })
+}
+
+fn files_options(fields: &mut Fields) -> Result<FilesOptions, String> {
+    let epoch = fields.number("source-date-epoch")?;
+    Ok(FilesOptions { epoch, split: fields.switch("platform-split")? })
 }
 
 fn folder(fields: &mut Fields, what: &str) -> Result<PathBuf, String> {
@@ -374,7 +380,7 @@ impl OnFailure {
 mod tests {
     use super::*;
 
-    const FILES: FilesOptions = FilesOptions { epoch: None };
+    const FILES: FilesOptions = FilesOptions { epoch: None, split: None };
 
     fn local(folder: &str) -> OutputSpec {
         OutputSpec::Local { folder: PathBuf::from(folder), mode: FolderMode::Add, options: FILES }
@@ -397,15 +403,15 @@ mod tests {
             ("type=local,dest=a b", local("a b")),
             ("type=local,dest=out,mode=copy", local("out")),
             (
-                "type=local,dest=out,mode=delete,source-date-epoch=5",
+                "type=local,dest=out,mode=delete,source-date-epoch=5,platform-split=false",
                 OutputSpec::Local {
                     folder: PathBuf::from("out"),
                     mode: FolderMode::Replace,
-                    options: FilesOptions { epoch: Some(5) },
+                    options: FilesOptions { epoch: Some(5), split: Some(false) },
                 },
             ),
-            ("type=tar,dest=-", tar(FILES)),
-            ("type=tar,source-date-epoch=-7", tar(FilesOptions { epoch: Some(-7) })),
+            ("type=tar,dest=-,platform-split=1", tar(FilesOptions { split: Some(true), ..FILES })),
+            ("type=tar,source-date-epoch=-7", tar(FilesOptions { epoch: Some(-7), ..FILES })),
             ("type=cacheonly", OutputSpec::CacheOnly),
             (
                 "type=oci,\"dest=a,b.tar\",compression=zstd,compression-level=5",
@@ -528,6 +534,7 @@ mod tests {
             ("type=oci,dest=x,store=false", "store=false is for type=image"),
             ("type=oci,dest=x,oci-mediatypes=false", "oci-mediatypes=false is for type=docker"),
             ("type=oci,dest=x,push=true", "type=oci has no `push`"),
+            ("type=oci,dest=x,platform-split=true", "type=oci has no `platform-split`"),
             ("type=local,\"dest=x", "quote without an end"),
             ("type=image,x", "not of the form key=value"),
         ] {

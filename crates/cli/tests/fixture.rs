@@ -61,7 +61,7 @@ impl Ran {
                 names.insert(number.to_owned(), rest.to_owned());
             } else if rest.split(' ').next() == Some(how)
                 && let Some(name) = names.get(number)
-                && !name.starts_with("[internal]")
+                && !name.contains("internal] ")
             {
                 found.push(name.clone());
             }

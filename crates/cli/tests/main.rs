@@ -31,6 +31,7 @@ mod remote_cache;
 mod remote_mounts;
 mod rules;
 mod servers;
+mod several_platforms;
 mod special_arguments;
 mod ssh;
 mod steps;

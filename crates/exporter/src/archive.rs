@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use rbuild_cache::{Content, ContentError, EntryKind, TarEntry, TarWriteError, TarWriter};
-use rbuild_oci::{Descriptor, Digest, Index, Reference};
+use rbuild_oci::{Descriptor, Digest, Index, Manifest, Reference};
 use serde_json::json;
 
-use crate::image::Image;
+use crate::index::NamedDocument;
 use crate::output_file::{FileDestination, OutputFile, OutputFileError};
 
 /// Annotation of an entry of an index: the whole name of the image.
@@ -16,12 +16,18 @@ pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The same: its tag.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The largest manifest or index that is read; registries refuse larger ones as well.
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// How deep indexes in indexes are followed.
+const MAX_NESTING: u32 = 4;
+
 /// Which archive is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveForm {
     /// An OCI image layout.
     Oci,
-    /// The same, and what `docker load` reads.
+    /// The same, and what `docker load` reads. It holds one image.
     Docker,
 }
 
@@ -40,90 +46,138 @@ pub enum ArchiveError {
         #[source]
         source: Box<ContentError>,
     },
+    /// A manifest or index.
+    #[error("`{digest}` of the image is no such document as it is described as")]
+    Document {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Indexes in indexes.
+    #[error("the image's indexes list indexes without an end")]
+    Nesting,
+    /// Docker's form has no place for an index.
+    #[error("docker exporter does not currently support exporting manifest lists")]
+    ManifestList,
     /// Writing.
     #[error("cannot write the archive")]
     Write(#[from] TarWriteError),
 }
 
-/// Writes `image` under `names`; its layer blobs must be in `content`.
+/// Writes an image, or the images of an index, under `names`; all their blobs must be in `content`.
 pub(crate) fn write_archive(
-    image: &Image,
+    document: &NamedDocument,
     names: &[Reference],
     form: ArchiveForm,
     content: &Content,
     epoch: Option<i64>,
     destination: &FileDestination,
 ) -> Result<(), ArchiveError> {
+    let top = &document.descriptor;
+    let (blobs, manifest) = blobs_of(top, content)?;
+    let docker_manifest = match (form, manifest) {
+        (ArchiveForm::Oci, _) => None,
+        (ArchiveForm::Docker, Some(manifest)) => Some(docker_manifest(&manifest, names)),
+        (ArchiveForm::Docker, None) => return Err(ArchiveError::ManifestList),
+    };
     let mut archive = Archive {
         tar: TarWriter::new(OutputFile::create(destination)?, None),
         mtime: epoch.unwrap_or(0),
     };
     archive.directory("blobs")?;
     archive.directory("blobs/sha256")?;
-    // By digest, and each once: an image may name one layer twice.
-    let mut blobs: BTreeMap<Digest, Source<'_>> =
-        image.manifest.layers.iter().map(|layer| (layer.digest, Source::Content(layer))).collect();
-    blobs.insert(image.manifest.config.digest, Source::Bytes(&image.config_bytes));
-    blobs.insert(image.descriptor.digest, Source::Bytes(&image.manifest_bytes));
-    for (digest, source) in blobs {
-        let path = blob_path(&digest);
-        match source {
-            Source::Bytes(bytes) => archive.file(&path, bytes)?,
-            Source::Content(layer) => {
-                let fail = |source| ArchiveError::Blob { digest, source: Box::new(source) };
-                let mut file = content.open(&digest, Some(layer.size)).map_err(fail)?;
-                archive.stream(&path, layer.size, &mut file)?;
-            }
-        }
+    for (digest, size) in blobs {
+        let fail = |source| ArchiveError::Blob { digest, source: Box::new(source) };
+        let mut file = content.open(&digest, Some(size)).map_err(fail)?;
+        archive.stream(&blob_path(&digest), size, &mut file)?;
     }
-    archive.file(
-        "index.json",
-        &serde_json::to_vec(&Index::new(index_entries(image, names))).expect("an index serialises"),
-    )?;
-    if form == ArchiveForm::Docker {
-        archive.file("manifest.json", docker_manifest(image, names).to_string().as_bytes())?;
+    let index = Index::new(index_entries(top, names));
+    let index = serde_json::to_vec(&index).expect("an index serialises");
+    archive.file("index.json", &index)?;
+    if let Some(manifest) = docker_manifest {
+        archive.file("manifest.json", manifest.to_string().as_bytes())?;
     }
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     archive.tar.finish()?.commit()?;
     Ok(())
 }
 
-enum Source<'a> {
-    Bytes(&'a [u8]),
-    Content(&'a Descriptor),
+/// All blobs of an image or index with their sizes, and the manifest of what is no index.
+pub(crate) fn blobs_of(
+    top: &Descriptor,
+    content: &Content,
+) -> Result<(BTreeMap<Digest, u64>, Option<Manifest>), ArchiveError> {
+    let mut blobs = Blobs { content, found: BTreeMap::new() };
+    let manifest = blobs.add_document(top, MAX_NESTING)?;
+    Ok((blobs.found, manifest))
+}
+
+/// The blobs of an archive, with their sizes: by digest, and each once, as an image may name one layer twice.
+struct Blobs<'a> {
+    content: &'a Content,
+    found: BTreeMap<Digest, u64>,
+}
+
+impl Blobs<'_> {
+    /// Adds a manifest or an index with everything that it names. Returns what is no index.
+    fn add_document(
+        &mut self,
+        descriptor: &Descriptor,
+        nesting: u32,
+    ) -> Result<Option<Manifest>, ArchiveError> {
+        let digest = descriptor.digest;
+        if nesting == 0 {
+            return Err(ArchiveError::Nesting);
+        }
+        let bytes = self
+            .content
+            .read(&digest, MAX_DOCUMENT)
+            .map_err(|source| ArchiveError::Blob { digest, source: Box::new(source) })?;
+        let fail = |source| ArchiveError::Document { digest, source };
+        self.found.insert(digest, bytes.len() as u64);
+        if descriptor.media_type.is_index() {
+            let index: Index = serde_json::from_slice(&bytes).map_err(fail)?;
+            for entry in &index.manifests {
+                self.add_document(entry, nesting - 1)?;
+            }
+            return Ok(None);
+        }
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(fail)?;
+        self.found.insert(manifest.config.digest, manifest.config.size);
+        self.found.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
+        Ok(Some(manifest))
+    }
 }
 
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
-/// What a layout's index lists of an image: one entry a name, or one without.
-pub(crate) fn index_entries(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    let mut entry = image.descriptor.clone();
-    if let Some(created) = &image.created {
-        entry.annotations.insert("org.opencontainers.image.created".to_owned(), created.clone());
-    }
+/// What a layout's index lists of an image or index: one entry a name, or one without.
+pub(crate) fn index_entries(top: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     let named = |name: &Reference| {
         let name = name.with_default_tag();
-        let mut entry = entry.clone();
+        let mut entry = top.clone();
         entry.annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
         let tag = name.tag().unwrap_or("latest").to_owned();
         entry.annotations.insert(REF_NAME.to_owned(), tag);
         entry
     };
     match names {
-        [] => vec![entry],
+        [] => vec![top.clone()],
         names => names.iter().map(named).collect(),
     }
 }
 
 /// `manifest.json` of `docker save`, which `docker load` reads.
-fn docker_manifest(image: &Image, names: &[Reference]) -> serde_json::Value {
+fn docker_manifest(manifest: &Manifest, names: &[Reference]) -> serde_json::Value {
     let tags: Vec<String> = names.iter().map(|name| name.with_default_tag().familiar()).collect();
     json!([{
-        "Config": blob_path(&image.manifest.config.digest),
+        "Config": blob_path(&manifest.config.digest),
         "RepoTags": if tags.is_empty() { serde_json::Value::Null } else { json!(tags) },
-        "Layers": image.manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
+        "Layers": manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
     }])
 }
 

@@ -1,6 +1,7 @@
 //! From a build's result to what the user asked for.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError, View, ViewError};
 use rbuild_oci::{ImageConfig, Reference, ReferenceError};
@@ -10,11 +11,12 @@ use crate::archive::{ArchiveError, ArchiveForm, write_archive};
 use crate::build_cache::{CacheExportError, FinishedRecords, inline_cache};
 use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
 use crate::image_folder::write_image_folder;
+use crate::index::NamedDocument;
 use crate::layers::{ExportStore, LayerError, LayerForm, image_layers};
 use crate::layout_folder::LayoutFolderError;
-use crate::local::{FolderMode, LocalError, LocalOptions, write_folder};
+use crate::local::{FolderMode, LocalError, write_folder};
 use crate::output_file::FileDestination;
-use crate::tree::{TreeError, write_tar};
+use crate::tree::{PlacedTree, TreeError, write_tar};
 
 /// What a build made.
 #[derive(Clone, Debug)]
@@ -163,16 +165,16 @@ pub fn make_image(
     Ok(image)
 }
 
-/// Writes an image to an archive, or names it in the local image store.
+/// Writes an image or an index to an archive, or names it in the local image store.
 pub fn export_image(
     store: ExportStore<'_>,
-    image: &Image,
+    document: &NamedDocument,
     destination: &ImageDestination,
     epoch: Option<i64>,
 ) -> Result<(), ExportError> {
     match destination {
         ImageDestination::Store { names, canonical, dangling } => {
-            let mut descriptor = image.descriptor.clone();
+            let mut descriptor = document.descriptor.clone();
             descriptor.annotations.clear();
             let digest = descriptor.digest;
             let mut names: Vec<Reference> = names.iter().map(Reference::with_default_tag).collect();
@@ -208,28 +210,47 @@ pub fn export_image(
             }
         }
         ImageDestination::Archive { form, names, file } => {
-            write_archive(image, names, *form, store.content, epoch, file)?;
+            write_archive(document, names, *form, store.content, epoch, file)?;
         }
         ImageDestination::Folder { names, folder } => {
-            write_image_folder(image, names, store.content, folder)?;
+            write_image_folder(document, names, store.content, folder)?;
         }
     }
     Ok(())
 }
 
-/// Writes the files of a result.
+/// Files of one platform, and where they go.
+#[derive(Clone, Debug)]
+pub struct PlacedFiles {
+    /// The folder of the destination; empty for its top.
+    pub folder: String,
+    /// What has the files.
+    pub result: Arc<BuildResult>,
+}
+
+/// Writes the files of a result, or of one result a platform.
 pub fn export_files(
     store: ExportStore<'_>,
-    result: &BuildResult,
+    files: &[PlacedFiles],
     destination: &FilesDestination,
 ) -> Result<(), ExportError> {
-    let view = View::open(store.overlay, store.layers, &result.snapshot)?;
+    let views = files
+        .iter()
+        .map(|files| View::open(store.overlay, store.layers, &files.result.snapshot))
+        .collect::<Result<Vec<_>, _>>()?;
+    let trees: Vec<PlacedTree<'_>> = views
+        .iter()
+        .zip(files)
+        .map(|(view, PlacedFiles { folder, result })| PlacedTree {
+            root: view.root(),
+            folder,
+            epoch: result.epoch,
+        })
+        .collect();
     match destination {
-        FilesDestination::Tar(file) => write_tar(view.root(), result.epoch, file)?,
+        FilesDestination::Tar(file) => write_tar(&trees, file)?,
         FilesDestination::Folder { path, mode, keep_owners } => {
-            let options =
-                LocalOptions { mode: *mode, keep_owners: *keep_owners, epoch: result.epoch };
-            write_folder(view.root(), path, options)?;
+            write_folder(&trees, path, (*mode, *keep_owners))?;
         }
     }
     Ok(())

@@ -3,35 +3,38 @@
 use std::path::Path;
 
 use rbuild_cache::Content;
-use rbuild_oci::{Descriptor, Reference};
+use rbuild_oci::{Descriptor, MediaType, Reference};
 
-use crate::archive::{IMAGE_NAME, REF_NAME, index_entries};
-use crate::image::Image;
-use crate::layout_folder::{LayoutFolder, LayoutFolderError};
+use crate::archive::{IMAGE_NAME, REF_NAME, blobs_of, index_entries};
+use crate::export::ExportError;
+use crate::index::NamedDocument;
+use crate::layout_folder::LayoutFolder;
 
 /// Tag of an image without a name.
 const UNNAMED: &str = "latest";
 
-/// Adds `image` under `names` to the layout in `folder`, which is made when missing. What had a name there loses it; other images
-/// stay. Layer blobs that are not there yet must be in `content`.
+/// Adds an image or index under `names` to the layout in `folder`, which is made when missing. What had a name there loses it; other images
+/// stay. What is not there yet must be in `content`.
 pub(crate) fn write_image_folder(
-    image: &Image,
+    document: &NamedDocument,
     names: &[Reference],
     content: &Content,
     folder: &Path,
-) -> Result<(), LayoutFolderError> {
+) -> Result<(), ExportError> {
     let layout = LayoutFolder::open(folder)?;
     let mut entries = layout.entries()?;
-    image.manifest.layers.iter().try_for_each(|layer| layout.copy(content, layer))?;
-    layout.put(&image.manifest.config, &image.config_bytes)?;
-    layout.put(&image.descriptor, &image.manifest_bytes)?;
-    let mut new = index_entries(image, names);
+    let (blobs, _) = blobs_of(&document.descriptor, content)?;
+    for (digest, size) in blobs {
+        // The folder's blobs go by their digests alone.
+        layout.copy(content, &Descriptor::new(MediaType::OciLayer, digest, size))?;
+    }
+    let mut new = index_entries(&document.descriptor, names);
     for entry in &mut new {
         entry.annotations.entry(REF_NAME.to_owned()).or_insert_with(|| UNNAMED.to_owned());
     }
     entries.retain(|old| !new.iter().any(|new| name(new) == name(old)));
     entries.extend(new);
-    layout.set_entries(entries)
+    Ok(layout.set_entries(entries)?)
 }
 
 /// What an entry is known by: its whole name, or else its tag.

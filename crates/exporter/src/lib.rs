@@ -1,8 +1,8 @@
 //! Writes what a build made: images, archives, folders.
 //!
 //! Nothing here knows registries, graphs or progress bars, and nothing is fetched: [`needs`] says what must be
-//! there first. [`make_image`] turns a [`BuildResult`] into an [`Image`], [`export_image`] and [`export_files`]
-//! put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
+//! there first. [`make_image`] turns a [`BuildResult`] into an [`Image`], [`make_index`] lists several, [`export_image`] and
+//! [`export_files`] put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
 
 mod archive;
 mod attestation;
@@ -11,6 +11,7 @@ mod converted;
 mod export;
 mod image;
 mod image_folder;
+mod index;
 mod layers;
 mod layout_folder;
 mod local;
@@ -31,9 +32,10 @@ pub use build_cache::{
 };
 pub use export::{
     BuildResult, DanglingName, ExportError, FilesDestination, ImageDestination, ImageForm,
-    export_files, export_image, make_image,
+    PlacedFiles, export_files, export_image, make_image,
 };
 pub use image::{DocumentTypes, ForeignLayers, Image, ImageLayer, assemble};
+pub use index::{IndexContents, NamedDocument, make_index};
 pub use layers::{ExistingBlobs, ExportStore, LayerError, LayerForm, Needs, needs};
 pub use layout_folder::LayoutFolderError;
 pub use local::{FolderMode, LocalError};

@@ -4,7 +4,7 @@
 //! link is ever followed, neither one of the image nor one that already stands at the destination: a link
 //! there is replaced, so a hostile image cannot write outside the folder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use rbuild_cache::remove_tree;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
+
+use crate::tree::PlacedTree;
 
 /// Why files could not be written to a folder.
 #[derive(Debug, thiserror::Error)]
@@ -36,40 +38,52 @@ pub enum FolderMode {
     Replace,
 }
 
-/// How files are written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalOptions {
-    /// What becomes of what is there.
-    pub(crate) mode: FolderMode,
-    /// Whether owners are kept: only for real root. Others own what they build.
-    pub(crate) keep_owners: bool,
-    /// The latest modification time, seconds since 1970.
-    pub(crate) epoch: Option<i64>,
-}
-
-/// Copies everything below `root` to `folder`, which is made when missing.
+/// Copies everything of the trees to `folder`, which is made when missing. Owners are kept only for real root
+/// (`keep_owners`): others own what they build. Trees that share a folder have to be told [`FolderMode::Add`].
 pub(crate) fn write_folder(
-    root: BorrowedFd<'_>,
+    trees: &[PlacedTree<'_>],
     folder: &Path,
-    options: LocalOptions,
+    (mode, keep_owners): (FolderMode, bool),
 ) -> Result<(), LocalError> {
     let fail = |action, source| LocalError { action, path: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(|error| fail("create", error))?;
     let target = File::open(folder).map_err(|error| fail("open", error))?;
-    let copier = Copier {
-        options,
-        links: HashMap::new(),
-        path: folder.to_owned(),
-        below: Vec::new(),
-        top: target.as_fd(),
-    };
-    copier.run(root)
+    let mut written = (trees.len() > 1).then(HashSet::new);
+    for (number, tree) in trees.iter().enumerate() {
+        let mut copier = Copier {
+            mode,
+            keep_owners,
+            epoch: tree.epoch,
+            links: HashMap::new(),
+            written: written.take(),
+            path: folder.to_owned(),
+            below: Vec::new(),
+            top: target.as_fd(),
+        };
+        if number == 0 && !tree.folder.is_empty() && mode == FolderMode::Replace {
+            let mut folders: Vec<CString> = trees.iter().map(folder_name).collect();
+            folders.sort_unstable();
+            copier.keep_only(&folders, target.as_fd())?;
+        }
+        copier.run(tree)?;
+        written = copier.written;
+    }
+    Ok(())
+}
+
+fn folder_name(tree: &PlacedTree<'_>) -> CString {
+    CString::new(tree.folder).expect("folders are named for platforms, without what is no text")
 }
 
 struct Copier<'a> {
-    options: LocalOptions,
+    mode: FolderMode,
+    keep_owners: bool,
+    /// The latest modification time, seconds since 1970.
+    epoch: Option<i64>,
     /// Where the first name of a file with several names went, below the folder.
     links: HashMap<(u64, u64), CString>,
+    /// What is no directory, below the folder, where there are several trees: one must not replace another's.
+    written: Option<HashSet<Vec<u8>>>,
     /// The destination of what is being copied, for messages.
     path: PathBuf,
     /// The same, below the folder.
@@ -93,10 +107,16 @@ impl Copier<'_> {
 
     /// Copies level by level with only the directory at hand open, and not by recursion: a step can make
     /// directories some thousand levels deep.
-    fn run(mut self, root: BorrowedFd<'_>) -> Result<(), LocalError> {
+    fn run(&mut self, tree: &PlacedTree<'_>) -> Result<(), LocalError> {
         let open = |directory| open_directory(directory, c".");
-        let mut from = open(root).map_err(|error| self.fail("read the files for", error))?;
+        let mut from = open(tree.root).map_err(|error| self.fail("read the files for", error))?;
         let mut to = open(self.top).map_err(|error| self.fail("open", error))?;
+        if !tree.folder.is_empty() {
+            let name = folder_name(tree);
+            self.enter(&name);
+            to = self.make_directory(to.as_fd(), &name)?;
+            self.set_mode(to.as_fd(), 0o755)?;
+        }
         let mut levels = vec![self.level(from.as_fd(), to.as_fd(), None)?];
         while let Some(level) = levels.last_mut() {
             if let Some(name) = level.names.next() {
@@ -148,17 +168,23 @@ impl Copier<'_> {
         directory: Option<(CString, Stat)>,
     ) -> Result<Level, LocalError> {
         let wanted = names(from).map_err(|error| self.fail("list the files for", error))?;
-        if self.options.mode == FolderMode::Replace {
-            let there = names(to).map_err(|error| self.fail("list", error))?;
-            for name in there.iter().filter(|name| wanted.binary_search(name).is_err()) {
-                remove_tree(to, &**name).map_err(|error| {
-                    let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-                    LocalError { action: "delete", path, source: error.into() }
-                })?;
-            }
+        if self.mode == FolderMode::Replace {
+            self.keep_only(&wanted, to)?;
         }
         let stat = rustix::fs::fstat(to).map_err(|error| self.fail("open", error))?;
         Ok(Level { names: wanted.into_iter(), directory, target: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// Deletes what a directory of the destination has beside these, which are sorted.
+    fn keep_only(&self, wanted: &[CString], to: BorrowedFd<'_>) -> Result<(), LocalError> {
+        let there = names(to).map_err(|error| self.fail("list", error))?;
+        for name in there.iter().filter(|name| wanted.binary_search(name).is_err()) {
+            remove_tree(to, &**name).map_err(|error| {
+                let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+                LocalError { action: "delete", path, source: error.into() }
+            })?;
+        }
+        Ok(())
     }
 
     /// Goes back to the directory that `made` was made in. Somebody may have moved `made` out of the folder meanwhile.
@@ -184,6 +210,12 @@ impl Copier<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Socket {
             return Ok(());
+        }
+        if let Some(written) = &mut self.written
+            && !written.insert(self.below.clone())
+        {
+            let action = "write the files of two platforms to";
+            return Err(self.fail(action, Errno::EXIST));
         }
         self.make_room(to, name)?;
         if stat.st_nlink > 1 {
@@ -248,7 +280,7 @@ impl Copier<'_> {
     fn make_room(&self, to: BorrowedFd<'_>, name: &CStr) -> Result<(), LocalError> {
         match rustix::fs::unlinkat(to, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) if self.options.mode == FolderMode::Replace => {
+            Err(Errno::ISDIR) if self.mode == FolderMode::Replace => {
                 remove_tree(to, name).map_err(|error| self.fail("delete", error))
             }
             Err(Errno::ISDIR) => Err(self.fail("replace the directory", Errno::ISDIR)),
@@ -292,6 +324,11 @@ impl Copier<'_> {
         Ok(target)
     }
 
+    fn set_mode(&self, opened: BorrowedFd<'_>, mode: u32) -> Result<(), LocalError> {
+        rustix::fs::fchmod(opened, Mode::from_raw_mode(mode))
+            .map_err(|error| self.fail("set the mode of", error))
+    }
+
     /// Sets owner, mode and time, in the order in which none undoes another.
     fn finish(
         &self,
@@ -300,16 +337,15 @@ impl Copier<'_> {
         stat: &Stat,
         opened: Option<BorrowedFd<'_>>,
     ) -> Result<(), LocalError> {
-        if self.options.keep_owners {
+        if self.keep_owners {
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| self.fail("set the owner of", error))?;
         }
         if let Some(opened) = opened {
-            rustix::fs::fchmod(opened, Mode::from_raw_mode(stat.st_mode & 0o7777))
-                .map_err(|error| self.fail("set the mode of", error))?;
+            self.set_mode(opened, stat.st_mode & 0o7777)?;
         }
-        let modified = match self.options.epoch {
+        let modified = match self.epoch {
             Some(epoch) if stat.st_mtime > epoch => Timespec { tv_sec: epoch, tv_nsec: 0 },
             _ => Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
         };
@@ -344,11 +380,13 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: LocalOptions =
-        LocalOptions { mode: FolderMode::Add, keep_owners: false, epoch: None };
-
-    fn copy(from: &Path, to: &Path, options: LocalOptions) -> Result<(), LocalError> {
-        write_folder(File::open(from).unwrap().as_fd(), to, options)
+    fn copy(
+        from: &Path,
+        to: &Path,
+        (mode, epoch): (FolderMode, Option<i64>),
+    ) -> Result<(), LocalError> {
+        let from = File::open(from).unwrap();
+        write_folder(&[PlacedTree { root: from.as_fd(), folder: "", epoch }], to, (mode, false))
     }
 
     #[test]
@@ -362,8 +400,8 @@ mod tests {
         fs::set_permissions(from.join("d"), fs::Permissions::from_mode(0o555)).unwrap();
         fs::create_dir_all(&to).unwrap();
         fs::write(to.join("mine"), "stays").unwrap();
-        copy(&from, &to, OPTIONS).unwrap();
-        copy(&from, &to, LocalOptions { epoch: Some(5), ..OPTIONS }).unwrap();
+        copy(&from, &to, (FolderMode::Add, None)).unwrap();
+        copy(&from, &to, (FolderMode::Add, Some(5))).unwrap();
         assert_eq!(fs::read(to.join("d/b")).unwrap(), b"text");
         assert_eq!(
             fs::metadata(to.join("d/a")).unwrap().ino(),
@@ -389,7 +427,7 @@ mod tests {
         fs::write(from.join("d/d/after"), "text").unwrap();
         fs::hard_link(from.join("d/d/after"), from.join("z")).unwrap();
         fs::set_permissions(from.join("d/d"), fs::Permissions::from_mode(0o500)).unwrap();
-        copy(&from, &to, OPTIONS).unwrap();
+        copy(&from, &to, (FolderMode::Add, None)).unwrap();
         let copied = to.join(at.strip_prefix(&from).unwrap());
         assert_eq!(fs::read(copied.join("last")).unwrap(), b"text");
         assert_eq!(fs::metadata(to.join("d/d")).unwrap().mode() & 0o777, 0o500);
@@ -413,7 +451,7 @@ mod tests {
         fs::write(from.join("f"), "new").unwrap();
         symlink(&outside, to.join("d")).unwrap();
         symlink(outside.join("f"), to.join("f")).unwrap();
-        copy(&from, &to, OPTIONS).unwrap();
+        copy(&from, &to, (FolderMode::Add, None)).unwrap();
         assert_eq!(fs::read(outside.join("f")).unwrap(), b"precious");
         assert_eq!(fs::read(to.join("d/f")).unwrap(), b"new");
         assert!(!fs::symlink_metadata(to.join("f")).unwrap().is_symlink());
@@ -435,7 +473,7 @@ mod tests {
         fs::write(to.join("gone/a"), "").unwrap();
         fs::write(from.join("kept/new"), "new").unwrap();
         fs::write(from.join("file"), "file").unwrap();
-        copy(&from, &to, LocalOptions { mode: FolderMode::Replace, ..OPTIONS }).unwrap();
+        copy(&from, &to, (FolderMode::Replace, None)).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
@@ -452,7 +490,44 @@ mod tests {
         fs::create_dir_all(&from).unwrap();
         fs::write(from.join("x"), "file").unwrap();
         fs::create_dir_all(to.join("x")).unwrap();
-        let error = copy(&from, &to, OPTIONS).unwrap_err();
+        let error = copy(&from, &to, (FolderMode::Add, None)).unwrap_err();
         assert!(error.to_string().starts_with("cannot replace the directory `"), "{error}");
+    }
+
+    #[test]
+    fn platforms_have_folders_or_nothing_in_common() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b, to) =
+            (folder.path().join("a"), folder.path().join("b"), folder.path().join("to"));
+        for (from, own) in [(&a, "of-a"), (&b, "of-b")] {
+            fs::create_dir_all(from.join("bin")).unwrap();
+            fs::write(from.join("bin").join(own), own).unwrap();
+        }
+        let (from_a, from_b) = (File::open(&a).unwrap(), File::open(&b).unwrap());
+        let write = |folders: [&str; 2], mode| {
+            let tree = |(root, folder)| PlacedTree { root, folder, epoch: None };
+            let roots = [from_a.as_fd(), from_b.as_fd()];
+            let trees: Vec<_> = roots.into_iter().zip(folders).map(tree).collect();
+            write_folder(&trees, &to, (mode, false))
+        };
+        write(["", ""], FolderMode::Add).unwrap();
+        assert_eq!(fs::read(to.join("bin/of-a")).unwrap(), b"of-a");
+        assert_eq!(fs::read(to.join("bin/of-b")).unwrap(), b"of-b");
+        fs::write(b.join("bin/of-a"), "other").unwrap();
+        let error = write(["", ""], FolderMode::Add).unwrap_err().to_string();
+        let expected = "cannot write the files of two platforms to `";
+        assert!(error.starts_with(expected) && error.ends_with("/to/bin/of-a`"), "{error}");
+        // A link in the place of a folder is not followed.
+        let outside = folder.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, to.join("linux_b")).unwrap();
+        write(["linux_a", "linux_b"], FolderMode::Add).unwrap();
+        assert_eq!(fs::read(to.join("linux_b/bin/of-a")).unwrap(), b"other");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        // What else is there goes where that is wanted, and no platform's.
+        fs::write(to.join("linux_a/old"), "").unwrap();
+        write(["linux_a", "linux_b"], FolderMode::Replace).unwrap();
+        assert!(!to.join("bin").exists() && !to.join("linux_a/old").exists());
+        assert!(to.join("linux_a/bin/of-a").exists() && to.join("linux_b/bin/of-b").exists());
     }
 }

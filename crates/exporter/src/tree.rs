@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rbuild_cache::{DiffError, TarWriteError, TarWriter, write_tree};
+use rbuild_cache::{DiffError, EntryKind, TarEntry, TarWriteError, TarWriter, write_tree};
 
 use crate::output_file::{FileDestination, OutputFile, OutputFileError};
 
@@ -20,13 +20,40 @@ pub enum TreeError {
     Write(#[from] TarWriteError),
 }
 
-/// Writes all files below `root`, sorted by name, with times no later than `epoch`.
+/// The files of a snapshot, and where they go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlacedTree<'a> {
+    /// The directory that holds them.
+    pub(crate) root: BorrowedFd<'a>,
+    /// The folder of the destination; empty for its top.
+    pub(crate) folder: &'a str,
+    /// The latest modification time, seconds since 1970.
+    pub(crate) epoch: Option<i64>,
+}
+
+/// Writes all files of the trees, those of each sorted by name, with times no later than its epoch.
 pub(crate) fn write_tar(
-    root: BorrowedFd<'_>,
-    epoch: Option<i64>,
+    trees: &[PlacedTree<'_>],
     destination: &FileDestination,
 ) -> Result<(), TreeError> {
-    let mut tar = TarWriter::new(OutputFile::create(destination)?, epoch);
-    write_tree(root, &mut tar)?;
-    Ok(tar.finish()?.commit()?)
+    let mut out = OutputFile::create(destination)?;
+    let mut trees = trees.to_vec();
+    trees.sort_by_key(|tree| tree.folder);
+    for tree in trees {
+        let mut tar = TarWriter::new(out, tree.epoch);
+        if !tree.folder.is_empty() {
+            tar.append(&TarEntry {
+                path: tree.folder.as_bytes(),
+                kind: EntryKind::Directory,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                mtime: tree.epoch.unwrap_or(0),
+                xattrs: &[],
+            })?;
+        }
+        write_tree(tree.root, tree.folder, &mut tar)?;
+        out = tar.into_inner();
+    }
+    Ok(TarWriter::new(out, None).finish()?.commit()?)
 }

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use rbuild_cache::{ActiveLayer, Compression, Lease, Overlay, OverlayXattrs, Store};
 use rbuild_exporter::{
     ArchiveForm, BuildResult, DocumentTypes, ExistingBlobs, ExportStore, FileDestination,
-    FilesDestination, FolderMode, ForeignLayers, ImageDestination, ImageForm, LayerForm,
-    export_files, export_image, make_image, needs,
+    FilesDestination, FolderMode, ForeignLayers, ImageDestination, ImageForm, IndexContents,
+    LayerForm, NamedDocument, PlacedFiles, export_files, export_image, make_image, make_index,
+    needs,
 };
 use rbuild_oci::{History, ImageConfig, Reference};
 use rbuild_solver::{LayerId, Snapshot};
@@ -95,8 +97,13 @@ fn archives_of_every_kind_are_whole() {
                 let names = vec![Reference::parse("example.com/app:1").expect("a name")];
                 let file = path(fixture.folder.path(), "image.tar");
                 let destination = ImageDestination::Archive { form: kind, names, file };
-                export_image(fixture.parts(), &image, &destination, result.epoch)
-                    .expect("an archive");
+                export_image(
+                    fixture.parts(),
+                    &NamedDocument::from(&image),
+                    &destination,
+                    result.epoch,
+                )
+                .expect("an archive");
                 let bytes = fs::read(fixture.folder.path().join("image.tar")).expect("the archive");
                 let read = match kind {
                     ArchiveForm::Oci => validate::oci_archive(&bytes),
@@ -131,15 +138,67 @@ fn a_layer_is_compressed_once() {
 #[test]
 fn files_go_to_tars_and_folders() {
     let fixture = Fixture::new();
-    let result = fixture.result();
+    let result = Arc::new(fixture.result());
+    let files = [PlacedFiles { folder: String::new(), result: Arc::clone(&result) }];
     let folder = fixture.folder.path();
-    export_files(fixture.parts(), &result, &FilesDestination::Tar(path(folder, "files.tar")))
+    export_files(fixture.parts(), &files, &FilesDestination::Tar(path(folder, "files.tar")))
         .expect("a tar");
     let entries = validate::tar_entries(&fs::read(folder.join("files.tar")).expect("the tar"))
         .expect("a whole tar");
     assert_eq!(entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["hello"]);
-    let (path, mode) = (folder.join("out"), FolderMode::Add);
-    let destination = FilesDestination::Folder { path, mode, keep_owners: false };
-    export_files(fixture.parts(), &result, &destination).expect("a folder");
+    let destination = FilesDestination::Folder {
+        path: folder.join("out"),
+        mode: FolderMode::Add,
+        keep_owners: false,
+    };
+    export_files(fixture.parts(), &files, &destination).expect("a folder");
     assert_eq!(fs::read(folder.join("out/hello")).expect("the file"), b"text");
+    let two = ["linux_b", "linux_a"];
+    let two = two.map(|name| PlacedFiles { folder: name.to_owned(), result: Arc::clone(&result) });
+    export_files(fixture.parts(), &two, &FilesDestination::Tar(path(folder, "two.tar")))
+        .expect("a tar");
+    let entries = validate::tar_entries(&fs::read(folder.join("two.tar")).expect("the tar"))
+        .expect("a whole tar");
+    assert_eq!(
+        entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(),
+        ["linux_a/", "linux_a/hello", "linux_b/", "linux_b/hello"]
+    );
+}
+
+#[test]
+fn an_index_lists_images() {
+    let fixture = Fixture::new();
+    let mut result = fixture.result();
+    let gzip = form(Compression::GZIP, DocumentTypes::Oci);
+    let entries = ["amd64", "arm64"].map(|architecture| {
+        architecture.clone_into(&mut result.config.architecture);
+        let mut entry = make_image(fixture.parts(), &result, gzip).expect("an image").descriptor;
+        entry.annotations.insert("of".to_owned(), architecture.to_owned());
+        entry
+    });
+    for (types, media_type) in [
+        (DocumentTypes::Oci, "application/vnd.oci.image.index.v1+json"),
+        (DocumentTypes::Docker, "application/vnd.docker.distribution.manifest.list.v2+json"),
+    ] {
+        let annotations = [("own".to_owned(), "1".to_owned())].into();
+        let contents = IndexContents { entries: entries.to_vec(), annotations, types };
+        let index = make_index(fixture.parts(), contents).expect("an index");
+        assert_eq!(index.descriptor.media_type.to_string(), media_type);
+        let archive = |form, file| ImageDestination::Archive {
+            form,
+            names: vec![Reference::parse("example.com/app:1").expect("a name")],
+            file: path(fixture.folder.path(), file),
+        };
+        let export = |destination| export_image(fixture.parts(), &index, &destination, None);
+        export(archive(ArchiveForm::Oci, "index.tar")).expect("an archive");
+        let bytes = fs::read(fixture.folder.path().join("index.tar")).expect("the archive");
+        let images = validate::oci_archive(&bytes).expect("a whole archive");
+        let platforms: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
+        assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+        assert_eq!(images[1].names, ["example.com/app:1", "1"]);
+        let error =
+            export(archive(ArchiveForm::Docker, "none.tar")).expect_err("a list").to_string();
+        assert_eq!(error, "docker exporter does not currently support exporting manifest lists");
+        assert!(!fixture.folder.path().join("none.tar").exists());
+    }
 }

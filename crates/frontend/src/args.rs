@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rbuild_oci::Platform;
 use rbuild_solver::ProxyEnv;
 
 use crate::build::BuildOptions;
@@ -23,7 +22,7 @@ pub(crate) fn predefined(options: &BuildOptions, target: Option<&str>) -> Enviro
         ("BUILDOSVERSION", &build.os_version),
         ("BUILDARCH", &build.architecture),
         ("BUILDVARIANT", &build.variant),
-        ("TARGETPLATFORM", &format_all(platform)),
+        ("TARGETPLATFORM", &platform.full_name()),
         ("TARGETOS", &platform.os),
         ("TARGETOSVERSION", &platform.os_version),
         ("TARGETARCH", &platform.architecture),
@@ -34,17 +33,6 @@ pub(crate) fn predefined(options: &BuildOptions, target: Option<&str>) -> Enviro
         environment.set(name, given);
     }
     environment
-}
-
-/// A platform with the version of its operating system: `windows(10.0.17763)/amd64`.
-pub(crate) fn format_all(platform: &Platform) -> String {
-    match platform.os_version.as_str() {
-        "" => platform.to_string(),
-        version => {
-            let plain = platform.to_string();
-            plain.replacen(&platform.os, &format!("{}({version})", platform.os), 1)
-        }
-    }
 }
 
 /// The proxy variables among the build arguments, in either letter case.
@@ -90,6 +78,8 @@ pub fn is_secret_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rbuild_oci::Platform;
+
     use super::*;
 
     #[test]
@@ -109,9 +99,6 @@ mod tests {
             assert_eq!(environment.get(name), Some(value), "{name}");
         }
         assert_eq!(predefined(&options, None).get("TARGETSTAGE"), Some("default"));
-        let windows =
-            Platform { os_version: "10.0.1".into(), ..Platform::new("windows", "amd64", "") };
-        assert_eq!(format_all(&windows), "windows(10.0.1)/amd64");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use rbuild_solver::{
 
 use crate::build::LocalUse;
 
+/// The attribute of a local folder that says what is looked at.
+pub(crate) const FOLLOW_PATHS: &str = "local.followpaths";
+
 /// A vertex of the draft; only first outputs are ever used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Node(usize);
@@ -124,7 +127,7 @@ impl Draft {
             let follow_paths = (!everything).then(|| Vec::from_iter(paths));
             if let (Op::Source(source), Some(paths)) = (&mut self.planned[node.0].op, &follow_paths)
             {
-                source.attrs.insert("local.followpaths".to_owned(), json(paths));
+                source.attrs.insert(FOLLOW_PATHS.to_owned(), json(paths));
             }
             locals.push(LocalUse { name, follow_paths });
         }

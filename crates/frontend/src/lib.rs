@@ -25,6 +25,7 @@ mod epoch;
 mod git_url;
 mod history;
 mod images;
+mod join;
 mod lower;
 mod outline;
 mod shell;
@@ -50,6 +51,7 @@ pub use epoch::{EpochSource, epoch_source};
 pub use fix::{Fixed, apply_fixes};
 pub use git_url::{GitUrl, GitUrlError};
 pub use images::{ImageLocation, ImageQuery, ImageSet, ResolvedImage};
+pub use join::{Joined, join};
 pub use lower::{Evaluation, evaluate, lower};
 pub use outline::{
     Outline, OutlineArgument, OutlineMount, Target, similar_image, similar_stage, targets,

@@ -81,6 +81,15 @@ impl Platform {
         Self { architecture, variant, ..self }
     }
 
+    /// With the version of the operating system, if it has one: `windows(10.0.17763)/amd64`.
+    pub fn full_name(&self) -> String {
+        let plain = self.to_string();
+        match self.os_version.as_str() {
+            "" => plain,
+            version => plain.replacen(&self.os, &format!("{}({version})", self.os), 1),
+        }
+    }
+
     /// How well an image for `offered` serves one who asks for `self`: `None` for not at all, else lower is
     /// better. An exact match is 0; an older variant of the same architecture, which newer CPUs run, is more.
     pub fn distance(&self, offered: &Self) -> Option<u32> {
@@ -211,6 +220,13 @@ mod tests {
         for bad in ["", "linux/", "/amd64", "a/b/c/d", "nonsense", "linux/am d64"] {
             assert!(Platform::parse_with(bad, &default).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn full_names_say_the_version() {
+        let windows = "windows(10.0.1)/amd64".parse::<Platform>().unwrap();
+        assert_eq!(windows.full_name(), "windows(10.0.1)/amd64");
+        assert_eq!(Platform::new("linux", "arm", "").full_name(), "linux/arm/v7");
     }
 
     #[test]

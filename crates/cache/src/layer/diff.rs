@@ -59,15 +59,16 @@ pub fn diff<W: Write>(
     differ.run(layer, below)
 }
 
-/// Writes a whole merged tree, without its root.
+/// Writes a whole merged tree, without its root. `folder` is where it goes in the archive; empty for its top.
 pub fn write_tree<W: Write>(
     root: BorrowedFd<'_>,
+    folder: &str,
     archive: &mut TarWriter<W>,
 ) -> Result<(), DiffError> {
     let mut differ = Differ {
         archive,
         form: Form::Merged,
-        path: Vec::new(),
+        path: folder.as_bytes().to_vec(),
         stack: Vec::new(),
         links: HashMap::new(),
     };

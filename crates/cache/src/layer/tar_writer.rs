@@ -138,6 +138,11 @@ impl<W: Write> TarWriter<W> {
         })
     }
 
+    /// Returns the writer under it without ending the archive: another may go on with it.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     /// Ends the archive and returns the writer under it.
     pub fn finish(mut self) -> Result<W, TarWriteError> {
         self.out.write_all(&[0; 2 * BLOCK]).map_err(TarWriteError::Write)?;

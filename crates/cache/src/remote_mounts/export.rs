@@ -295,7 +295,7 @@ fn archive(
     });
     let id = || mount.id().to_owned();
     let mut tar = TarWriter::new(chunker, None);
-    let written = write_tree(mount.dir().as_fd(), &mut tar)
+    let written = write_tree(mount.dir().as_fd(), "", &mut tar)
         .map_err(|source| MountExportError::Files { id: id(), source })
         .and_then(|()| {
             tar.finish().map_err(|source| MountExportError::Archive { id: id(), source })

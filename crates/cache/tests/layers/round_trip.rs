@@ -72,7 +72,7 @@ fn privileged_trees_deeper_than_the_limit_of_descriptors_survive() {
                 let shown = |snapshot| {
                     let view = world.view(snapshot);
                     let mut whole = TarWriter::new(Vec::new(), None);
-                    write_tree(view.root(), &mut whole).unwrap();
+                    write_tree(view.root(), "", &mut whole).unwrap();
                     whole.finish().unwrap()
                 };
                 assert!(shown(snapshot) == shown(&copy), "{name}");
@@ -116,7 +116,7 @@ fn check(world: &World, number: u32, steps: &[Vec<Change>]) {
     }
     let view = world.view(&original);
     let mut whole = TarWriter::new(Vec::new(), None);
-    write_tree(view.root(), &mut whole).unwrap();
+    write_tree(view.root(), "", &mut whole).unwrap();
     let (flat, _) = world
         .apply(&Snapshot::default(), &format!("{number} flat"), &whole.finish().unwrap())
         .unwrap();

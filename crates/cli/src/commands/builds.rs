@@ -4,6 +4,7 @@ use rbuild_cache::{BuildId, BuildRecord, StepRecord, Store};
 
 use crate::error::{CommandError, Kind};
 use crate::printable;
+use crate::progress::format;
 
 /// A build that was chosen.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ fn none(record: &BuildRecord, text: &str) -> CommandError {
 
 /// The steps that can be named, a line each.
 pub(crate) fn list<'a>(steps: impl Iterator<Item = &'a StepRecord>) -> String {
-    let shown = steps.filter(|step| step.number.is_some() && !step.name.starts_with("[internal]"));
+    let shown = steps.filter(|step| step.number.is_some() && !format::is_internal(&step.name));
     let mut steps: Vec<_> = shown.collect();
     steps.sort_by_key(|step| step.number);
     steps

@@ -43,6 +43,12 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.decimals$}{}", UNITS[unit])
 }
 
+/// Whether a name is that of work that no instruction asks for: `[internal] ..`, `[linux/arm64 internal] ..`.
+pub(crate) fn is_internal(name: &str) -> bool {
+    let label = name.strip_prefix('[').and_then(|name| name.split_once(']'));
+    label.is_some_and(|(label, _)| label.split(' ').next_back() == Some("internal"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +62,18 @@ mod tests {
         assert_eq!(bytes(1_050_000), "1.05MB");
         assert_eq!(bytes(34_000), "34.0kB");
         assert_eq!(bytes(340_000_000), "340MB");
+    }
+
+    #[test]
+    fn internal_work_is_told_from_steps() {
+        for (name, expected) in [
+            ("[internal] load build context", true),
+            ("[linux/arm64 internal] load metadata for x", true),
+            ("[internal 1/2] RUN x", false),
+            ("[build 1/2] RUN echo [internal]", false),
+            ("internal", false),
+        ] {
+            assert_eq!(is_internal(name), expected, "{name}");
+        }
     }
 }

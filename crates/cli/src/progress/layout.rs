@@ -189,7 +189,7 @@ pub(crate) fn summary(vertices: &[VertexView]) -> Vec<String> {
     let done = || {
         vertices
             .iter()
-            .filter(|vertex| vertex.completed.is_some() && !vertex.name.starts_with("[internal]"))
+            .filter(|vertex| vertex.completed.is_some() && !format::is_internal(&vertex.name))
     };
     let cached = done().filter(|vertex| vertex.cached).count();
     let ran = done().filter(|vertex| !vertex.cached).count();

@@ -83,18 +83,18 @@ impl FinishedRecords {
     }
 
     /// Leaves only what consists of layers of `image` (`mode=min`).
-    pub fn retain_layers_of(&mut self, image: &Snapshot) {
-        let layers: HashSet<_> = image.layers().iter().collect();
-        let is_of_image =
+    pub fn retain_layers_of(&mut self, images: &[Snapshot]) {
+        let layers: HashSet<_> = images.iter().flat_map(Snapshot::layers).collect();
+        let is_of_images =
             |snapshot: &Snapshot| snapshot.layers().iter().all(|layer| layers.contains(layer));
         let (kept, left_out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0)
             .into_iter()
-            .partition(|record| record.outputs.iter().all(is_of_image));
+            .partition(|record| record.outputs.iter().all(is_of_images));
         self.0 = kept;
         // Elsewhere nothing is called as they are called here.
         let left_out = left_out.iter().flat_map(|record| &record.outputs);
         let foreign: HashSet<Digest> =
-            left_out.filter(|output| !is_of_image(output)).map(Snapshot::digest).collect();
+            left_out.filter(|output| !is_of_images(output)).map(Snapshot::digest).collect();
         for record in &mut self.0 {
             record.slow_keys.retain(|key| key.parts.inputs.iter().all(|of| !foreign.contains(of)));
         }

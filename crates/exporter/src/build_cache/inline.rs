@@ -23,7 +23,7 @@ pub(crate) fn inline_cache(
     epoch: Option<i64>,
 ) -> Result<String, CacheExportError> {
     let mut records = records.clone();
-    records.retain_layers_of(image);
+    records.retain_layers_of(std::slice::from_ref(image));
     let layout = ImageLayout::of(image, layers);
     let mut states: HashMap<Snapshot, Vec<ImageLayer>> = HashMap::new();
     let mut names: HashMap<Digest, Option<Digest>> = HashMap::new();

@@ -7,7 +7,6 @@ use super::copy::CONTEXT;
 use super::lowering::Lowering;
 use super::state::State;
 use super::step_name::StepNames;
-use crate::args::format_all;
 use crate::build::NamedContext;
 use crate::check::Rule;
 use crate::draft::Node;
@@ -87,8 +86,8 @@ impl Lowering<'_> {
             let message = format!(
                 "Base image {} was pulled with platform {:?}, expected {:?} for current build",
                 image.written,
-                format_all(&config.platform().normalize()),
-                format_all(&wanted),
+                config.platform().normalize().full_name(),
+                wanted.full_name(),
             );
             self.warn(Rule::InvalidBaseImagePlatform, stage.from.image.span(), message);
         }

@@ -3,7 +3,6 @@
 use rbuild_oci::Platform;
 use rbuild_solver::redact_url;
 
-use crate::args::format_all;
 use crate::environment::Environment;
 use crate::shell::Shell;
 
@@ -34,7 +33,7 @@ impl StepNames {
         let mut name = String::with_capacity(self.label.len() + command.len() + 32);
         name.push('[');
         if self.with_platform {
-            name.push_str(&format_all(platform));
+            name.push_str(&platform.full_name());
             name.push_str(&cross(platform, environment));
             name.push(' ');
         }
@@ -74,7 +73,7 @@ fn cross(platform: &Platform, environment: &Environment) -> String {
         }
     };
     if target.os != platform.os {
-        return format!("->{}", format_all(&target));
+        return format!("->{}", target.full_name());
     }
     if target.architecture == platform.architecture {
         return String::new();

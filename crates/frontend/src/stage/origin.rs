@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rbuild_oci::{Platform, Reference};
 
-use crate::args::format_all;
 use crate::build::{BuildOptions, NamedContext};
 use crate::diagnostic::Diagnostic;
 use crate::images::{ImageLocation, ImageQuery};
@@ -89,7 +88,7 @@ impl<'a> Origins<'a> {
             return None;
         }
         let key = key(&Reference::parse(name).ok()?);
-        let with_platform = format!("{key}::{}", format_all(&platform.clone().normalize()));
+        let with_platform = format!("{key}::{}", platform.clone().normalize().full_name());
         self.contexts.get(&with_platform).or_else(|| self.contexts.get(&key)).copied()
     }
 

@@ -16,6 +16,7 @@ mod lints;
 mod mounts;
 mod onbuild;
 mod outline;
+mod platforms;
 mod remote;
 mod stages;
 mod wordings;

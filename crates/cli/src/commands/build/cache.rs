@@ -36,11 +36,11 @@ pub(super) struct CachePlan {
 #[derive(Debug)]
 pub(super) struct Finished<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) target: Edge,
+    pub(super) targets: &'a [Edge],
     /// The fast keys of vertices.
     pub(super) keyed: &'a [(VertexId, CacheKey)],
-    /// The files of the image; `None` if the build failed.
-    pub(super) image: Option<Snapshot>,
+    /// The files of the images; `None` if the build failed.
+    pub(super) images: Option<Vec<Snapshot>>,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970.
     pub(super) epoch: Option<i64>,
 }
@@ -107,7 +107,7 @@ impl CachePlan {
         progress: &Progress,
     ) -> Vec<CommandError> {
         let mut failed = Vec::new();
-        for to in self.to.iter().filter(|to| to.on_failure || finished.image.is_some()) {
+        for to in self.to.iter().filter(|to| to.on_failure || finished.images.is_some()) {
             let name = match &to.destination {
                 CacheDestination::Local(_) => "client directory",
                 CacheDestination::Registry(_) => "registry",
@@ -265,8 +265,8 @@ pub(super) fn collect(
     let collected = FinishedRecords::collect(session.export_store(), &session.records(), &keys);
     let mut records = collected.map_err(export_error)?;
     if !max {
-        let image = finished.image.clone().or_else(|| finished.so_far(&records));
-        records.retain_layers_of(&image.unwrap_or_default());
+        let images = finished.images.clone().unwrap_or_else(|| finished.so_far(&records));
+        records.retain_layers_of(&images);
     }
     Ok(records)
 }
@@ -274,7 +274,7 @@ pub(super) fn collect(
 impl Finished<'_> {
     /// Ids of the cache mounts that steps have.
     fn mounts(&self) -> BTreeSet<String> {
-        let needed = self.graph.reachable(&[self.target]);
+        let needed = self.graph.reachable(self.targets);
         let vertices = self.graph.vertices().iter().zip(needed).filter(|(_, needed)| *needed);
         let mounts = vertices.flat_map(|(vertex, _)| match &vertex.op {
             Op::Exec(op) => op.mounts.as_slice(),
@@ -287,9 +287,13 @@ impl Finished<'_> {
         mounts.filter_map(id).collect()
     }
 
-    /// The files of the image as far as they were made: of the last finished vertex on the way from the target down.
-    fn so_far(&self, records: &FinishedRecords) -> Option<Snapshot> {
-        let mut vertex = self.target.vertex;
+    /// The files of the images as far as they were made: of the last finished vertex on the way from each target down.
+    fn so_far(&self, records: &FinishedRecords) -> Vec<Snapshot> {
+        self.targets.iter().filter_map(|target| self.made_of(*target, records)).collect()
+    }
+
+    fn made_of(&self, target: Edge, records: &FinishedRecords) -> Option<Snapshot> {
+        let mut vertex = target.vertex;
         loop {
             let key = self.keyed.iter().find(|(keyed, _)| *keyed == vertex);
             if let Some(found) = key.and_then(|(_, key)| records.first_output(key)) {

@@ -16,7 +16,9 @@ use rbuild_worker::{PlatformSupport, Platforms};
 
 use super::failure::excerpt;
 use super::input::Input;
+use super::platforms::Joined;
 use super::remote;
+use super::request::Request;
 use crate::error::{CommandError, Kind};
 use crate::paths;
 use crate::wiring::Session;
@@ -24,7 +26,7 @@ use crate::wiring::Session;
 /// What the frontend made of a Dockerfile.
 #[derive(Debug)]
 pub(crate) struct Lowered {
-    pub(crate) build: Box<Build>,
+    pub(crate) joined: Joined,
     pub(crate) source: Source,
     /// Warnings as they are listed at the end of a build.
     pub(crate) warnings: Vec<String>,
@@ -63,14 +65,15 @@ pub(crate) fn read(
     }
 }
 
-/// Parses and lowers a Dockerfile.
+/// Parses a Dockerfile, and lowers it for each platform.
 pub(crate) async fn lower(
     session: &Session,
     input: &Input,
-    options: &BuildOptions,
+    request: &Request,
     pull: PullMode,
     progress: &Progress,
 ) -> Result<Lowered, CommandError> {
+    let options = &request.options;
     let (source, dockerfile) = read(input, options, progress)?;
     if dockerfile.has_errors() {
         return Err(refused(&source, &dockerfile, &dockerfile.diagnostics));
@@ -79,31 +82,38 @@ pub(crate) async fn lower(
         checks(&dockerfile, options).map_err(|error| refused(&source, &dockerfile, &[*error]))?;
     let mut warnings = dockerfile.diagnostics.clone();
     warnings.extend(rbuild_frontend::check(&dockerfile));
-    let mut options = options.clone();
-    if let Some(epoch) = rbuild_frontend::epoch_source(&dockerfile, &options) {
-        options.epoch_time = remote::time(session, &epoch.name, &epoch.context, progress).await?;
+    let mut each = request.each();
+    if let Some(epoch) = rbuild_frontend::epoch_source(&dockerfile, options) {
+        let time = remote::time(session, &epoch.name, &epoch.context, progress).await?;
+        each.iter_mut().for_each(|options| options.epoch_time = time);
     }
 
     let mut images = ImageSet::new();
-    let build = loop {
-        match rbuild_frontend::lower(&dockerfile, &options, &images)
-            .map_err(|errors| refused(&source, &dockerfile, &errors))?
-        {
-            Outcome::Ready(build) => break build,
-            Outcome::NeedsImages(queries) => {
-                let resolved = queries.iter().map(|query| async {
-                    let resolved = resolve(session, query, pull, progress).await;
-                    resolved.map_err(|error| located(error, &source, &dockerfile, query))
-                });
-                let resolved = try_join_all(resolved).await?;
-                note_platforms(&mut options, resolved.iter()).await;
-                for (query, image) in queries.iter().zip(resolved) {
-                    images.insert(query, image);
-                }
-            }
+    let builds = loop {
+        let (builds, queries) = lower_each(&dockerfile, &each, &images)
+            .map_err(|errors| refused(&source, &dockerfile, &errors))?;
+        if queries.is_empty() {
+            break builds;
+        }
+        let resolved = queries.iter().map(|query| async {
+            let resolved = resolve(query, options, (session, pull, progress)).await;
+            resolved.map_err(|error| located(error, &source, &dockerfile, query))
+        });
+        let resolved = try_join_all(resolved).await?;
+        for options in &mut each {
+            note_platforms(options, resolved.iter()).await;
+        }
+        for (query, image) in queries.iter().zip(resolved) {
+            images.insert(query, image);
         }
     };
-    warnings.extend(build.warnings.iter().cloned());
+    // What holds for several platforms is said once.
+    for (number, build) in builds.iter().enumerate() {
+        let was_said = |warning: &&Diagnostic| {
+            builds[..number].iter().any(|other| other.warnings.contains(warning))
+        };
+        warnings.extend(build.warnings.iter().filter(|warning| !was_said(warning)).cloned());
+    }
     let found = checks.filter(&dockerfile, warnings);
     let warnings = warning_lines(&source, &dockerfile, &found);
     if found.iter().any(Diagnostic::is_error) {
@@ -111,7 +121,33 @@ pub(crate) async fn lower(
         let lines: String = warnings.iter().map(|line| format!("{line}\n")).collect();
         return Err(refused(&source, &dockerfile, &found).preface(lines));
     }
-    Ok(Lowered { build, source, warnings })
+    let joined = Joined::new(builds, &request.platforms);
+    Ok(Lowered { joined, source, warnings })
+}
+
+/// Lowers with each of the options; says which images have to be known first, each once.
+fn lower_each(
+    dockerfile: &Dockerfile,
+    each: &[BuildOptions],
+    images: &ImageSet,
+) -> Result<(Vec<Build>, Vec<ImageQuery>), Vec<Diagnostic>> {
+    let (mut builds, mut queries) = (Vec::new(), Vec::<ImageQuery>::new());
+    for options in each {
+        match rbuild_frontend::lower(dockerfile, options, images)? {
+            Outcome::Ready(build) => builds.push(*build),
+            Outcome::NeedsImages(needed) => {
+                for query in needed {
+                    let is_same = |other: &ImageQuery| {
+                        other.location == query.location && other.platform == query.platform
+                    };
+                    if !queries.iter().any(is_same) {
+                        queries.push(query);
+                    }
+                }
+            }
+        }
+    }
+    Ok((builds, queries))
 }
 
 /// Looks into a Dockerfile without building it, and asks what its images are; one that cannot be found is an error of
@@ -136,7 +172,8 @@ pub(crate) async fn evaluate(
             return Evaluated::new(source, dockerfile, &options, evaluation);
         }
         let queries = &evaluation.missing;
-        let resolved = queries.iter().map(|query| resolve(session, query, pull, progress));
+        let registries = (session, pull, progress);
+        let resolved = queries.iter().map(|query| resolve(query, &options, registries));
         let resolved = join_all(resolved).await;
         note_platforms(&mut options, resolved.iter().flatten()).await;
         for (query, image) in queries.iter().zip(resolved) {
@@ -231,10 +268,9 @@ fn checks(dockerfile: &Dockerfile, options: &BuildOptions) -> Result<Checks, Box
 }
 
 async fn resolve(
-    session: &Session,
     query: &ImageQuery,
-    pull: PullMode,
-    progress: &Progress,
+    options: &BuildOptions,
+    (session, pull, progress): Registries<'_>,
 ) -> Result<ResolvedImage, CommandError> {
     let name = match &query.location {
         ImageLocation::Registry(reference) => ImageName::Reference(reference.clone()),
@@ -246,7 +282,11 @@ async fn resolve(
         ImageLocation::Registry(reference) => reference.to_string(),
         ImageLocation::OciLayout { .. } => name.to_string(),
     };
-    let vertex = progress.start(&format!("[internal] load metadata for {shown}"));
+    let who = match options.multi_platform {
+        true => format!("{} internal", query.platform.full_name()),
+        false => "internal".to_owned(),
+    };
+    let vertex = progress.start(&format!("[{who}] load metadata for {shown}"));
     match session.images.resolve(&name, &query.platform, pull).await {
         Ok(image) => {
             progress.complete(vertex, false, None);

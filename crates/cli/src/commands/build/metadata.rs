@@ -4,24 +4,20 @@
 use std::io;
 use std::path::Path;
 
-use rbuild_exporter::Image;
+use rbuild_exporter::NamedDocument;
 use serde_json::{Map, Value, json};
 
 use crate::error::{CommandError, Kind};
 
-/// The metadata document of an image with these names; without an image it is empty.
-pub(crate) fn document(image: Option<&Image>, names: &[String]) -> Value {
+/// The metadata document of an image or index with these names; without an image it is empty.
+pub(crate) fn document(image: Option<&NamedDocument>, names: &[String]) -> Value {
     let mut keys = Map::new();
     if let Some(image) = image {
         let mut descriptor = image.descriptor.clone();
-        let config = image.manifest.config.digest.to_string();
-        descriptor.annotations.insert("config.digest".to_owned(), config.clone());
-        if let Some(created) = &image.created {
-            descriptor
-                .annotations
-                .insert("org.opencontainers.image.created".to_owned(), created.clone());
+        if let Some(config) = &image.config {
+            descriptor.annotations.insert("config.digest".to_owned(), config.to_string());
+            keys.insert("containerimage.config.digest".to_owned(), json!(config));
         }
-        keys.insert("containerimage.config.digest".to_owned(), json!(config));
         keys.insert("containerimage.descriptor".to_owned(), json!(descriptor));
         keys.insert("containerimage.digest".to_owned(), json!(image.descriptor.digest));
         if !names.is_empty() {

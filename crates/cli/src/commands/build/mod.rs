@@ -10,6 +10,7 @@ mod limits;
 mod metadata;
 mod on_failure;
 mod plan;
+pub(crate) mod platforms;
 mod provided;
 pub(crate) mod record;
 mod remote;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rbuild_cache::{PullMode, Store};
-use rbuild_exporter::BuildResult;
+use rbuild_exporter::FinishedRecords;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{
@@ -36,6 +37,7 @@ use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
 pub(crate) use self::limits::step_limits;
+use self::platforms::{Results, Wanted};
 use self::record::Recording;
 use self::request::Request;
 use crate::args::{BuildArgs, Call, Isolation, Method, SaveArgs};
@@ -188,6 +190,9 @@ pub(crate) fn dump_llb(
     let session = Session::open(store, machine, &provided_by(args)?)?;
     in_runtime(async {
         let prepared = prepare(&session, args, &Progress::discard()).await?;
+        if prepared.wanted.len() > 1 {
+            return Err(CommandError::usage("a graph in LLB is for one --platform"));
+        }
         let Some(target) = prepared.target else {
             return Err(CommandError::new(
                 Kind::Build,
@@ -244,12 +249,14 @@ async fn interrupted() {
 #[derive(Debug)]
 struct Prepared {
     graph: Graph,
+    /// Builds on all that is wanted; `None` if that has no files.
     target: Option<Edge>,
-    config: ImageConfig,
-    base_history: usize,
-    epoch: Option<i64>,
     /// `BUILDKIT_INLINE_CACHE`.
     inline_cache: bool,
+    /// One a platform.
+    wanted: Vec<Wanted>,
+    /// See [`Results::is_split`].
+    is_split: bool,
     folders: BTreeMap<String, PathBuf>,
     /// The Dockerfile, to mark lines in.
     source: Option<rbuild_frontend::Source>,
@@ -272,16 +279,15 @@ async fn prepare(
     let (input, mut request) = read(session, args, progress).await?;
     let pull = if args.pull { PullMode::Always } else { PullMode::Missing };
     remote::named(session, &mut request.options, progress).await?;
-    let Lowered { build, source, warnings } =
-        frontend::lower(session, &input, &request.options, pull, progress).await?;
+    let Lowered { joined, source, warnings } =
+        frontend::lower(session, &input, &request, pull, progress).await?;
     let mut folders = request.folders;
     folders.extend(input.context.clone().map(|context| ("context".to_owned(), context)));
     Ok(Prepared {
-        graph: build.graph,
-        target: build.target,
-        config: build.config,
-        base_history: build.base_history,
-        epoch: build.source_date_epoch,
+        graph: joined.graph,
+        target: joined.all,
+        wanted: joined.wanted,
+        is_split: request.options.multi_platform,
         inline_cache: special_args::is_inline_cache(&request.options.build_args),
         folders,
         source: Some(source),
@@ -314,18 +320,24 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         let context = Path::new(context).canonicalize().map_err(fail)?;
         folders.insert("context".to_owned(), context);
     }
-    let platform = Platform::host();
+    let platform = match &request::platforms(&args.platform)?[..] {
+        [] => Platform::host(),
+        [platform] => platform.clone(),
+        _ => return Err(CommandError::usage("--llb is for one --platform")),
+    };
     let config = ImageConfig {
-        architecture: platform.architecture,
-        os: platform.os,
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
         ..ImageConfig::default()
     };
+    let target = Some(target);
+    let wanted = vec![Wanted { platform, target, config, base_history: 0, epoch: None }];
     Ok(Prepared {
         graph,
-        target: Some(target),
-        config,
-        base_history: 0,
-        epoch: None,
+        target,
+        wanted,
+        is_split: false,
         inline_cache: false,
         folders,
         source: None,
@@ -384,9 +396,9 @@ async fn build_and_export(
     let (prepared, ()) =
         tokio::join!(prepare(session, args, &progress), plans.cache.import(session, &progress));
     let mut prepared = prepared?;
+    plans.result.check(prepared.wanted.len(), prepared.is_split)?;
     let Some(target) = prepared.target else {
-        let result = prepared.result(Snapshot::default());
-        return exported(session, &plans, &prepared, result, &progress).await;
+        return exported(session, &plans, &prepared, &[], None, &progress).await;
     };
     let entitlements = entitlements(args);
     check(&prepared, target, entitlements)?;
@@ -396,33 +408,30 @@ async fn build_and_export(
     let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
     let folders = std::mem::take(&mut prepared.folders);
     let worker = session.worker(folders, bounds, provided, &progress)?.keeping_failed();
-    let work = Work { session, plans: &plans, prepared: &prepared, target, worker: &worker };
-    let epoch = prepared.epoch;
-    let graph = &prepared.graph;
+    let targets = prepared.wanted.iter().filter_map(|wanted| wanted.target).collect::<Vec<_>>();
+    let work =
+        Work { session, plans: &plans, prepared: &prepared, targets: &targets, worker: &worker };
     let is_inline = prepared.inline_cache || plans.cache.is_inline();
     let mut keyed = Vec::new();
-    let (built, image) = loop {
+    let (built, images) = loop {
         let solved = work.solve(recording, &progress, &mut keyed).await;
-        let (built, image) = match solved {
-            Ok(snapshot) => {
-                let mut result = prepared.result(snapshot.clone());
-                let image = Some(snapshot);
-                if is_inline {
-                    let keyed = &keyed;
-                    let finished =
-                        cache::Finished { graph, target, keyed, image: image.clone(), epoch };
-                    result.inline_cache = Some(cache::collect(session, true, &finished)?);
-                }
-                (exported(session, &plans, &prepared, result, &progress).await, image)
+        let (built, images) = match solved {
+            Ok(snapshots) => {
+                let finished = work.finished(&keyed, Some(snapshots.clone()));
+                let cache = is_inline.then(|| cache::collect(session, true, &finished));
+                let cache = cache.transpose()?;
+                let built = exported(session, &plans, &prepared, &snapshots, cache, &progress);
+                let built = built.await;
+                (built, Some(snapshots))
             }
             Err(Unsolved::Again) => continue,
             Err(Unsolved::Failed(error)) => (Err(error), None),
         };
-        if built.is_ok() || image.is_none() || !cache::try_again(session, &progress) {
-            break (built, image);
+        if built.is_ok() || images.is_none() || !cache::try_again(session, &progress) {
+            break (built, images);
         }
     };
-    let finished = cache::Finished { graph, target, keyed: &keyed, image, epoch };
+    let finished = work.finished(&keyed, images);
     let mut failed = plans.cache.export(session, &finished, &progress).await;
     match built {
         Ok(built) if failed.is_empty() => Ok(built),
@@ -434,15 +443,23 @@ async fn build_and_export(
     }
 }
 
-/// Writes the outputs of a build.
+/// Writes the outputs of a build. `snapshots` are the files of all that is wanted and has any; `inline_cache` goes into each
+/// image as far as it is of it.
 async fn exported(
     session: &Arc<Session>,
     plans: &Plans,
     prepared: &Prepared,
-    result: BuildResult,
+    snapshots: &[Snapshot],
+    inline_cache: Option<FinishedRecords>,
     progress: &Progress,
 ) -> Result<result::Built, failure::BuildError> {
-    let mut built = result::export(session, plans.result.clone(), result, progress).await?;
+    let mut snapshots = snapshots.iter().cloned();
+    let each = prepared.wanted.iter().map(|wanted| {
+        let files = wanted.target.and_then(|_| snapshots.next());
+        wanted.result(files.unwrap_or_default(), inline_cache.clone())
+    });
+    let results = Results { each: each.collect(), is_split: prepared.is_split };
+    let mut built = result::export(session, plans.result.clone(), &results, progress).await?;
     built.warnings.clone_from(&prepared.warnings);
     Ok(built)
 }
@@ -452,7 +469,7 @@ struct Work<'a> {
     session: &'a Arc<Session>,
     plans: &'a Plans,
     prepared: &'a Prepared,
-    target: Edge,
+    targets: &'a [Edge],
     worker: &'a Worker,
 }
 
@@ -464,19 +481,29 @@ enum Unsolved {
 }
 
 impl Work<'_> {
-    /// The files of the result. `keyed` gets the fast keys of vertices.
+    /// What caches are made of. `images` are the files of all targets, if the build came so far.
+    fn finished<'a>(
+        &'a self,
+        keyed: &'a [(VertexId, CacheKey)],
+        images: Option<Vec<Snapshot>>,
+    ) -> cache::Finished<'a> {
+        let Prepared { graph, wanted, .. } = self.prepared;
+        let epoch = wanted.iter().find_map(|wanted| wanted.epoch);
+        cache::Finished { graph, targets: self.targets, keyed, images, epoch }
+    }
+
+    /// The files of each target. `keyed` gets the fast keys of vertices.
     async fn solve(
         &self,
         recording: &Recording,
         progress: &Progress,
         keyed: &mut Vec<(VertexId, CacheKey)>,
-    ) -> Result<Snapshot, Unsolved> {
-        let Self { session, plans, prepared, target, worker } = *self;
+    ) -> Result<Vec<Snapshot>, Unsolved> {
+        let Self { session, plans, prepared, targets, worker } = *self;
         let records = session.records();
         let options = SolveOptions { max_parallelism: session.max_parallelism() };
         let graph = &prepared.graph;
-        let solved =
-            solve_keyed(graph, &[target], worker, &records, progress, options, keyed).await;
+        let solved = solve_keyed(graph, targets, worker, &records, progress, options, keyed).await;
         if solved.is_err() && cache::try_again(session, progress) {
             return Err(Unsolved::Again);
         }
@@ -519,24 +546,13 @@ impl Work<'_> {
                 }));
             }
         };
-        match outputs.into_iter().next() {
-            Some(Output::Snapshot(snapshot)) => Ok(snapshot),
-            _ => {
+        let files = |output| match output {
+            Output::Snapshot(snapshot) => Ok(snapshot),
+            Output::Local(_) => {
                 let message = "the result is a local folder, not files";
                 Err(Unsolved::Failed(CommandError::new(Kind::Build, message).into()))
             }
-        }
-    }
-}
-
-impl Prepared {
-    fn result(&self, snapshot: Snapshot) -> BuildResult {
-        BuildResult {
-            snapshot,
-            config: self.config.clone(),
-            base_history: self.base_history,
-            epoch: self.epoch,
-            inline_cache: None,
-        }
+        };
+        outputs.into_iter().map(files).collect()
     }
 }

@@ -9,6 +9,7 @@ use rbuild_solver::{Op, Progress, Snapshot, Vertex};
 use rbuild_worker::Worker;
 
 use super::plan::{self, PlannedOutput};
+use super::platforms::Results;
 use super::result;
 use crate::args::BuildArgs;
 use crate::error::{CommandError, Kind};
@@ -98,7 +99,7 @@ impl OnFailurePlan {
             inline_cache: None,
         };
         let exported =
-            result::write(session, output, &Arc::new(result), "what failed", progress).await;
+            result::write(session, output, &Results::single(result), "what failed", progress).await;
         // Nobody needs the copy any more; when that fails, it is collected.
         for layer in part.iter().flat_map(Snapshot::layers) {
             let _ = session.store.layers.remove(layer);

@@ -126,6 +126,35 @@ pub(super) fn check_folder(
     }
 }
 
+impl Plan {
+    /// Refuses outputs that cannot hold results for so many platforms, written as those of several or not.
+    pub(super) fn check(&self, platforms: usize, is_split: bool) -> Result<(), CommandError> {
+        self.outputs.iter().try_for_each(|output| match output {
+            PlannedOutput::Image {
+                destination: Some(ImageDestination::Archive { form: ArchiveForm::Docker, .. }),
+                ..
+            } if is_split => Err(CommandError::usage(
+                "docker exporter does not currently support exporting manifest lists",
+            )
+            .hint("write them as type=oci, or build for one platform")),
+            PlannedOutput::Files {
+                destination,
+                options: FilesOptions { split: Some(false), .. },
+            } if platforms > 1 => {
+                let what = match destination {
+                    FilesDestination::Tar(_) => "type=tar",
+                    FilesDestination::Folder { mode: FolderMode::Replace, .. } => "mode=delete",
+                    FilesDestination::Folder { .. } => return Ok(()),
+                };
+                let message = format!("{what} with platform-split=false is for one platform");
+                Err(CommandError::usage(message)
+                    .hint("type=local with mode=copy takes the files of several"))
+            }
+            _ => Ok(()),
+        })
+    }
+}
+
 /// An output, checked; `None` for one that goes nowhere. `tags` are names besides its own.
 pub(super) fn planned(
     spec: &OutputSpec,

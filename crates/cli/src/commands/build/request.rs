@@ -19,6 +19,8 @@ use crate::error::CommandError;
 pub(crate) struct Request {
     /// For the frontend.
     pub(crate) options: BuildOptions,
+    /// The platforms that were asked for, each once; `options` is for the first of them.
+    pub(crate) platforms: Vec<Platform>,
     /// Folders of local sources beside the main context, by name.
     pub(crate) folders: BTreeMap<String, PathBuf>,
 }
@@ -42,7 +44,10 @@ impl Request {
         }
         special_args::check(&options.build_args)?;
         options.labels = args.label.iter().map(|label| pair(label)).collect();
-        options.platform = platform(&args.platform)?;
+        let platforms = platforms(&args.platform)?;
+        options.platform = platforms.first().cloned();
+        options.multi_platform =
+            platforms.len() > 1 || special_args::is_multi_platform(&options.build_args);
         options.no_cache = if args.no_cache {
             NoCache::All
         } else {
@@ -67,7 +72,16 @@ impl Request {
             folders.extend(folder.map(|folder| (name.clone(), folder)));
             options.contexts.insert(name, context);
         }
-        Ok(Self { options, folders })
+        Ok(Self { options, platforms, folders })
+    }
+
+    /// The options for each platform.
+    pub(crate) fn each(&self) -> Vec<BuildOptions> {
+        if self.platforms.is_empty() {
+            return vec![self.options.clone()];
+        }
+        let platforms = self.platforms.iter().cloned().map(Some);
+        platforms.map(|platform| BuildOptions { platform, ..self.options.clone() }).collect()
     }
 }
 
@@ -89,18 +103,20 @@ fn build_args(
     args.iter().filter_map(value).collect()
 }
 
-fn platform(texts: &[String]) -> Result<Option<Platform>, CommandError> {
-    let mut names: Vec<&str> =
-        texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
-    names.dedup();
-    match names[..] {
-        [] => Ok(None),
-        [name] => name.parse().map(Some).map_err(|error| {
+/// The platforms of `--platform`, which may be repeated and hold commas; each once.
+pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>, CommandError> {
+    let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let mut platforms = Vec::new();
+    // As in scripts whose variable is empty.
+    for name in names.filter(|name| !name.is_empty()) {
+        let platform = name.parse().map_err(|error| {
             CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
-        }),
-        _ => Err(CommandError::usage(format!("`--platform {}` names several platforms", names.join(",")))
-            .hint("building for several platforms at once is not supported yet: build one after the other")),
+        })?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
+    Ok(platforms)
 }
 
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets, and `host-gateway` for the address of this machine, which a step
@@ -200,6 +216,16 @@ mod tests {
         for bad in ["a", ":1.2.3.4", "a:b", "a:[host-gateway]", ":host-gateway"] {
             assert!(extra_host(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn platforms_are_built_once_each() {
+        let texts = ["linux/amd64, linux/arm64/v8".to_owned(), "arm64,linux/arm".to_owned()];
+        let names: Vec<String> =
+            platforms(&texts).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["linux/amd64", "linux/arm64", "linux/arm/v7"]);
+        assert!(platforms(&[String::new()]).unwrap().is_empty());
+        assert!(platforms(&["linux/amd64,nonsense".to_owned()]).is_err());
     }
 
     #[test]

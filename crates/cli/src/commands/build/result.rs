@@ -1,12 +1,14 @@
 //! Writing the result of a build to where it goes, and what is said of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
-    ArchiveForm, BuildResult, FileDestination, FilesDestination, Image, ImageDestination,
-    ImageForm, LayerForm, export_files, export_image, make_image, needs,
+    ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
+    ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles,
+    export_files, export_image, make_image, make_index, needs,
 };
 use rbuild_oci::{ImageConfig, Manifest, Reference};
 use rbuild_solver::Progress;
@@ -14,6 +16,7 @@ use rbuild_solver::Progress;
 use super::failure::BuildError;
 use super::metadata;
 use super::plan::{Plan, PlannedOutput, PlannedPush};
+use super::platforms::Results;
 use crate::args::{BuildArgs, SaveArgs};
 use crate::commands::images::{DOCUMENT_LIMIT, print};
 use crate::error::{CommandError, Kind};
@@ -25,8 +28,8 @@ use crate::wiring::Session;
 /// A build that is done.
 #[derive(Debug)]
 pub(crate) struct Built {
-    /// The last image that was exported.
-    image: Option<Image>,
+    /// The last image or index that was exported.
+    image: Option<NamedDocument>,
     names: Vec<String>,
     /// Lines that are printed at the end.
     pub(crate) warnings: Vec<String>,
@@ -36,21 +39,13 @@ pub(crate) struct Built {
 pub(crate) async fn export(
     session: &Arc<Session>,
     plan: Plan,
-    result: BuildResult,
+    results: &Results,
     progress: &Progress,
 ) -> Result<Built, BuildError> {
     let names = plan.names.iter().map(ToString::to_string).collect();
     let mut built = Built { image: None, names, warnings: Vec::new() };
-    let result = Arc::new(result);
     for output in plan.outputs {
-        let exported = write(session, output, &result, "", progress).await;
-        if let Some(image) = exported? {
-            if image.surplus_history > 0 {
-                progress.warn(format!(
-                    "the history of the image has {} entries with a layer that does not exist; they are marked as empty",
-                    image.surplus_history
-                ));
-            }
+        if let Some(image) = write(session, output, results, "", progress).await? {
             built.image = Some(image);
         }
     }
@@ -61,10 +56,10 @@ pub(crate) async fn export(
 pub(super) async fn write(
     session: &Arc<Session>,
     output: PlannedOutput,
-    result: &Arc<BuildResult>,
+    results: &Results,
     what: &str,
     progress: &Progress,
-) -> Result<Option<Image>, CommandError> {
+) -> Result<Option<NamedDocument>, CommandError> {
     let to = match &output {
         PlannedOutput::Image {
             destination: Some(ImageDestination::Archive { form, .. }), ..
@@ -82,11 +77,11 @@ pub(super) async fn write(
     let what = if what.is_empty() { String::new() } else { format!("{what} ") };
     let vertex = progress.start(&format!("exporting {what}to {to}"));
     let pull = PullProgress { progress: progress.clone(), vertex };
-    let result = match output.epoch() {
-        None => Arc::clone(result),
-        epoch => Arc::new(BuildResult { epoch, ..BuildResult::clone(result) }),
+    let results = match output.epoch() {
+        None => results.clone(),
+        Some(epoch) => results.no_later_than(epoch),
     };
-    let exported = one(session, output, &result, &pull).await;
+    let exported = one(session, output, &results, &pull).await;
     progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
     exported
 }
@@ -94,40 +89,37 @@ pub(super) async fn write(
 async fn one(
     session: &Arc<Session>,
     output: PlannedOutput,
-    result: &Arc<BuildResult>,
+    results: &Results,
     pull: &PullProgress,
-) -> Result<Option<Image>, CommandError> {
+) -> Result<Option<NamedDocument>, CommandError> {
     match output {
         PlannedOutput::Image { options, types, unpack, destination, push } => {
-            let layers = layer_form(&options, result.epoch, &pull.progress);
-            let needs =
-                needs(session.export_store(), &result.snapshot, layers).map_err(export_error)?;
-            let wanted = match destination {
-                Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. }) => {
-                    &needs.blobs
-                }
-                _ => &needs.disputed,
-            };
-            for layer in wanted.iter().chain(&needs.convert) {
-                session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
+            let is_whole = matches!(
+                destination,
+                Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. })
+            );
+            let mut images = Vec::with_capacity(results.each.len());
+            for platform in &results.each {
+                let result = &platform.result;
+                let layers = layer_form(&options, result.epoch, &pull.progress);
+                let form = ImageForm { layers, types, foreign: options.foreign };
+                images.push(image(session, result, form, (is_whole, unpack), pull).await?);
             }
-            if needs.files || unpack {
-                session
-                    .images
-                    .ensure_unpacked(&result.snapshot, pull)
-                    .await
-                    .map_err(fetch_error)?;
-            }
-            let image = {
-                let (session, result) = (Arc::clone(session), Arc::clone(result));
+            let epoch = results.each.iter().find_map(|platform| platform.result.epoch);
+            let is_index = results.is_split;
+            let document = {
+                let session = Arc::clone(session);
                 blocking(move || {
                     let store = session.export_store();
-                    let foreign = options.foreign;
-                    let image = make_image(store, &result, ImageForm { layers, types, foreign })?;
+                    let document = match &images[..] {
+                        [image] if !is_index => NamedDocument::from(image),
+                        images => make_index(store, index_of(images, types))?
+                            .created(images.iter().filter_map(|image| image.created.clone()).max()),
+                    };
                     if let Some(destination) = destination {
-                        export_image(store, &image, &destination, result.epoch)?;
+                        export_image(store, &document, &destination, epoch)?;
                     }
-                    Ok(image)
+                    Ok(document)
                 })
                 .await?
             };
@@ -135,19 +127,67 @@ async fn one(
                 let insecure_names = names.iter().filter(|_| insecure);
                 let insecure = insecure_names.map(|name| name.registry().to_owned()).collect();
                 let pushes = session.pushes(insecure);
-                pushes.push(&image.descriptor, &names, pull).await.map_err(push_error)?;
+                pushes.push(&document.descriptor, &names, pull).await.map_err(push_error)?;
             }
-            Ok(Some(image))
+            Ok(Some(document))
         }
-        PlannedOutput::Files { destination, .. } => {
-            session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
-            let (session, result) = (Arc::clone(session), Arc::clone(result));
+        PlannedOutput::Files { destination, options } => {
+            let mut files = Vec::with_capacity(results.each.len());
+            for platform in &results.each {
+                let result = Arc::clone(&platform.result);
+                session
+                    .images
+                    .ensure_unpacked(&result.snapshot, pull)
+                    .await
+                    .map_err(fetch_error)?;
+                let is_split = options.split.unwrap_or(results.is_split);
+                let folder = if is_split { platform.folder() } else { String::new() };
+                files.push(PlacedFiles { folder, result });
+            }
+            let session = Arc::clone(session);
             blocking(move || {
-                export_files(session.export_store(), &result, &destination).map(|()| None)
+                export_files(session.export_store(), &files, &destination).map(|()| None)
             })
             .await
         }
     }
+}
+
+/// Makes the image of one result; `is_whole` if its base layers are needed, too, `unpack` if all are to be
+/// unpacked.
+async fn image(
+    session: &Arc<Session>,
+    result: &Arc<BuildResult>,
+    form: ImageForm,
+    (is_whole, unpack): (bool, bool),
+    pull: &PullProgress,
+) -> Result<Image, CommandError> {
+    let needs =
+        needs(session.export_store(), &result.snapshot, form.layers).map_err(export_error)?;
+    let wanted = if is_whole { &needs.blobs } else { &needs.disputed };
+    for layer in wanted.iter().chain(&needs.convert) {
+        session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
+    }
+    if needs.files || unpack {
+        session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
+    }
+    let image = {
+        let (session, result) = (Arc::clone(session), Arc::clone(result));
+        blocking(move || make_image(session.export_store(), &result, form)).await?
+    };
+    if image.surplus_history > 0 {
+        pull.progress.warn(format!(
+            "the history of the image has {} entries with a layer that does not exist; they are marked as empty",
+            image.surplus_history
+        ));
+    }
+    Ok(image)
+}
+
+/// The index of images.
+fn index_of(images: &[Image], types: DocumentTypes) -> IndexContents {
+    let entries = images.iter().map(|image| image.descriptor.clone()).collect();
+    IndexContents { entries, annotations: BTreeMap::new(), types }
 }
 
 /// How the layers of an image are written. What cannot be done as told is said.
@@ -192,8 +232,9 @@ impl Built {
             bytes.push(b'\n');
             metadata::write(path, &bytes)?;
         }
-        // The configuration's digest is what docker calls the image's id.
-        let id = self.image.as_ref().map(|image| image.manifest.config.digest.to_string());
+        // The configuration's digest is what docker calls the image's id; an index has but its own.
+        let id = self.image.as_ref();
+        let id = id.map(|image| image.config.unwrap_or(image.descriptor.digest).to_string());
         if let (Some(path), Some(id)) = (&args.iidfile, &id) {
             metadata::write(path, id.as_bytes())?;
         }
@@ -240,14 +281,9 @@ pub(crate) async fn save(
     drop(pull);
     bars.finish().await;
     fetched.map_err(fetch_error)?;
-    let image = Image {
-        manifest,
-        manifest_bytes,
-        descriptor: stored.descriptor,
-        config_bytes,
-        created: config.created,
-        surplus_history: 0,
-    };
+    let document =
+        NamedDocument { descriptor: stored.descriptor, config: Some(manifest.config.digest) };
+    let document = document.created(config.created);
     let names =
         stored.name.as_deref().and_then(|name| Reference::parse(name).ok()).into_iter().collect();
     let file = if args.output == "-" {
@@ -257,5 +293,5 @@ pub(crate) async fn save(
     };
     let form = if args.format == "oci" { ArchiveForm::Oci } else { ArchiveForm::Docker };
     let destination = ImageDestination::Archive { form, names, file };
-    blocking(move || export_image(session.export_store(), &image, &destination, None)).await
+    blocking(move || export_image(session.export_store(), &document, &destination, None)).await
 }

@@ -12,14 +12,10 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
         return Err(CommandError::new(Kind::Build, message));
     }
     if let Some(value) = given("BUILDKIT_MULTI_PLATFORM").filter(|value| !value.is_empty()) {
-        match boolean(value) {
-            Some(false) => {}
-            Some(true) => return Err(unsupported("BUILDKIT_MULTI_PLATFORM")),
-            None => {
-                let message =
-                    format!("failed to build: failed to solve: invalid boolean value {value}");
-                return Err(CommandError::new(Kind::Build, message));
-            }
+        if boolean(value).is_none() {
+            let message =
+                format!("failed to build: failed to solve: invalid boolean value {value}");
+            return Err(CommandError::new(Kind::Build, message));
         }
     }
     let attests = |(name, value): &(&String, &String)| {
@@ -34,6 +30,12 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
 /// Whether images are to be caches too.
 pub(super) fn is_inline_cache(build_args: &BTreeMap<String, String>) -> bool {
     build_args.get("BUILDKIT_INLINE_CACHE").and_then(|value| boolean(value)) == Some(true)
+}
+
+/// Whether the result is written as that of several platforms, however many there are.
+pub(super) fn is_multi_platform(build_args: &BTreeMap<String, String>) -> bool {
+    let given = build_args.get("BUILDKIT_MULTI_PLATFORM");
+    given.and_then(|value| boolean(value)) == Some(true)
 }
 
 fn unsupported(name: &str) -> CommandError {
@@ -74,11 +76,7 @@ mod tests {
                 "support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed",
             ),
             ("BUILDKIT_DISABLE_FILEOP", "0", ""),
-            (
-                "BUILDKIT_MULTI_PLATFORM",
-                "true",
-                "--build-arg BUILDKIT_MULTI_PLATFORM is not supported yet",
-            ),
+            ("BUILDKIT_MULTI_PLATFORM", "true", ""),
             ("BUILDKIT_MULTI_PLATFORM", "false", ""),
             ("BUILDKIT_MULTI_PLATFORM", "", ""),
             ("BUILDKIT_MULTI_PLATFORM", "x", "invalid boolean value x"),
