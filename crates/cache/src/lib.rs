@@ -57,8 +57,8 @@ pub use download::{
     percent_decoded,
 };
 pub use gc::{
-    CollectError, DiskSpace, FilterError, Item, ItemFilter, ItemKind, KindUsage, PruneOptions,
-    Pruned, SpaceLimits, Usage, prune,
+    CollectError, DiskSpace, FilterError, Item, ItemFilter, ItemKind, Kept, KindUsage,
+    PruneOptions, Pruned, SpaceKeeper, SpaceLimits, Usage, prune,
 };
 pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_push::{ImagePush, PushError, PushedPlatforms};

@@ -13,6 +13,7 @@
 //!       contexts/     stat caches of build contexts
 //!       logs/         Logs: what steps have printed, a directory per build
 //!       tmp/          what is being made, a directory per process
+//!       usage         what the store took when it was last measured
 //! ```
 //!
 //! There is no daemon: any number of processes open the same store (design D5).
@@ -202,6 +203,11 @@ impl Store {
         })
     }
 
+    /// Whether there is a store in `root`, of whatever version.
+    pub fn exists(root: &Path) -> bool {
+        root.join("version").exists()
+    }
+
     /// The store's directory.
     pub fn root(&self) -> &Path {
         &self.root
@@ -225,6 +231,11 @@ impl Store {
     /// Takes a lease: what a build uses is pinned in it and not collected while it lives.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
         Lease::take(&self.root.join(LEASES), &self.gate)
+    }
+
+    /// A place for something that is about to be put into the store.
+    pub(crate) fn stage(&self) -> Result<Staged, DiskError> {
+        self.staging.stage()
     }
 
     /// Takes a directory of the store away, so that nobody ever sees it with a part of its files; `None` if there is none.

@@ -297,6 +297,9 @@ pub(crate) struct BuildArgs {
     pub(crate) limits: LimitArgs,
 
     #[command(flatten)]
+    pub(crate) space: SpaceArgs,
+
+    #[command(flatten)]
     pub(crate) later: LaterArgs,
 }
 
@@ -714,14 +717,16 @@ pub(crate) struct PruneArgs {
 
 /// How much space the store may take: an amount (10GB, 1GiB), a part of the disk (20%), or `none`.
 #[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Space of the store")]
 pub(crate) struct SpaceArgs {
-    /// The store may take this much in any case; given alone, `prune` leaves no more.
+    /// The store may take this much in any case; given alone, `prune` leaves no more [default of a build: 10% of the disk, or 10GB].
     #[arg(long, visible_alias = "keep-storage", value_name = "SIZE")]
     pub(crate) reserved_space: Option<String>,
-    /// Give up cache, the least valuable first, until the store takes no more than this.
+    /// Give up cache, the least valuable first, until the store takes no more than this [default of a build: 80% of the disk, or
+    /// 100GB].
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_used_space: Option<String>,
-    /// Give up cache until this much of the disk is free.
+    /// Give up cache until this much of the disk is free [default of a build: 20%].
     #[arg(long, value_name = "SIZE")]
     pub(crate) min_free_space: Option<String>,
 }

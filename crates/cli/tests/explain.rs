@@ -114,5 +114,5 @@ fn privileged_another_base_image_and_secret_are_told() {
     let again = fixture.run(["why", "true"]).ok().text();
     assert!(again.contains("is gone: \"type=secret,id=one"), "{again}");
     let error = Fixture::new().run(["explain"]).fails(2);
-    assert!(error.contains("no build is remembered"), "{error}");
+    assert!(error.contains("there is no store in"), "{error}");
 }

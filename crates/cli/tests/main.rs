@@ -32,6 +32,7 @@ mod remote_mounts;
 mod rules;
 mod servers;
 mod several_platforms;
+mod space;
 mod special_arguments;
 mod ssh;
 mod steps;

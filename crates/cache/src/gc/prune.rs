@@ -88,6 +88,16 @@ impl Pruned {
         self.items.iter().filter(|item| item.kind == kind).count()
     }
 
+    /// Adds what went at another time.
+    pub fn append(&mut self, other: Self) {
+        self.layers.extend(other.layers);
+        self.blobs.extend(other.blobs);
+        self.items.extend(other.items);
+        self.records += other.records;
+        self.images += other.images;
+        self.freed += other.freed;
+    }
+
     fn add(&mut self, item: Item) {
         self.freed += item.size;
         self.items.push(item);

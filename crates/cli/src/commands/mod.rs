@@ -65,6 +65,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         entered => entered.map_err(cannot_be_root)?,
     };
     let machine = Machine { identity, snapshotter: cli.snapshotter, isolation };
+    if cli.root.is_some() && asks(&cli.command) && !Store::exists(&root) {
+        let message = format!("there is no store in `{}`", root.display());
+        let hint = "`rbuild build` makes one; is --root or RBUILD_ROOT what was meant?";
+        return Err(CommandError::usage(message).hint(hint));
+    }
     let store = Store::open(&root)
         .map_err(|error| CommandError::caused(Kind::Environment, "cannot open the store", error))?;
     let mut code = ExitCode::SUCCESS;
@@ -103,6 +108,24 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
             error
         }),
         _ => done,
+    }
+}
+
+/// Whether a command is about what is in a store already, so that a new one would be a mistake.
+fn asks(command: &Command) -> bool {
+    match command {
+        Command::Images(_)
+        | Command::Inspect(_)
+        | Command::Tag(_)
+        | Command::Rmi(_)
+        | Command::Save(_)
+        | Command::Logs(_)
+        | Command::Push(_)
+        | Command::Du(_)
+        | Command::Prune(_)
+        | Command::Explain(_) => true,
+        Command::Debug(args) => args.inner.is_none(),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ mod confined;
 pub(crate) mod failure;
 pub(crate) mod frontend;
 pub(crate) mod input;
+mod keep;
 mod limits;
 mod metadata;
 mod on_failure;
@@ -36,6 +37,7 @@ use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
+use self::keep::Keeping;
 pub(crate) use self::limits::step_limits;
 use self::platforms::{Results, Wanted};
 use self::record::Recording;
@@ -68,6 +70,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     let cache = cache::CachePlan::new(args, &plan)?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
+    let keeping = Keeping::new(&store, args)?;
     let session = Session::open(store, machine, &provided)?.trusting(cache.insecure());
     let session = Arc::new(session);
     let mode = if args.quiet { Mode::Quiet } else { args.progress.unwrap_or(Mode::Auto) };
@@ -87,7 +90,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
             );
         }
         let plans = Plans { result: plan, on_failure, limits, cache };
-        let built = build_and_export(&session, args, plans, provided, &recording, progress).await;
+        let build = build_and_export(&session, args, plans, provided, &recording, progress);
+        let built = keeping.during(&session, build).await;
         let mut shown = display.finish().await;
         if let Some(error) = shown.end_log(built.is_err()) {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
@@ -108,6 +112,15 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
         },
         Ok(_) => {}
         Err(problem) => warned(&problem),
+    }
+    // A store that is closed is one that nothing is in use of.
+    let is_due = keeping.is_due();
+    if is_due {
+        drop(session);
+    }
+    let kept = keeping.after(is_due);
+    if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
+        print_after(&kept);
     }
     done
 }
