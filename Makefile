@@ -1,7 +1,7 @@
 # The two commands: `make demo` and `make test`.
 
 RBUILD := $(or $(CARGO_TARGET_DIR),target)/release/rbuild
-TEST_PACKAGES := busybox-static docker-registry skopeo umoci mmdebstrap uidmap openssl zstd git ca-certificates openssh-server openssh-client strace qemu-user-static passt
+TEST_PACKAGES := busybox-static docker-registry skopeo umoci mmdebstrap uidmap openssl zstd git ca-certificates openssh-server openssh-client strace qemu-user-static passt docker.io podman
 
 .PHONY: demo test bench binary
 demo: binary

@@ -74,7 +74,7 @@ pub use layer::{
     AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, Compression,
     CompressionError, Decoder, DiffError, EntryKind, LayerBlobReader, LayerBlobWriter,
     OutsideHardlink, OverlayXattrs, TarEntry, TarReadError, TarWriteError, TarWriter, Xattr, apply,
-    diff, write_tree,
+    diff, diff_merged, write_tree,
 };
 pub use layer_of_file::layer_of_file;
 pub use layers::{Layers, LayersError, PendingLayer};

@@ -174,6 +174,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) push: bool,
 
+    /// Load the image into the Docker engine or podman of this machine instead of the local image store; as
+    /// `--output=type=docker`.
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub(crate) load: bool,
+
     /// Build up to this stage.
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
@@ -498,8 +503,6 @@ pub(crate) struct ContextLsArgs {
 /// reason and never taken for something else.
 #[derive(Args, Debug, Default)]
 pub(crate) struct LaterArgs {
-    #[arg(long, hide = true)]
-    pub(crate) load: bool,
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) annotation: Vec<String>,
     #[arg(long, hide = true, num_args = 1)]
@@ -517,7 +520,6 @@ impl LaterArgs {
     pub(crate) fn refused(&self) -> Option<&'static str> {
         let off = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "false");
         [
-            (self.load, "--load"),
             (!self.annotation.is_empty(), "--annotation"),
             (!self.attest.is_empty(), "--attest"),
             (!off(&self.provenance), "--provenance"),

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use rbuild_cache::Compression;
-use rbuild_exporter::{DanglingName, ExistingBlobs, FileDestination, FolderMode, ForeignLayers};
+use rbuild_exporter::{
+    DanglingName, ExistingBlobs, FileDestination, FolderMode, ForeignLayers, LayerCount,
+};
 
 use crate::fields::{Fields, csv_fields, with_nearest};
 
 const TYPES: [&str; 7] = ["image", "registry", "oci", "docker", "tar", "local", "cacheonly"];
 /// What every image can be given.
-const OF_IMAGES: [&str; 8] = [
+const OF_IMAGES: [&str; 9] = [
     "name",
+    "layers",
     "compression",
     "compression-level",
     "force-compression",
@@ -46,6 +49,8 @@ pub(crate) enum OutputSpec {
     },
     /// An archive, or a folder, with an image.
     Archive { form: ArchiveKind, place: ArchivePlace, names: Vec<String>, options: ImageOptions },
+    /// An engine that runs containers.
+    Load { names: Vec<String>, options: ImageOptions },
     /// The files, as an archive.
     Tar { file: FileDestination, options: FilesOptions },
     /// The files, in a folder.
@@ -79,6 +84,8 @@ pub(crate) struct ImageOptions {
     /// Whether documents have OCI's media types; `None` leaves it to the kind of output.
     pub(crate) oci_types: Option<bool>,
     pub(crate) foreign: ForeignLayers,
+    /// How many layers there are.
+    pub(crate) count: LayerCount,
     /// Whether times in new layers are no later than `SOURCE_DATE_EPOCH`; `None` where nothing is said of it.
     pub(crate) rewrite_timestamp: Option<bool>,
     /// In place of the build's `SOURCE_DATE_EPOCH`.
@@ -124,6 +131,13 @@ impl OutputSpec {
             store: Some(StoreOptions::default()),
             push: PushOptions::default(),
         }
+    }
+
+    /// What `--load` stands for. What stays on this machine is not worth compressing.
+    pub(crate) fn load() -> Self {
+        let options =
+            ImageOptions { compression: Compression::Uncompressed, ..ImageOptions::default() };
+        Self::Load { names: Vec::new(), options }
     }
 
     /// Parses `type=...,key=value,...`, a folder, or `-`.
@@ -229,21 +243,28 @@ fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String>
     if fields.switch("store")? == Some(false) {
         return Err("store=false is for type=image and type=registry".to_owned());
     }
-    let place = if fields.boolean("tar", true)? {
-        if form == ArchiveKind::Docker && fields.is_missing("dest") {
-            return Err("type=docker needs dest=FILE, or dest=- for standard output".to_owned());
-        }
-        ArchivePlace::File(file(fields))
-    } else {
-        ArchivePlace::Folder(folder(fields, "tar=false")?)
+    let place = match fields.boolean("tar", true)? {
+        // As with buildx: the engine is Docker's own place.
+        true if form == ArchiveKind::Docker && fields.is_missing("dest") => None,
+        true => Some(ArchivePlace::File(file(fields))),
+        false => Some(ArchivePlace::Folder(folder(fields, "tar=false")?)),
     };
+    let is_told = !fields.is_missing("compression") || !fields.is_missing("compression-level");
     let options = image_options(fields)?;
     if form == ArchiveKind::Oci && options.oci_types == Some(false) {
         return Err(
             "type=oci has OCI's media types: oci-mediatypes=false is for type=docker".to_owned()
         );
     }
-    Ok(OutputSpec::Archive { form, place, options, names: names(fields)? })
+    let names = names(fields)?;
+    Ok(match place {
+        Some(place) => OutputSpec::Archive { form, place, options, names },
+        None if is_told => OutputSpec::Load { names, options },
+        None => {
+            let compression = Compression::Uncompressed;
+            OutputSpec::Load { names, options: ImageOptions { compression, ..options } }
+        }
+    })
 }
 
 fn local(fields: &mut Fields) -> Result<OutputSpec, String> {
@@ -309,10 +330,21 @@ fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
         compression,
         existing,
         foreign,
+        count: layer_count(fields)?,
         oci_types: fields.switch("oci-mediatypes")?,
         rewrite_timestamp: fields.switch("rewrite-timestamp")?,
         epoch: fields.number("source-date-epoch")?,
     })
+}
+
+fn layer_count(fields: &mut Fields) -> Result<LayerCount, String> {
+    let Some(text) = fields.take("layers") else { return Ok(LayerCount::Keep) };
+    match (text.as_str(), text.strip_prefix("max:").map(str::parse)) {
+        ("keep", _) => Ok(LayerCount::Keep),
+        ("squash", _) => Ok(LayerCount::Squash),
+        (_, Some(Ok(most))) => Ok(LayerCount::Max(most)),
+        _ => Err(format!("`layers` is keep, squash or max:N (1 or more), not `{text}`")),
+    }
 }
 
 /// The compression that the attributes `compression` and `compression-level` say.
@@ -413,6 +445,11 @@ mod tests {
             ("type=tar,dest=-,platform-split=1", tar(FilesOptions { split: Some(true), ..FILES })),
             ("type=tar,source-date-epoch=-7", tar(FilesOptions { epoch: Some(-7), ..FILES })),
             ("type=cacheonly", OutputSpec::CacheOnly),
+            ("type=docker", OutputSpec::load()),
+            (
+                "type=docker,name=a,compression=gzip",
+                OutputSpec::Load { names: vec!["a".to_owned()], options: ImageOptions::default() },
+            ),
             (
                 "type=oci,\"dest=a,b.tar\",compression=zstd,compression-level=5",
                 OutputSpec::Archive {
@@ -469,13 +506,14 @@ mod tests {
         assert_eq!(options("type=image"), ImageOptions::default());
         let all = options(
             "type=oci,dest=x,compression=zstd,compression-level=0,force-compression=true,\
-             oci-mediatypes=true,prefer-nondist-layers=true,rewrite-timestamp=false,source-date-epoch=9",
+             oci-mediatypes=true,prefer-nondist-layers=true,layers=squash,rewrite-timestamp=false,source-date-epoch=9",
         );
         let expected = ImageOptions {
             compression: Compression::ZSTD,
             existing: ExistingBlobs::All,
             oci_types: Some(true),
             foreign: ForeignLayers::Refer,
+            count: LayerCount::Squash,
             rewrite_timestamp: Some(false),
             epoch: Some(9),
         };
@@ -507,7 +545,6 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (text, expected) in [
-            ("type=docker", "needs dest=FILE"),
             ("type=docker,tar=false", "tar=false needs dest=FOLDER"),
             ("type=local,dest=-", "type=local needs dest=FOLDER"),
             ("type=local,dest=x,mode=move", "`mode` is copy or delete, not `move`"),
@@ -527,6 +564,8 @@ mod tests {
             ("type=image,compression-level=high", "`compression-level` is a number, not `high`"),
             ("type=image,source-date-epoch=now", "`source-date-epoch` is a number"),
             ("type=image,push=maybe", "`push` is true or false, not `maybe`"),
+            ("type=image,layers=max:0", "`layers` is keep, squash or max:N"),
+            ("type=image,layers=max", "`layers` is keep, squash or max:N"),
             ("type=image,name=*", "name the image with -t"),
             ("type=image,unpack=true,rewrite-timestamp=true", "conflicts with unpack=true"),
             ("type=image,store=false,unpack=true", "store=false leaves that out"),

@@ -15,6 +15,7 @@ mod fixture;
 mod in_place;
 mod inline_cache;
 mod limits;
+mod load;
 mod logins;
 mod logs;
 mod mounts;

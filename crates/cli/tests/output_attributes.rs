@@ -196,6 +196,86 @@ fn privileged_archives_go_to_standard_output_if_no_place_is_given() {
     let fixture = copies();
     let archive = fixture.build(&["-o", "type=oci"]).ok().stdout;
     assert_eq!(validate::oci_archive(&archive).expect("a whole image").len(), 1);
-    let error = fixture.build(&["-o", "type=docker"]).fails(2);
-    assert!(error.contains("needs dest=FILE"), "{error}");
+}
+
+const MERGES: &str = "FROM busybox\n\
+    RUN mkdir -p /d/sub /gone && echo 1 > /d/a && echo 2 > /d/sub/b && ln /d/a /d/hard && touch /gone/x\n\
+    ENV A=b\n\
+    RUN rm -r /gone /bin/true && echo 3 > /d/sub/b && chmod 700 /d/sub && rm /d/hard\n\
+    RUN rm -r /d/sub /conf && mkdir /d/sub /conf && ln -s a /d/sub/link && echo 4 > /conf/only && touch -t 200001010000 /d/a\n";
+
+/// What a runtime would see of an image, as umoci unpacks it.
+fn unpacked(fixture: &Fixture, folder: &str) -> std::path::PathBuf {
+    let bundle = fixture.path(&format!("{folder}-bundle"));
+    let image = format!("{}:latest", fixture.path(folder).display());
+    let unpack = Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle).output();
+    ran(unpack.expect("umoci runs")).ok();
+    bundle.join("rootfs")
+}
+
+#[test]
+fn privileged_layers_are_merged() {
+    const TEST: &str = "privileged_layers_are_merged";
+    let fixture = Fixture::new();
+    // The base image has more than a program, to be deleted.
+    fixture.write("Dockerfile", "FROM busybox\nRUN mkdir /conf && echo 0 > /conf/old\n");
+    fixture.build(&["-t", "base:1"]).ok();
+    fixture.write("Dockerfile", MERGES.replace("busybox", "base:1"));
+    let build = |count: &str| {
+        let folder = fixture.path(count);
+        let spec = format!("type=oci,tar=false,dest={},layers={count}", folder.display());
+        fixture.build(&["-o", &spec]).ok();
+        validate::oci_layout(&folder).expect("a whole layout").remove(0)
+    };
+    let all = build("keep");
+    assert_eq!(all.layers.len(), 5);
+    let squashed = build("squash");
+    assert_eq!(diff_ids(&squashed)[..2], diff_ids(&all)[..2]);
+    assert_eq!(squashed.layers.len(), 3);
+    let merged = squashed.layers[2].paths();
+    for (path, is_there) in [
+        ("bin/.wh.true", true),
+        ("conf/.wh.old", true),
+        ("conf/only", true),
+        ("d/sub/link", true),
+        ("d/sub/b", false),
+        ("d/sub/.wh.b", false),
+        ("d/.wh.hard", false),
+        (".wh.gone", false),
+        ("bin/busybox", false),
+    ] {
+        assert_eq!(merged.contains(&path), is_there, "{path} {merged:?}");
+    }
+    let history = squashed.config["history"].as_array().expect("a history");
+    assert_eq!(history.len(), all.config["history"].as_array().expect("a history").len() + 1);
+    let with_layers = history.iter().filter(|entry| entry["empty_layer"] != true).count();
+    assert_eq!(with_layers, 3);
+    let most = build("max:4");
+    assert_eq!(diff_ids(&most)[..3], diff_ids(&all)[..3]);
+    assert_eq!(most.layers.len(), 4);
+    assert!(most.layers[3].paths().contains(&".wh.gone"));
+    let one = build("max:1");
+    assert_eq!(one.layers.len(), 1);
+    assert!(one.layers[0].paths().iter().all(|path| !path.contains(".wh.")));
+    // Neither the cache nor what is said of other images has changed.
+    assert_eq!(build("keep").manifest_digest, all.manifest_digest);
+    assert_eq!(build("squash").manifest_digest, squashed.manifest_digest);
+
+    if have(TEST, "umoci") {
+        let expected = unpacked(&fixture, "keep");
+        for count in ["squash", "max:4", "max:1"] {
+            let folder = count.replace(':', "-");
+            if folder != count {
+                fs::rename(fixture.path(count), fixture.path(&folder)).expect("a name");
+            }
+            let other = unpacked(&fixture, &folder);
+            let list = |root: &std::path::Path| {
+                let list = "find . -printf '%p %y %m %U %G %l %s %T@\\n' | grep -v ' d ' | sort";
+                ran(Command::new("sh").args(["-c", list]).current_dir(root).output().expect("sh"))
+                    .ok()
+                    .text()
+            };
+            assert_eq!(list(&other), list(&expected), "{count}");
+        }
+    }
 }

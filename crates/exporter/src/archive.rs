@@ -1,7 +1,7 @@
 //! Images as one archive: the OCI image layout in a tar, and Docker's `docker load` form, which is the same
 //! with a `manifest.json` (section 4.2 of the behaviour reference).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 
 use rbuild_cache::{Content, ContentError, EntryKind, TarEntry, TarWriteError, TarWriter};
@@ -75,6 +75,20 @@ pub(crate) fn write_archive(
     epoch: Option<i64>,
     destination: &FileDestination,
 ) -> Result<(), ArchiveError> {
+    let out = OutputFile::create(destination)?;
+    let form = (form, epoch.unwrap_or(0));
+    Ok(write_archive_to(out, document, names, form, content, &HashSet::new())?.commit()?)
+}
+
+/// Writes the archive to `out`, but for blobs that are `without`. Its entries have the time `mtime`.
+pub(crate) fn write_archive_to<W: Write>(
+    out: W,
+    document: &NamedDocument,
+    names: &[Reference],
+    (form, mtime): (ArchiveForm, i64),
+    content: &Content,
+    without: &HashSet<Digest>,
+) -> Result<W, ArchiveError> {
     let top = &document.descriptor;
     let (blobs, manifest) = blobs_of(top, content)?;
     let docker_manifest = match (form, manifest) {
@@ -82,13 +96,10 @@ pub(crate) fn write_archive(
         (ArchiveForm::Docker, Some(manifest)) => Some(docker_manifest(&manifest, names)),
         (ArchiveForm::Docker, None) => return Err(ArchiveError::ManifestList),
     };
-    let mut archive = Archive {
-        tar: TarWriter::new(OutputFile::create(destination)?, None),
-        mtime: epoch.unwrap_or(0),
-    };
+    let mut archive = Archive { tar: TarWriter::new(out, None), mtime };
     archive.directory("blobs")?;
     archive.directory("blobs/sha256")?;
-    for (digest, size) in blobs {
+    for (digest, size) in blobs.into_iter().filter(|(digest, _)| !without.contains(digest)) {
         let fail = |source| ArchiveError::Blob { digest, source: Box::new(source) };
         let mut file = content.open(&digest, Some(size)).map_err(fail)?;
         archive.stream(&blob_path(&digest), size, &mut file)?;
@@ -100,8 +111,7 @@ pub(crate) fn write_archive(
         archive.file("manifest.json", manifest.to_string().as_bytes())?;
     }
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    archive.tar.finish()?.commit()?;
-    Ok(())
+    Ok(archive.tar.finish()?)
 }
 
 /// All blobs of an image or index with their sizes, and the manifest of what is no index.

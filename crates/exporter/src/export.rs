@@ -12,10 +12,11 @@ use crate::build_cache::{CacheExportError, FinishedRecords, inline_cache};
 use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
 use crate::image_folder::write_image_folder;
 use crate::index::NamedDocument;
-use crate::layers::{ExportStore, LayerError, LayerForm, image_layers};
+use crate::layers::{ExportStore, LayerError, LayerForm, Needs, image_layers, needs};
 use crate::layout_folder::LayoutFolderError;
 use crate::local::{FolderMode, LocalError, write_folder};
 use crate::output_file::FileDestination;
+use crate::squashed::{self, LayerCount, merge_history, merged_layer};
 use crate::tree::{PlacedTree, TreeError, write_tar};
 
 /// What a build made.
@@ -97,6 +98,17 @@ pub struct ImageForm {
     pub types: DocumentTypes,
     /// Layers that must not be distributed.
     pub foreign: ForeignLayers,
+    /// How many layers there are.
+    pub count: LayerCount,
+}
+
+impl ImageForm {
+    /// The layers that stay, and whether those above them are merged.
+    fn split(self, result: &BuildResult) -> (Snapshot, bool) {
+        let layers = result.snapshot.layers();
+        let kept = &layers[..self.count.kept(result)];
+        (Snapshot::new(kept.to_vec()), kept.len() < layers.len())
+    }
 }
 
 /// Why an export failed.
@@ -143,22 +155,49 @@ pub enum ExportError {
     Name(#[from] IndexError),
 }
 
+/// Finds out what must be fetched before [`make_image`].
+pub fn image_needs(
+    store: ExportStore<'_>,
+    result: &BuildResult,
+    form: ImageForm,
+) -> Result<Needs, LayerError> {
+    let (kept, merged) = form.split(result);
+    let mut needs = needs(store, &kept, form.layers)?;
+    if merged {
+        let kept = kept.layers().len();
+        needs.files |= squashed::is_missing(store, &result.snapshot, kept, form.layers)?;
+    }
+    Ok(needs)
+}
+
 /// Makes the image of a result: its layers' blobs and its documents, all in the content store.
 pub fn make_image(
     store: ExportStore<'_>,
     result: &BuildResult,
     form: ImageForm,
 ) -> Result<Image, ExportError> {
-    let layers = image_layers(store, &result.snapshot, form.layers)?;
+    let (kept, merged) = form.split(result);
+    let mut layers = image_layers(store, &kept, form.layers)?;
     let mut config = result.config.clone();
+    let (base_history, epoch) = (result.base_history, result.epoch);
+    let mut surplus_history = 0;
+    if merged {
+        let kept = kept.layers().len();
+        let mut merged = merged_layer(store, &result.snapshot, kept, form.layers)?;
+        let times = squashed::times(store, &result.snapshot, kept)?;
+        merged.created = times[kept..].iter().flatten().max().copied();
+        layers.push(merged);
+        surplus_history = merge_history(&mut config, base_history, &times, kept, epoch);
+    }
     // What a base image says of its layers is said of no others.
     config.extra.remove(INLINE_CACHE);
-    if let Some(records) = &result.inline_cache {
-        let cache = inline_cache(store, records, &result.snapshot, &layers, result.epoch)?;
+    // Merged layers are no states that a build can go on from.
+    if let Some(records) = result.inline_cache.as_ref().filter(|_| !merged) {
+        let cache = inline_cache(store, records, &result.snapshot, &layers, epoch)?;
         config.extra.insert(INLINE_CACHE.to_owned(), cache.into());
     }
-    let documents = (form.types, form.foreign);
-    let image = assemble(config, result.base_history, &layers, documents, result.epoch);
+    let mut image = assemble(config, base_history, &layers, (form.types, form.foreign), epoch);
+    image.surplus_history += surplus_history;
     store.lease.pin_blobs(&[image.descriptor.digest, image.manifest.config.digest])?;
     store.content.put(&image.config_bytes)?;
     store.content.put(&image.manifest_bytes)?;

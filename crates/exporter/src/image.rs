@@ -79,7 +79,8 @@ pub fn assemble(
     epoch: Option<i64>,
 ) -> Image {
     let surplus_history = match_history(&mut config.history, layers.len());
-    fill_times(&mut config.history, base_history, layers, epoch);
+    let times: Vec<_> = layers.iter().map(|layer| layer.created).collect();
+    fill_times(&mut config.history, base_history, &times, epoch);
     config.created = config.history.last().and_then(|entry| entry.created.clone());
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
 
@@ -128,7 +129,7 @@ pub(crate) fn in_types(
 }
 
 /// Makes the number of layer-making entries equal to the number of layers; returns how many were too many.
-fn match_history(history: &mut Vec<History>, layers: usize) -> usize {
+pub(crate) fn match_history(history: &mut Vec<History>, layers: usize) -> usize {
     let mut claimed = 0;
     let mut surplus = 0;
     for entry in history.iter_mut().filter(|entry| !entry.empty_layer) {
@@ -146,22 +147,22 @@ fn match_history(history: &mut Vec<History>, layers: usize) -> usize {
 
 /// Gives each entry without a time that of its layer, or of the layer before; entries before the first new
 /// layer get that layer's. Only a build that adds no layer to a base with no times is left without any.
-fn fill_times(
+pub(crate) fn fill_times(
     history: &mut [History],
     base_history: usize,
-    layers: &[ImageLayer],
+    times: &[Option<i64>],
     epoch: Option<i64>,
 ) {
     let epoch = epoch.map(|seconds| seconds.saturating_mul(1000));
     let clamp = |time: i64| epoch.map_or(time, |epoch| time.min(epoch));
-    let first_new = layers.iter().find_map(|layer| layer.created).map(clamp).or(epoch).map(rfc3339);
+    let first_new = times.iter().find_map(|time| *time).map(clamp).or(epoch).map(rfc3339);
     let base_end = base_history.min(history.len());
     let last_of_base = history[..base_end].iter().rev().find_map(|entry| entry.created.clone());
     let mut time = first_new.or(last_of_base);
     let mut next_layer = 0;
     for (index, entry) in history.iter_mut().enumerate() {
         if !entry.empty_layer {
-            if let Some(created) = layers.get(next_layer).and_then(|layer| layer.created) {
+            if let Some(created) = times.get(next_layer).copied().flatten() {
                 time = Some(rfc3339(clamp(created)));
             }
             next_layer += 1;

@@ -8,6 +8,7 @@ mod archive;
 mod attestation;
 mod build_cache;
 mod converted;
+mod engine;
 mod export;
 mod image;
 mod image_folder;
@@ -18,6 +19,7 @@ mod local;
 mod output_file;
 mod provenance;
 mod sbom;
+mod squashed;
 mod tree;
 mod walk;
 
@@ -30,9 +32,10 @@ pub use build_cache::{
     CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords, make_cache,
     missing_blobs, write_cache_layout,
 };
+pub use engine::{DockerEngine, Engine, EngineError, EnginePlace, Podman};
 pub use export::{
     BuildResult, DanglingName, ExportError, FilesDestination, ImageDestination, ImageForm,
-    PlacedFiles, export_files, export_image, make_image,
+    PlacedFiles, export_files, export_image, image_needs, make_image,
 };
 pub use image::{DocumentTypes, ForeignLayers, Image, ImageLayer, assemble};
 pub use index::{IndexContents, NamedDocument, make_index};
@@ -48,5 +51,6 @@ pub use sbom::{
     Described, Distribution, Ecosystem, Found, Inventory, InventoryError, LayerFiles,
     LayerInventory, Package, ScannedFile, scan_layer, snapshot_inventory, spdx_document,
 };
+pub use squashed::LayerCount;
 pub use tree::TreeError;
 pub use walk::WalkError;

@@ -9,8 +9,8 @@ use rbuild_cache::{ActiveLayer, Compression, Lease, Overlay, OverlayXattrs, Stor
 use rbuild_exporter::{
     ArchiveForm, BuildResult, DocumentTypes, ExistingBlobs, ExportStore, FileDestination,
     FilesDestination, FolderMode, ForeignLayers, ImageDestination, ImageForm, IndexContents,
-    LayerForm, NamedDocument, PlacedFiles, export_files, export_image, make_image, make_index,
-    needs,
+    LayerCount, LayerForm, NamedDocument, PlacedFiles, export_files, export_image, make_image,
+    make_index, needs,
 };
 use rbuild_oci::{History, ImageConfig, Reference};
 use rbuild_solver::{LayerId, Snapshot};
@@ -78,7 +78,7 @@ impl Fixture {
 fn form(compression: Compression, types: DocumentTypes) -> ImageForm {
     let existing = ExistingBlobs::Keep;
     let layers = LayerForm { compression, existing, epoch: Some(1_000) };
-    ImageForm { layers, types, foreign: ForeignLayers::Include }
+    ImageForm { layers, types, foreign: ForeignLayers::Include, count: LayerCount::Keep }
 }
 
 fn path(folder: &Path, name: &str) -> FileDestination {

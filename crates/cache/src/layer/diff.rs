@@ -56,7 +56,27 @@ pub fn diff<W: Write>(
         stack: Vec::new(),
         links: HashMap::new(),
     };
-    differ.run(layer, below)
+    differ.run(layer, below, None)
+}
+
+/// Writes the changes that several layers make together: `changed` are those layers alone, merged. `under` are what they lie on,
+/// merged, and all of it merged; `None` where they lie on nothing.
+///
+/// The archive is not finished: call [`TarWriter::finish`].
+pub fn diff_merged<W: Write>(
+    changed: BorrowedFd<'_>,
+    under: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+    archive: &mut TarWriter<W>,
+) -> Result<(), DiffError> {
+    let mut differ = Differ {
+        archive,
+        form: Form::Changes,
+        path: Vec::new(),
+        stack: Vec::new(),
+        links: HashMap::new(),
+    };
+    let (below, all) = under.unzip();
+    differ.run(changed, below, all)
 }
 
 /// Writes a whole merged tree, without its root. `folder` is where it goes in the archive; empty for its top.
@@ -72,7 +92,7 @@ pub fn write_tree<W: Write>(
         stack: Vec::new(),
         links: HashMap::new(),
     };
-    differ.run(root, None)
+    differ.run(root, None, None)
 }
 
 /// How to read the directory that is walked.
@@ -82,6 +102,8 @@ enum Form {
     Layer(OverlayXattrs),
     /// overlayfs has already dealt with them.
     Merged,
+    /// The same, and there is something below: what is gone of that shows where both are merged.
+    Changes,
 }
 
 struct Differ<'a, W> {
@@ -100,6 +122,8 @@ struct Frame {
     dir: Option<OwnedFd>,
     /// The directory below, if there is one. Also `None` while one in it is walked.
     below: Option<OwnedFd>,
+    /// The directory with what is below, which tells what is gone of that ([`Form::Changes`]). `None` as `below`.
+    all: Option<OwnedFd>,
     children: vec::IntoIter<Child>,
     /// Nothing below shows through: the directory is opaque, or in an opaque one.
     hides_below: bool,
@@ -135,10 +159,12 @@ impl<W: Write> Differ<'_, W> {
         &mut self,
         root: BorrowedFd<'_>,
         below: Option<BorrowedFd<'_>>,
+        all: Option<BorrowedFd<'_>>,
     ) -> Result<(), DiffError> {
         let open = |dir: BorrowedFd<'_>| tree::open_directory(dir, c".");
         let dir = open(root).map_err(|source| self.cannot("open", source))?;
         let below = below.map(open).transpose().map_err(|source| self.cannot("open", source))?;
+        let all = all.map(open).transpose().map_err(|source| self.cannot("open", source))?;
         let found = self.found(&dir)?;
         let changed = match &below {
             _ if self.form == Form::Merged => false,
@@ -149,7 +175,7 @@ impl<W: Write> Differ<'_, W> {
             }
             Some(below) => self.directory_differs(&found.0, below)?,
         };
-        self.enter(dir, below, found, changed)?;
+        self.enter(dir, (below, all), found, changed)?;
         if !changed && let Some(root) = self.stack.last_mut() {
             root.unwritten = None;
         }
@@ -189,7 +215,7 @@ impl<W: Write> Differ<'_, W> {
                 .map_err(|source| self.cannot("read the metadata of the lower", source))?,
             None => None,
         };
-        if self.form != Form::Merged && is_whiteout(&stat) {
+        if matches!(self.form, Form::Layer(_)) && is_whiteout(&stat) {
             return if below.is_some() { self.whiteout() } else { Ok(()) };
         }
         if self.form != Form::Merged && name.to_bytes().starts_with(PREFIX) {
@@ -244,31 +270,44 @@ impl<W: Write> Differ<'_, W> {
             ),
             _ => None,
         };
+        let all = match (&frame.all, &below) {
+            (Some(all), Some(_)) => Some(
+                tree::open_directory(all.as_fd(), name)
+                    .map_err(|source| self.cannot("open the merged", source))?,
+            ),
+            _ => None,
+        };
         let found = self.found(&dir)?;
         let changed = match &below {
             Some(below) => self.directory_differs(&found.0, below)?,
             None => true,
         };
-        self.enter(dir, below, found, changed)
+        self.enter(dir, (below, all), found, changed)
     }
 
     /// Goes on with the children of a directory, and writes it first if it `changed`.
     fn enter(
         &mut self,
         dir: OwnedFd,
-        below: Option<OwnedFd>,
+        (below, all): (Option<OwnedFd>, Option<OwnedFd>),
         (found, opaque): (Found, Option<Vec<u8>>),
         changed: bool,
     ) -> Result<(), DiffError> {
         let present = tree::names(dir.as_fd()).map_err(|source| self.cannot("list", source))?;
         let hides_below = opaque.as_deref() == Some(b"y")
             || self.stack.last().is_some_and(|parent| parent.hides_below);
-        let children = match &below {
-            Some(below) if hides_below => {
-                let lower = tree::names(below.as_fd())
-                    .map_err(|source| self.cannot("list the lower", source))?;
-                merge(present, lower)
+        let lower = |below: &OwnedFd| {
+            tree::names(below.as_fd()).map_err(|source| self.cannot("list the lower", source))
+        };
+        let children = match (&below, &all) {
+            (Some(below), Some(all)) => {
+                let left = tree::names(all.as_fd())
+                    .map_err(|source| self.cannot("list the merged", source))?;
+                let mut gone = lower(below)?;
+                gone.retain(|name| left.binary_search(name).is_err());
+                merge(present, gone)
             }
+            (Some(below), None) if hides_below => merge(present, lower(below)?),
             _ => present.into_iter().map(Child::Present).collect(),
         };
         if let Some(parent) = self.stack.last_mut() {
@@ -276,11 +315,13 @@ impl<W: Write> Differ<'_, W> {
             // Without a directory below this one nothing leads back to the parent's, which then stays open; once on a path.
             if below.is_some() {
                 parent.below = None;
+                parent.all = None;
             }
         }
         self.stack.push(Frame {
             dir: Some(dir),
             below,
+            all,
             children: children.into_iter(),
             hides_below,
             xattr_whiteouts: opaque.as_deref() == Some(b"x"),
@@ -305,6 +346,11 @@ impl<W: Write> Differ<'_, W> {
             let below =
                 reopen(below).map_err(|source| self.cannot("return from the lower", source))?;
             parent.below = Some(below);
+        }
+        if let Some(all) = done.all {
+            let all =
+                reopen(all).map_err(|source| self.cannot("return from the merged", source))?;
+            parent.all = Some(all);
         }
         self.stack.push(parent);
         Ok(())

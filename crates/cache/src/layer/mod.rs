@@ -24,7 +24,7 @@ pub(crate) mod whiteout;
 pub use apply::{AppliedLayer, ApplyError, ApplyForm, ApplyOptions, OutsideHardlink, apply};
 pub use blob::{LayerBlobReader, LayerBlobWriter};
 pub use compression::{Compression, CompressionError, Decoder};
-pub use diff::{DiffError, diff, write_tree};
+pub use diff::{DiffError, diff, diff_merged, write_tree};
 pub(crate) use name::path_of;
 pub(crate) use read_ahead::read_ahead;
 pub use tar_reader::{ArchiveLimits, TarReadError};

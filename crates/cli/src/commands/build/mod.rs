@@ -3,11 +3,13 @@
 mod cache;
 pub(crate) mod call;
 mod confined;
+mod engine;
 pub(crate) mod failure;
 pub(crate) mod frontend;
 pub(crate) mod input;
 mod keep;
 mod limits;
+mod load;
 mod metadata;
 mod on_failure;
 mod plan;
@@ -57,7 +59,6 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     if let Some(flag) = args.later.refused() {
         let error = CommandError::usage(format!("{flag} is not supported yet"));
         return Err(match flag {
-            "--load" => error.hint("rbuild save NAME | docker load does the same (or podman load)"),
             "--builder" => error.hint("there is but one builder, so leave it out"),
             _ => error,
         });

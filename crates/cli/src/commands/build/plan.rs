@@ -11,6 +11,8 @@ use rbuild_exporter::{
 use rbuild_oci::Reference;
 use rbuild_worker::in_user_namespace;
 
+use super::engine;
+use super::load::PlannedLoad;
 use crate::args::BuildArgs;
 use crate::commands::images::image_name;
 use crate::error::CommandError;
@@ -37,6 +39,7 @@ pub(super) enum PlannedOutput {
         /// `None` where registries are all.
         destination: Option<ImageDestination>,
         push: Option<PlannedPush>,
+        load: Option<PlannedLoad>,
     },
     Files {
         destination: FilesDestination,
@@ -63,12 +66,19 @@ impl Plan {
 /// Finds out where results go, or what is wrong with that.
 pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     let default = [OutputSpec::default_image()];
-    let specs = if args.output.is_empty() { &default[..] } else { &args.output };
+    let load = [OutputSpec::load()];
+    let is_load = |spec: &OutputSpec| matches!(spec, OutputSpec::Load { .. });
+    let loaded = if args.load && !args.output.iter().any(is_load) { &load[..] } else { &[] };
+    let specs: &[OutputSpec] = match args.output.as_slice() {
+        [] if args.load => &[],
+        [] => &default[..],
+        specs => specs,
+    };
     let is_image = |spec: &OutputSpec| matches!(spec, OutputSpec::Image { .. });
     // A push beside a folder or an archive is an output of its own.
     let pushed = if args.push && !specs.iter().any(is_image) { &default[..] } else { &[] };
     let (mut outputs, mut names) = (Vec::new(), Vec::new());
-    for spec in specs.iter().chain(pushed) {
+    for spec in specs.iter().chain(loaded).chain(pushed) {
         let planned = match spec.clone() {
             OutputSpec::Image { names, options, store, push } => {
                 let push = PushOptions { push: push.push || args.push, ..push };
@@ -137,6 +147,10 @@ impl Plan {
                 "docker exporter does not currently support exporting manifest lists",
             )
             .hint("write them as type=oci, or build for one platform")),
+            PlannedOutput::Image { load: Some(_), .. } if is_split => Err(CommandError::usage(
+                "docker exporter does not currently support exporting manifest lists",
+            )
+            .hint("load one platform, or put them into the local image store")),
             PlannedOutput::Files {
                 destination,
                 options: FilesOptions { split: Some(false), .. },
@@ -181,7 +195,8 @@ pub(super) fn planned(
                 }
             };
             let types = types(options, DocumentTypes::Oci);
-            Some(PlannedOutput::Image { options: *options, types, unpack, destination, push })
+            let (options, load) = (*options, None);
+            Some(PlannedOutput::Image { options, types, unpack, destination, push, load })
         }
         OutputSpec::Archive { form, place, names: own, options } => {
             let form = match form {
@@ -202,6 +217,19 @@ pub(super) fn planned(
                 unpack: false,
                 destination: Some(destination),
                 push: None,
+                load: None,
+            })
+        }
+        OutputSpec::Load { names: own, options } => {
+            let names = references(own)?;
+            let engine = engine::find(|name| std::env::var(name).ok())?;
+            Some(PlannedOutput::Image {
+                options: *options,
+                types: types(options, DocumentTypes::Oci),
+                unpack: false,
+                destination: None,
+                push: None,
+                load: Some(PlannedLoad { engine, names }),
             })
         }
         OutputSpec::Tar { file, options } => {
@@ -261,6 +289,7 @@ impl PlannedOutput {
     fn names(&self) -> &[Reference] {
         match self {
             Self::Image { push: Some(push), .. } => &push.names,
+            Self::Image { load: Some(load), .. } => &load.names,
             Self::Image {
                 destination:
                     Some(

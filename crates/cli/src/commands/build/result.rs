@@ -8,7 +8,7 @@ use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
     ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
     ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles,
-    export_files, export_image, make_image, make_index, needs,
+    export_files, export_image, image_needs, make_image, make_index,
 };
 use rbuild_oci::{ImageConfig, Manifest, Reference};
 use rbuild_solver::Progress;
@@ -60,6 +60,7 @@ pub(super) async fn write(
     what: &str,
     progress: &Progress,
 ) -> Result<Option<NamedDocument>, CommandError> {
+    let engine;
     let to = match &output {
         PlannedOutput::Image {
             destination: Some(ImageDestination::Archive { form, .. }), ..
@@ -69,6 +70,10 @@ pub(super) async fn write(
         },
         PlannedOutput::Image { destination: Some(ImageDestination::Folder { .. }), .. } => {
             "oci image format"
+        }
+        PlannedOutput::Image { load: Some(load), .. } => {
+            engine = load.engine.to_string();
+            &engine
         }
         PlannedOutput::Image { .. } => "image",
         PlannedOutput::Files { destination: FilesDestination::Tar(_), .. } => "client tarball",
@@ -93,7 +98,7 @@ async fn one(
     pull: &PullProgress,
 ) -> Result<Option<NamedDocument>, CommandError> {
     match output {
-        PlannedOutput::Image { options, types, unpack, destination, push } => {
+        PlannedOutput::Image { options, types, unpack, destination, push, load } => {
             let is_whole = matches!(
                 destination,
                 Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. })
@@ -102,11 +107,13 @@ async fn one(
             for platform in &results.each {
                 let result = &platform.result;
                 let layers = layer_form(&options, result.epoch, &pull.progress);
-                let form = ImageForm { layers, types, foreign: options.foreign };
+                let form =
+                    ImageForm { layers, types, foreign: options.foreign, count: options.count };
                 images.push(image(session, result, form, (is_whole, unpack), pull).await?);
             }
             let epoch = results.each.iter().find_map(|platform| platform.result.epoch);
             let is_index = results.is_split;
+            let loaded = load.zip(images.first().cloned());
             let document = {
                 let session = Arc::clone(session);
                 blocking(move || {
@@ -128,6 +135,9 @@ async fn one(
                 let insecure = insecure_names.map(|name| name.registry().to_owned()).collect();
                 let pushes = session.pushes(insecure);
                 pushes.push(&document.descriptor, &names, pull).await.map_err(push_error)?;
+            }
+            if let Some((load, image)) = loaded {
+                load.run(session, &image, pull).await?;
             }
             Ok(Some(document))
         }
@@ -162,8 +172,7 @@ async fn image(
     (is_whole, unpack): (bool, bool),
     pull: &PullProgress,
 ) -> Result<Image, CommandError> {
-    let needs =
-        needs(session.export_store(), &result.snapshot, form.layers).map_err(export_error)?;
+    let needs = image_needs(session.export_store(), result, form).map_err(export_error)?;
     let wanted = if is_whole { &needs.blobs } else { &needs.disputed };
     for layer in wanted.iter().chain(&needs.convert) {
         session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
@@ -219,7 +228,7 @@ pub(crate) fn push_error(error: rbuild_cache::PushError) -> CommandError {
     CommandError::caused(Kind::Environment, "failed to push", error)
 }
 
-fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
+pub(super) fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
     CommandError::caused(Kind::Environment, "cannot fetch a layer of the base image", error)
 }
 
