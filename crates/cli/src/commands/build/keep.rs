@@ -34,9 +34,14 @@ impl Keeping {
         })?;
         let SpaceArgs { reserved_space, max_used_space, min_free_space } = &args.space;
         let given = [reserved_space, max_used_space, min_free_space];
+        let mut limits = limits(store, &args.space, SpaceLimits::for_disk(disk))?;
+        if let (None, Some(_), Some(most)) = (reserved_space, max_used_space, limits.max_used) {
+            // What is reserved counts for more, and that was not said.
+            limits.reserved = limits.reserved.map(|reserved| reserved.min(most));
+        }
         Ok(Self {
             root: store.root().to_owned(),
-            limits: limits(store, &args.space, SpaceLimits::for_disk(disk))?,
+            limits,
             given: given.iter().any(|given| given.is_some()),
             kept: Mutex::default(),
         })
