@@ -11,12 +11,11 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
         let message = "failed to build: failed to solve: support for \"build-arg:BUILDKIT_DISABLE_FILEOP\" was removed in BuildKit 0.11";
         return Err(CommandError::new(Kind::Build, message));
     }
-    if let Some(value) = given("BUILDKIT_MULTI_PLATFORM").filter(|value| !value.is_empty()) {
-        if boolean(value).is_none() {
-            let message =
-                format!("failed to build: failed to solve: invalid boolean value {value}");
-            return Err(CommandError::new(Kind::Build, message));
-        }
+    if let Some(value) = given("BUILDKIT_MULTI_PLATFORM").filter(|value| !value.is_empty())
+        && boolean(value).is_none()
+    {
+        let message = format!("failed to build: failed to solve: invalid boolean value {value}");
+        return Err(CommandError::new(Kind::Build, message));
     }
     let attests = |(name, value): &(&String, &String)| {
         name.starts_with("BUILDKIT_ATTEST_") && !is_switched_off(value)
