@@ -277,6 +277,18 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) metadata_file: Option<PathBuf>,
 
+    /// Say how the result was made, as SLSA provenance: `true`, `mode=min|max` and more.
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) provenance: Option<String>,
+
+    /// Say of which packages the result is, as SPDX, by what package managers have noted in it.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sbom: Option<String>,
+
+    /// The same in long form: `type=provenance,mode=max`, `type=sbom`.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) attest: Vec<String>,
+
     /// Build a graph in LLB's protobuf form instead of a Dockerfile; `-` reads it from standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "target", "label", "build_arg", "no_cache_filter"])]
     pub(crate) llb: Option<PathBuf>,
@@ -505,12 +517,6 @@ pub(crate) struct ContextLsArgs {
 pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 1)]
     pub(crate) annotation: Vec<String>,
-    #[arg(long, hide = true, num_args = 1)]
-    pub(crate) attest: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) provenance: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) sbom: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) builder: Option<String>,
 }
@@ -518,16 +524,9 @@ pub(crate) struct LaterArgs {
 impl LaterArgs {
     /// The first of these flags that was given and asks for something.
     pub(crate) fn refused(&self) -> Option<&'static str> {
-        let off = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "false");
-        [
-            (!self.annotation.is_empty(), "--annotation"),
-            (!self.attest.is_empty(), "--attest"),
-            (!off(&self.provenance), "--provenance"),
-            (!off(&self.sbom), "--sbom"),
-            (self.builder.is_some(), "--builder"),
-        ]
-        .into_iter()
-        .find_map(|(given, flag)| given.then_some(flag))
+        [(!self.annotation.is_empty(), "--annotation"), (self.builder.is_some(), "--builder")]
+            .into_iter()
+            .find_map(|(given, flag)| given.then_some(flag))
     }
 }
 

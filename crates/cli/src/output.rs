@@ -11,13 +11,14 @@ use crate::fields::{Fields, csv_fields, with_nearest};
 
 const TYPES: [&str; 7] = ["image", "registry", "oci", "docker", "tar", "local", "cacheonly"];
 /// What every image can be given.
-const OF_IMAGES: [&str; 9] = [
+const OF_IMAGES: [&str; 10] = [
     "name",
     "layers",
     "compression",
     "compression-level",
     "force-compression",
     "oci-mediatypes",
+    "oci-artifact",
     "prefer-nondist-layers",
     "rewrite-timestamp",
     "source-date-epoch",
@@ -35,7 +36,7 @@ const OF_STORE: [&str; 8] = [
 /// As BuildKit spells it.
 const EMPTY_ONLY: &str = "danging-name-empty-only";
 /// Attributes that BuildKit has and rbuild does not.
-const LATER: [&str; 3] = ["oci-artifact", "attestation-inline", "attestation-prefix"];
+const LATER: [&str; 1] = ["attestation-inline"];
 
 /// One `--output`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub(crate) struct ImageOptions {
     pub(crate) existing: ExistingBlobs,
     /// Whether documents have OCI's media types; `None` leaves it to the kind of output.
     pub(crate) oci_types: Option<bool>,
+    /// Whether attestations look like an image, as BuildKit wrote them before artifacts.
+    pub(crate) attestation_image: bool,
     pub(crate) foreign: ForeignLayers,
     /// How many layers there are.
     pub(crate) count: LayerCount,
@@ -93,12 +96,14 @@ pub(crate) struct ImageOptions {
 }
 
 /// How files are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FilesOptions {
     /// In place of the build's `SOURCE_DATE_EPOCH`.
     pub(crate) epoch: Option<i64>,
     /// Whether each platform has a folder; `None` where that depends on how many there are.
     pub(crate) split: Option<bool>,
+    /// What the names of attestations begin with.
+    pub(crate) attestation_prefix: String,
 }
 
 /// How an image is kept in the local image store.
@@ -190,8 +195,10 @@ fn refused(kind: &str, key: &str) -> String {
     let own: Vec<&str> = match kind {
         "image" | "registry" => OF_IMAGES.into_iter().chain(OF_STORE).collect(),
         "oci" | "docker" => OF_IMAGES.into_iter().chain(["dest", "tar"]).collect(),
-        "local" => vec!["dest", "mode", "platform-split", "source-date-epoch"],
-        "tar" => vec!["dest", "platform-split", "source-date-epoch"],
+        "local" => {
+            vec!["dest", "mode", "platform-split", "source-date-epoch", "attestation-prefix"]
+        }
+        "tar" => vec!["dest", "platform-split", "source-date-epoch", "attestation-prefix"],
         _ => Vec::new(),
     };
     with_nearest(format!("type={kind} has no `{key}`"), key, &own)
@@ -280,7 +287,13 @@ fn local(fields: &mut Fields) -> Result<OutputSpec, String> {
 
 fn files_options(fields: &mut Fields) -> Result<FilesOptions, String> {
     let epoch = fields.number("source-date-epoch")?;
-    Ok(FilesOptions { epoch, split: fields.switch("platform-split")? })
+    let attestation_prefix = fields.take("attestation-prefix").unwrap_or_default();
+    if attestation_prefix.contains('/') {
+        return Err(format!(
+            "`attestation-prefix` is the beginning of a file's name, not `{attestation_prefix}`"
+        ));
+    }
+    Ok(FilesOptions { epoch, split: fields.switch("platform-split")?, attestation_prefix })
 }
 
 fn folder(fields: &mut Fields, what: &str) -> Result<PathBuf, String> {
@@ -332,6 +345,7 @@ fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
         foreign,
         count: layer_count(fields)?,
         oci_types: fields.switch("oci-mediatypes")?,
+        attestation_image: !fields.boolean("oci-artifact", true)?,
         rewrite_timestamp: fields.switch("rewrite-timestamp")?,
         epoch: fields.number("source-date-epoch")?,
     })
@@ -412,7 +426,8 @@ impl OnFailure {
 mod tests {
     use super::*;
 
-    const FILES: FilesOptions = FilesOptions { epoch: None, split: None };
+    const FILES: FilesOptions =
+        FilesOptions { epoch: None, split: None, attestation_prefix: String::new() };
 
     fn local(folder: &str) -> OutputSpec {
         OutputSpec::Local { folder: PathBuf::from(folder), mode: FolderMode::Add, options: FILES }
@@ -439,7 +454,7 @@ mod tests {
                 OutputSpec::Local {
                     folder: PathBuf::from("out"),
                     mode: FolderMode::Replace,
-                    options: FilesOptions { epoch: Some(5), split: Some(false) },
+                    options: FilesOptions { epoch: Some(5), split: Some(false), ..FILES },
                 },
             ),
             ("type=tar,dest=-,platform-split=1", tar(FilesOptions { split: Some(true), ..FILES })),
@@ -512,6 +527,7 @@ mod tests {
             compression: Compression::ZSTD,
             existing: ExistingBlobs::All,
             oci_types: Some(true),
+            attestation_image: false,
             foreign: ForeignLayers::Refer,
             count: LayerCount::Squash,
             rewrite_timestamp: Some(false),

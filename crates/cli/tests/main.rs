@@ -2,6 +2,7 @@
 
 mod app;
 mod architecture;
+mod attestations;
 mod caching;
 mod checks;
 mod context_ls;

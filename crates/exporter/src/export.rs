@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError, View, ViewError};
+use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError};
 use rbuild_oci::{ImageConfig, Reference, ReferenceError};
 use rbuild_solver::Snapshot;
 
 use crate::archive::{ArchiveError, ArchiveForm, write_archive};
+use crate::attestation::Attestation;
+use crate::attested_files::{AttestedFiles, AttestedFilesError};
 use crate::build_cache::{CacheExportError, FinishedRecords, inline_cache};
 use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
 use crate::image_folder::write_image_folder;
@@ -16,6 +18,7 @@ use crate::layers::{ExportStore, LayerError, LayerForm, Needs, image_layers, nee
 use crate::layout_folder::LayoutFolderError;
 use crate::local::{FolderMode, LocalError, write_folder};
 use crate::output_file::FileDestination;
+use crate::sbom::InventoryError;
 use crate::squashed::{self, LayerCount, merge_history, merged_layer};
 use crate::tree::{PlacedTree, TreeError, write_tar};
 
@@ -142,8 +145,11 @@ pub enum ExportError {
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The result's files.
-    #[error("cannot merge the layers of the result")]
-    Merge(#[from] ViewError),
+    #[error(transparent)]
+    Files(#[from] AttestedFilesError),
+    /// The packages among them.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     /// The image's documents.
     #[error("cannot store the image's manifest and configuration")]
     Documents(#[from] ContentError),
@@ -265,6 +271,8 @@ pub struct PlacedFiles {
     pub folder: String,
     /// What has the files.
     pub result: Arc<BuildResult>,
+    /// What is said of them, in files beside them.
+    pub attestations: Vec<Attestation>,
 }
 
 /// Writes the files of a result, or of one result a platform.
@@ -275,12 +283,14 @@ pub fn export_files(
 ) -> Result<(), ExportError> {
     let views = files
         .iter()
-        .map(|files| View::open(store.overlay, store.layers, &files.result.snapshot))
+        .map(|PlacedFiles { result, attestations, .. }| {
+            AttestedFiles::open(store, &result.snapshot, attestations, result.epoch)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let trees: Vec<PlacedTree<'_>> = views
         .iter()
         .zip(files)
-        .map(|(view, PlacedFiles { folder, result })| PlacedTree {
+        .map(|(view, PlacedFiles { folder, result, .. })| PlacedTree {
             root: view.root(),
             folder,
             epoch: result.epoch,

@@ -6,6 +6,7 @@
 
 mod archive;
 mod attestation;
+mod attested_files;
 mod build_cache;
 mod converted;
 mod engine;
@@ -28,6 +29,7 @@ pub use attestation::{
     Attestation, AttestationForm, PROVENANCE_V1, SPDX_DOCUMENT, Subject, image_purl,
     image_subjects, make_attestation_manifest,
 };
+pub use attested_files::AttestedFilesError;
 pub use build_cache::{
     CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords, make_cache,
     missing_blobs, write_cache_layout,

@@ -139,7 +139,11 @@ fn a_layer_is_compressed_once() {
 fn files_go_to_tars_and_folders() {
     let fixture = Fixture::new();
     let result = Arc::new(fixture.result());
-    let files = [PlacedFiles { folder: String::new(), result: Arc::clone(&result) }];
+    let files = [PlacedFiles {
+        folder: String::new(),
+        result: Arc::clone(&result),
+        attestations: Vec::new(),
+    }];
     let folder = fixture.folder.path();
     export_files(fixture.parts(), &files, &FilesDestination::Tar(path(folder, "files.tar")))
         .expect("a tar");
@@ -154,7 +158,11 @@ fn files_go_to_tars_and_folders() {
     export_files(fixture.parts(), &files, &destination).expect("a folder");
     assert_eq!(fs::read(folder.join("out/hello")).expect("the file"), b"text");
     let two = ["linux_b", "linux_a"];
-    let two = two.map(|name| PlacedFiles { folder: name.to_owned(), result: Arc::clone(&result) });
+    let two = two.map(|name| PlacedFiles {
+        folder: name.to_owned(),
+        result: Arc::clone(&result),
+        attestations: Vec::new(),
+    });
     export_files(fixture.parts(), &two, &FilesDestination::Tar(path(folder, "two.tar")))
         .expect("a tar");
     let entries = validate::tar_entries(&fs::read(folder.join("two.tar")).expect("the tar"))

@@ -47,6 +47,7 @@ mod tests {
     #[test]
     fn they_go_with_their_layer() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("locks")).unwrap();
         let (index, _) = Index::open(folder.path()).unwrap();
         let layer = LayerId::derived("a", &[]);
         assert_eq!(index.layer_packages(&layer, "r.1").unwrap(), None);

@@ -5,13 +5,25 @@ use std::io;
 use std::path::Path;
 
 use rbuild_exporter::NamedDocument;
+use rbuild_oci::Platform;
 use serde_json::{Map, Value, json};
 
 use crate::error::{CommandError, Kind};
 
 /// The metadata document of an image or index with these names; without an image it is empty.
-pub(crate) fn document(image: Option<&NamedDocument>, names: &[String]) -> Value {
+pub(crate) fn document(
+    image: Option<&NamedDocument>,
+    names: &[String],
+    provenance: &[(Platform, Value)],
+) -> Value {
     let mut keys = Map::new();
+    for (platform, said) in provenance {
+        let key = match provenance {
+            [_] => "buildx.build.provenance".to_owned(),
+            _ => format!("buildx.build.provenance/{platform}"),
+        };
+        keys.insert(key, said.clone());
+    }
     if let Some(image) = image {
         let mut descriptor = image.descriptor.clone();
         if let Some(config) = &image.config {

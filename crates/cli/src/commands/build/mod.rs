@@ -1,5 +1,6 @@
 //! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
 
+pub(crate) mod attest;
 mod cache;
 pub(crate) mod call;
 mod confined;
@@ -37,6 +38,7 @@ use rbuild_solver::{
 };
 use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 
+use self::attest::{Asked, AttestPlan, Attesting, PlatformFacts};
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
 use self::keep::Keeping;
@@ -69,6 +71,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     let plan = plan::plan(args)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let cache = cache::CachePlan::new(args, &plan)?;
+    let attest = request::attest_plan(args)?;
+    plan.check(1, attest.is_some())?;
     let provided = provided_by(args)?;
     let (limits, warnings) = limits::step_limits(&args.limits)?;
     let keeping = Keeping::new(&store, args)?;
@@ -90,7 +94,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
                     .to_owned(),
             );
         }
-        let plans = Plans { result: plan, on_failure, limits, cache };
+        let plans = Plans { result: plan, on_failure, limits, cache, attest };
         let build = build_and_export(&session, args, plans, provided, &recording, progress);
         let built = keeping.during(&session, build).await;
         let mut shown = display.finish().await;
@@ -276,6 +280,8 @@ struct Prepared {
     source: Option<rbuild_frontend::Source>,
     /// The main context's ignore file, to say what hides a file.
     ignore: Option<Ignore>,
+    /// What was asked for, to be said of the result.
+    asked: Asked,
     /// Lines that are printed at the end.
     warnings: Vec<String>,
     /// Holds what standard input gave.
@@ -310,6 +316,7 @@ async fn prepare(
             .as_ref()
             .map(|file| Ignore::parse(file.path.clone(), &file.text))
             .transpose()?,
+        asked: Asked::new(&request.options, &input.name),
         warnings,
         _input: Some(input),
     })
@@ -356,6 +363,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         folders,
         source: None,
         ignore: None,
+        asked: Asked::default(),
         warnings: Vec::new(),
         _input: None,
     })
@@ -396,6 +404,8 @@ struct Plans {
     limits: StepLimits,
     /// Of other machines, and for them.
     cache: cache::CachePlan,
+    /// What is said of the result.
+    attest: AttestPlan,
 }
 
 /// Solves and exports. `progress` is gone afterwards, so that the display can end.
@@ -412,7 +422,7 @@ async fn build_and_export(
     let mut prepared = prepared?;
     plans.result.check(prepared.wanted.len(), prepared.is_split)?;
     let Some(target) = prepared.target else {
-        return exported(session, &plans, &prepared, &[], None, &progress).await;
+        return exported(session, &plans, &prepared, (&[], None), (recording, &progress)).await;
     };
     let entitlements = entitlements(args);
     check(&prepared, target, entitlements)?;
@@ -434,7 +444,13 @@ async fn build_and_export(
                 let finished = work.finished(&keyed, Some(snapshots.clone()));
                 let cache = is_inline.then(|| cache::collect(session, true, &finished));
                 let cache = cache.transpose()?;
-                let built = exported(session, &plans, &prepared, &snapshots, cache, &progress);
+                let built = exported(
+                    session,
+                    &plans,
+                    &prepared,
+                    (&snapshots, cache),
+                    (recording, &progress),
+                );
                 let built = built.await;
                 (built, Some(snapshots))
             }
@@ -463,19 +479,56 @@ async fn exported(
     session: &Arc<Session>,
     plans: &Plans,
     prepared: &Prepared,
-    snapshots: &[Snapshot],
-    inline_cache: Option<FinishedRecords>,
-    progress: &Progress,
+    (snapshots, inline_cache): (&[Snapshot], Option<FinishedRecords>),
+    (recording, progress): (&Recording, &Progress),
 ) -> Result<result::Built, failure::BuildError> {
     let mut snapshots = snapshots.iter().cloned();
     let each = prepared.wanted.iter().map(|wanted| {
         let files = wanted.target.and_then(|_| snapshots.next());
         wanted.result(files.unwrap_or_default(), inline_cache.clone())
     });
-    let results = Results { each: each.collect(), is_split: prepared.is_split };
+    let each: Vec<_> = each.collect();
+    let attesting = match plans.attest.is_some() {
+        true => Some(attesting(session, plans, prepared, recording, progress).await?),
+        false => None,
+    };
+    let results = Results { each, is_split: prepared.is_split, attesting };
     let mut built = result::export(session, plans.result.clone(), &results, progress).await?;
     built.warnings.clone_from(&prepared.warnings);
     Ok(built)
+}
+
+/// What there is to say of the results.
+async fn attesting(
+    session: &Session,
+    plans: &Plans,
+    prepared: &Prepared,
+    recording: &Recording,
+    progress: &Progress,
+) -> Result<Attesting, CommandError> {
+    let done = attest::Done {
+        graph: &prepared.graph,
+        asked: &prepared.asked,
+        source: prepared.source.as_ref(),
+        started: recording.started(),
+        id: recording.id().as_str(),
+    };
+    let text = prepared.source.as_ref().map_or("", rbuild_frontend::Source::text);
+    if plans.attest.has_sbom() && text.contains("BUILDKIT_SBOM_SCAN_") {
+        let message = "BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT are not supported yet: the SBOM is of the result alone";
+        progress.warn(message.to_owned());
+    }
+    let mut platforms = Vec::with_capacity(prepared.wanted.len());
+    for wanted in &prepared.wanted {
+        let build = match plans.attest.has_provenance() {
+            true => {
+                Some(attest::facts(session, done, wanted.target, wanted.epoch, progress).await?)
+            }
+            false => None,
+        };
+        platforms.push(PlatformFacts { build, epoch: wanted.epoch });
+    }
+    Ok(Attesting { plan: plans.attest.clone(), platforms: Arc::new(platforms) })
 }
 
 /// Solves a prepared build.

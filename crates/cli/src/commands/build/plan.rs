@@ -138,19 +138,21 @@ pub(super) fn check_folder(
 
 impl Plan {
     /// Refuses outputs that cannot hold results for so many platforms, written as those of several or not.
-    pub(super) fn check(&self, platforms: usize, is_split: bool) -> Result<(), CommandError> {
+    pub(super) fn check(&self, platforms: usize, is_index: bool) -> Result<(), CommandError> {
         self.outputs.iter().try_for_each(|output| match output {
             PlannedOutput::Image {
                 destination: Some(ImageDestination::Archive { form: ArchiveForm::Docker, .. }),
                 ..
-            } if is_split => Err(CommandError::usage(
+            } if is_index => Err(CommandError::usage(
                 "docker exporter does not currently support exporting manifest lists",
             )
-            .hint("write them as type=oci, or build for one platform")),
-            PlannedOutput::Image { load: Some(_), .. } if is_split => Err(CommandError::usage(
+            .hint("write them as type=oci, or build for one platform without attestations")),
+            PlannedOutput::Image { load: Some(_), .. } if is_index => Err(CommandError::usage(
                 "docker exporter does not currently support exporting manifest lists",
             )
-            .hint("load one platform, or put them into the local image store")),
+            .hint(
+                "load one platform without attestations, or put them into the local image store",
+            )),
             PlannedOutput::Files {
                 destination,
                 options: FilesOptions { split: Some(false), .. },
@@ -235,13 +237,13 @@ pub(super) fn planned(
         OutputSpec::Tar { file, options } => {
             check_file(file)?;
             let destination = FilesDestination::Tar(file.clone());
-            Some(PlannedOutput::Files { destination, options: *options })
+            Some(PlannedOutput::Files { destination, options: options.clone() })
         }
         OutputSpec::Local { folder, mode, options } => {
             let (path, mode) = (folder.clone(), *mode);
             let keep_owners = !in_user_namespace();
             let destination = FilesDestination::Folder { path, mode, keep_owners };
-            Some(PlannedOutput::Files { destination, options: *options })
+            Some(PlannedOutput::Files { destination, options: options.clone() })
         }
         OutputSpec::CacheOnly => None,
     })
@@ -286,7 +288,8 @@ fn planned_push<'a>(
 }
 
 impl PlannedOutput {
-    fn names(&self) -> &[Reference] {
+    /// The names that its image gets.
+    pub(super) fn names(&self) -> &[Reference] {
         match self {
             Self::Image { push: Some(push), .. } => &push.names,
             Self::Image { load: Some(load), .. } => &load.names,

@@ -7,6 +7,8 @@ use rbuild_frontend::Build;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Snapshot};
 
+use super::attest::Attesting;
+
 /// A graph, and what is wanted of it.
 #[derive(Debug)]
 pub(crate) struct Joined {
@@ -75,6 +77,8 @@ pub(crate) struct Results {
     pub(crate) each: Vec<PlatformResult>,
     /// Whether its image is an index and its files have folders, also if there is only one.
     pub(crate) is_split: bool,
+    /// What is to be said of them.
+    pub(crate) attesting: Option<Attesting>,
 }
 
 /// What a build made for one platform.
@@ -89,7 +93,7 @@ impl Results {
     pub(crate) fn single(result: BuildResult) -> Self {
         let platform = result.config.platform();
         let each = vec![PlatformResult { platform, result: Arc::new(result) }];
-        Self { each, is_split: false }
+        Self { each, is_split: false, attesting: None }
     }
 
     /// The same with another `SOURCE_DATE_EPOCH`.

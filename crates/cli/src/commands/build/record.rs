@@ -84,6 +84,11 @@ impl Recording {
         self.known().folders = lasting.map(|(name, path)| (name.clone(), path.clone())).collect();
     }
 
+    /// When the build began.
+    pub(crate) fn started(&self) -> SystemTime {
+        self.started
+    }
+
     /// The name of the build.
     pub(crate) fn id(&self) -> &BuildId {
         &self.id

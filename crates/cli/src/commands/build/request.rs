@@ -7,6 +7,7 @@ use rbuild_frontend::{BuildOptions, NamedContext, NoCache, parse_dockerignore};
 use rbuild_oci::{Platform, Reference};
 use rbuild_solver::{HostIp, NetworkMode};
 
+use super::attest::AttestPlan;
 use super::input::{IgnoreFile, Input, ignore_file};
 use super::limits;
 use super::remote::Address;
@@ -83,6 +84,11 @@ impl Request {
         let platforms = self.platforms.iter().cloned().map(Some);
         platforms.map(|platform| BuildOptions { platform, ..self.options.clone() }).collect()
     }
+}
+
+/// Which attestations are wanted, also by build arguments.
+pub(super) fn attest_plan(args: &BuildArgs) -> Result<AttestPlan, CommandError> {
+    AttestPlan::new(args, &build_args(&args.build_arg, |name| std::env::var(name).ok()))
 }
 
 /// `NAME=VALUE`; without `=` an empty value.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use rbuild_cache::{Image as StoredImage, PullProgress};
 use rbuild_exporter::{
-    ArchiveForm, BuildResult, DocumentTypes, FileDestination, FilesDestination, Image,
-    ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles,
-    export_files, export_image, image_needs, make_image, make_index,
+    ArchiveForm, AttestationForm, BuildResult, DocumentTypes, FileDestination, FilesDestination,
+    Image, ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles,
+    export_files, export_image, image_needs, make_attestation_manifest, make_image, make_index,
 };
-use rbuild_oci::{ImageConfig, Manifest, Reference};
+use rbuild_oci::{ImageConfig, Manifest, Platform, Reference};
 use rbuild_solver::Progress;
+use serde_json::Value;
 
+use super::attest::Attesting;
 use super::failure::BuildError;
 use super::metadata;
 use super::plan::{Plan, PlannedOutput, PlannedPush};
@@ -31,6 +33,8 @@ pub(crate) struct Built {
     /// The last image or index that was exported.
     image: Option<NamedDocument>,
     names: Vec<String>,
+    /// How it was made, by platform, if that was asked.
+    provenance: Vec<(Platform, Value)>,
     /// Lines that are printed at the end.
     pub(crate) warnings: Vec<String>,
 }
@@ -43,7 +47,11 @@ pub(crate) async fn export(
     progress: &Progress,
 ) -> Result<Built, BuildError> {
     let names = plan.names.iter().map(ToString::to_string).collect();
-    let mut built = Built { image: None, names, warnings: Vec::new() };
+    let mut built = Built { image: None, names, provenance: Vec::new(), warnings: Vec::new() };
+    if let Some(attesting) = &results.attesting {
+        let platforms = results.each.iter().map(|each| each.platform.clone());
+        built.provenance = attesting.provenance(platforms);
+    }
     for output in plan.outputs {
         if let Some(image) = write(session, output, results, "", progress).await? {
             built.image = Some(image);
@@ -97,12 +105,16 @@ async fn one(
     results: &Results,
     pull: &PullProgress,
 ) -> Result<Option<NamedDocument>, CommandError> {
+    let all_names: Vec<Reference> = output.names().to_vec();
     match output {
         PlannedOutput::Image { options, types, unpack, destination, push, load } => {
             let is_whole = matches!(
                 destination,
                 Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. })
             );
+            let attesting = results.attesting.clone();
+            let types = if attesting.is_some() { oci_types(types, &pull.progress) } else { types };
+            let unpack = unpack || attesting.as_ref().is_some_and(Attesting::needs_files);
             let mut images = Vec::with_capacity(results.each.len());
             for platform in &results.each {
                 let result = &platform.result;
@@ -115,13 +127,34 @@ async fn one(
             let is_index = results.is_split;
             let loaded = load.zip(images.first().cloned());
             let document = {
-                let session = Arc::clone(session);
+                let (session, progress) = (Arc::clone(session), pull.progress.clone());
+                let platforms = results.each.clone();
                 blocking(move || {
                     let store = session.export_store();
                     let document = match &images[..] {
-                        [image] if !is_index => NamedDocument::from(image),
-                        images => make_index(store, index_of(images, types))?
-                            .created(images.iter().filter_map(|image| image.created.clone()).max()),
+                        [image] if !is_index && attesting.is_none() => NamedDocument::from(image),
+                        images => {
+                            let mut index = index_of(images, types);
+                            if let Some(attesting) = attesting {
+                                let form = match options.attestation_image {
+                                    false => AttestationForm::Artifact,
+                                    true => AttestationForm::Image,
+                                };
+                                for (number, image) in images.iter().enumerate() {
+                                    let snapshot = &platforms[number].result.snapshot;
+                                    let about = (snapshot, image);
+                                    let said = attesting
+                                        .of_image(store, number, about, &all_names, &progress)?;
+                                    let image = &image.descriptor;
+                                    index.entries.push(make_attestation_manifest(
+                                        store, image, &all_names, &said, form,
+                                    )?);
+                                }
+                            }
+                            make_index(store, index)?.created(
+                                images.iter().filter_map(|image| image.created.clone()).max(),
+                            )
+                        }
                     };
                     if let Some(destination) = destination {
                         export_image(store, &document, &destination, epoch)?;
@@ -142,25 +175,63 @@ async fn one(
             Ok(Some(document))
         }
         PlannedOutput::Files { destination, options } => {
+            let is_split = options.split.unwrap_or(results.is_split);
             let mut files = Vec::with_capacity(results.each.len());
             for platform in &results.each {
                 let result = Arc::clone(&platform.result);
-                session
-                    .images
-                    .ensure_unpacked(&result.snapshot, pull)
-                    .await
-                    .map_err(fetch_error)?;
-                let is_split = options.split.unwrap_or(results.is_split);
+                unpacked(session, &result, pull).await?;
                 let folder = if is_split { platform.folder() } else { String::new() };
-                files.push(PlacedFiles { folder, result });
+                files.push(PlacedFiles { folder, result, attestations: Vec::new() });
             }
-            let session = Arc::clone(session);
+            let (session, progress) = (Arc::clone(session), pull.progress.clone());
+            let attesting = results.attesting.clone();
+            // In one folder, what is said of one platform must not replace what is said of another.
+            let suffixes: Vec<String> = match results.each.as_slice() {
+                several @ [_, _, ..] if !is_split => {
+                    several.iter().map(|platform| format!(".{}", platform.folder())).collect()
+                }
+                _ => vec![String::new(); files.len()],
+            };
             blocking(move || {
+                if let Some(attesting) = attesting {
+                    let store = session.export_store();
+                    for (number, files) in files.iter_mut().enumerate() {
+                        let snapshot = &files.result.snapshot;
+                        let mut said = attesting.of_files(store, number, snapshot, &progress)?;
+                        for attestation in &mut said {
+                            let name = &attestation.file_name;
+                            let dot = name.find('.').unwrap_or(name.len());
+                            let (stem, rest) = name.split_at(dot);
+                            let prefix = &options.attestation_prefix;
+                            let suffix = &suffixes[number];
+                            attestation.file_name = format!("{prefix}{stem}{suffix}{rest}");
+                        }
+                        files.attestations = said;
+                    }
+                }
                 export_files(session.export_store(), &files, &destination).map(|()| None)
             })
             .await
         }
     }
+}
+
+/// Makes sure that the files of a result are there.
+async fn unpacked(
+    session: &Session,
+    result: &BuildResult,
+    pull: &PullProgress,
+) -> Result<(), CommandError> {
+    session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)
+}
+
+/// Attestations are OCI's documents, and so is what lists them.
+fn oci_types(types: DocumentTypes, progress: &Progress) -> DocumentTypes {
+    if types == DocumentTypes::Docker {
+        progress
+            .warn("attestations need OCI media types: they are used for the image, too".to_owned());
+    }
+    DocumentTypes::Oci
 }
 
 /// Makes the image of one result; `is_whole` if its base layers are needed, too, `unpack` if all are to be
@@ -236,7 +307,8 @@ impl Built {
     /// Writes and prints what the user asked to know.
     pub(crate) fn report(&self, args: &BuildArgs) -> Result<(), CommandError> {
         if let Some(path) = &args.metadata_file {
-            let document = metadata::document(self.image.as_ref(), &self.names);
+            let image = self.image.as_ref();
+            let document = metadata::document(image, &self.names, &self.provenance);
             let mut bytes = serde_json::to_vec_pretty(&document).expect("a JSON value serialises");
             bytes.push(b'\n');
             metadata::write(path, &bytes)?;

@@ -17,13 +17,7 @@ pub(super) fn check(build_args: &BTreeMap<String, String>) -> Result<(), Command
         let message = format!("failed to build: failed to solve: invalid boolean value {value}");
         return Err(CommandError::new(Kind::Build, message));
     }
-    let attests = |(name, value): &(&String, &String)| {
-        name.starts_with("BUILDKIT_ATTEST_") && !is_switched_off(value)
-    };
-    match build_args.iter().find(attests) {
-        Some((name, _)) => Err(unsupported(name)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Whether images are to be caches too.
@@ -35,18 +29,6 @@ pub(super) fn is_inline_cache(build_args: &BTreeMap<String, String>) -> bool {
 pub(super) fn is_multi_platform(build_args: &BTreeMap<String, String>) -> bool {
     let given = build_args.get("BUILDKIT_MULTI_PLATFORM");
     given.and_then(|value| boolean(value)) == Some(true)
-}
-
-fn unsupported(name: &str) -> CommandError {
-    CommandError::usage(format!("--build-arg {name} is not supported yet"))
-}
-
-/// Whether the value of an attestation says that there is to be none.
-fn is_switched_off(value: &str) -> bool {
-    boolean(value) == Some(false)
-        || value.split(',').any(|field| {
-            field.strip_prefix("disabled=").is_some_and(|value| boolean(value) == Some(true))
-        })
 }
 
 /// A boolean as Go reads it.
@@ -80,13 +62,6 @@ mod tests {
             ("BUILDKIT_MULTI_PLATFORM", "", ""),
             ("BUILDKIT_MULTI_PLATFORM", "x", "invalid boolean value x"),
             ("BUILDKIT_INLINE_CACHE", "1", ""),
-            (
-                "BUILDKIT_ATTEST_SBOM",
-                "generator=x",
-                "--build-arg BUILDKIT_ATTEST_SBOM is not supported yet",
-            ),
-            ("BUILDKIT_ATTEST_SBOM", "false", ""),
-            ("BUILDKIT_ATTEST_PROVENANCE", "disabled=true", ""),
             ("BUILDKIT_SBOM_SCAN_STAGE", "true", ""),
         ] {
             let found = of(name, value);
