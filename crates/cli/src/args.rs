@@ -104,6 +104,9 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Fetch an image from its registry into the local image store.
     Pull(PullArgs),
+    /// Look at images for several platforms at registries.
+    #[command(subcommand)]
+    Imagetools(ImagetoolsCommand),
     /// Log in to a registry, for this and other programs that use docker's logins.
     Login(LoginArgs),
     /// Forget the login for a registry.
@@ -190,6 +193,11 @@ pub(crate) struct BuildArgs {
     /// Label for the image.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
+
+    /// Note in the image's manifest, or in another place: `manifest-descriptor`, `index` or `index-descriptor`; with
+    /// `[PLATFORM]` after the type, of that platform only.
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
 
     /// The platform to build for, such as linux/amd64. Several, with commas or repeated, make one image for all of them.
     #[arg(long, value_name = "PLATFORM[,..]", env = "DOCKER_DEFAULT_PLATFORM")]
@@ -515,8 +523,6 @@ pub(crate) struct ContextLsArgs {
 /// reason and never taken for something else.
 #[derive(Args, Debug, Default)]
 pub(crate) struct LaterArgs {
-    #[arg(long, hide = true, num_args = 1)]
-    pub(crate) annotation: Vec<String>,
     #[arg(long, hide = true)]
     pub(crate) builder: Option<String>,
 }
@@ -524,9 +530,7 @@ pub(crate) struct LaterArgs {
 impl LaterArgs {
     /// The first of these flags that was given and asks for something.
     pub(crate) fn refused(&self) -> Option<&'static str> {
-        [(!self.annotation.is_empty(), "--annotation"), (self.builder.is_some(), "--builder")]
-            .into_iter()
-            .find_map(|(given, flag)| given.then_some(flag))
+        self.builder.is_some().then_some("--builder")
     }
 }
 
@@ -550,6 +554,9 @@ pub(crate) struct InspectArgs {
     /// Name or digest (or its beginning) of an image.
     #[arg(required = true)]
     pub(crate) images: Vec<String>,
+    /// Of an image for several platforms, show this one by itself.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }
 
 /// `rbuild tag`.
@@ -580,6 +587,9 @@ pub(crate) struct SaveArgs {
     /// Which kind of archive.
     #[arg(long, default_value = "docker", value_parser = ["docker", "oci"])]
     pub(crate) format: String,
+    /// Of an image for several platforms, write this one by itself; else all, which only `--format=oci` can hold.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }
 
 /// `rbuild logs`.
@@ -617,6 +627,23 @@ pub(crate) struct PushArgs {
     /// Print nothing.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `rbuild imagetools`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImagetoolsCommand {
+    /// Show what a name stands for.
+    Inspect(ImagetoolsInspectArgs),
+}
+
+/// `rbuild imagetools inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct ImagetoolsInspectArgs {
+    /// Name of an image.
+    pub(crate) image: String,
+    /// Print the document as it is.
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 /// `rbuild pull`.

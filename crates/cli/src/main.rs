@@ -2,6 +2,7 @@
 //!
 //! What was typed is in [`args`]; `commands` does it; `wiring` is the one place that knows every implementation.
 
+mod annotation;
 mod args;
 mod cache_spec;
 mod commands;

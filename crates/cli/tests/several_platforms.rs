@@ -257,3 +257,99 @@ fn privileged_several_platforms_share_one_cache() {
     let error = build(&fixture, &["--platform", BOTH]).fails(1);
     assert!(error.contains("RUN false") && error.contains("rbuild debug"), "{error}");
 }
+
+#[test]
+fn privileged_an_index_is_shown_and_saved() {
+    const TEST: &str = "privileged_an_index_is_shown_and_saved";
+    if !is_amd64(TEST) {
+        return;
+    }
+    let fixture = fixture();
+    build(&fixture, &["--platform", BOTH, "-t", "app:1"]).ok();
+    let line = json(&fixture.run(["images", "--json"]).ok().stdout);
+    assert_eq!(line["platforms"], serde_json::json!(["linux/amd64", "linux/arm64"]));
+    let whole = json(&fixture.run(["inspect", "app:1"]).ok().stdout);
+    assert_eq!(whole[0]["Images"][1]["Config"]["architecture"], "arm64");
+    assert_eq!(line["size"], whole[0]["Size"]);
+    let one = json(&fixture.run(["inspect", "--platform", "linux/arm64", "app:1"]).ok().stdout);
+    assert_eq!(one[0]["Digest"], whole[0]["Images"][1]["Digest"]);
+    assert_eq!(one[0]["Config"]["architecture"], "arm64");
+    let error = fixture.run(["inspect", "--platform", "linux/s390x", "app:1"]).fails(2);
+    assert!(error.contains("not for linux/s390x, only for linux/amd64, linux/arm64"), "{error}");
+
+    let all = fixture.run(["save", "--format=oci", "app:1"]).ok().stdout;
+    let images = validate::oci_archive(&all).expect("a whole archive");
+    assert_eq!(images.len(), 2);
+    let error = fixture.run(["save", "app:1"]).fails(2);
+    assert!(error.contains("does not currently support exporting manifest lists"), "{error}");
+    assert!(error.contains("--platform takes one of linux/amd64, linux/arm64"), "{error}");
+    let saved = fixture.run(["save", "--platform", "linux/arm64", "app:1"]).ok().stdout;
+    let images = validate::docker_archive(&saved).expect("a whole archive");
+    assert_eq!(images[0].platform, "linux/arm64");
+    if have(TEST, "podman") {
+        fs::write(fixture.path("all.tar"), all).expect("the archive");
+        let root = fixture.path("podman").display().to_string();
+        let podman = |args: &[&str]| {
+            let mut command = Command::new("podman");
+            command.args(["--root", &root, "--runroot", &format!("{root}-run")]);
+            ran(command.args(["--storage-driver=vfs"]).args(args).output().expect("podman runs"))
+                .ok()
+        };
+        let archive = format!("oci-archive:{}", fixture.path("all.tar").display());
+        podman(&["pull", "--arch=arm64", &archive]);
+        let shown = podman(&["images", "--format={{.Id}}"]).text();
+        let id = shown.lines().next().expect("an image");
+        let inspected = podman(&["inspect", "--format={{.Architecture}}", id]).text();
+        assert_eq!(inspected.trim(), "arm64");
+    }
+}
+
+#[test]
+fn privileged_annotations_go_where_they_are_for() {
+    let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
+    let archive = fixture.path("app.tar").display().to_string();
+    let spec = format!("type=oci,dest={archive}");
+    let args = [
+        "--platform",
+        BOTH,
+        "-o",
+        &spec,
+        "--annotation",
+        "a=all",
+        "--annotation",
+        "manifest[linux/arm64]:a=arm",
+        "--annotation",
+        "index,manifest-descriptor[linux/amd64]:b=two",
+        "--annotation",
+        "index-descriptor:c=d",
+    ];
+    fixture.build(&args).ok();
+    let bytes = fs::read(&archive).expect("the archive");
+    let images = validate::oci_archive(&bytes).expect("a whole archive");
+    let own: Vec<&Value> = images.iter().map(|image| &image.manifest["annotations"]["a"]).collect();
+    assert_eq!(own, ["all", "arm"]);
+    let mut files = std::collections::BTreeMap::new();
+    for entry in validate::tar_entries(&bytes).expect("a whole tar") {
+        files.insert(entry.path, entry.content);
+    }
+    let layout = json(&files["index.json"]);
+    assert_eq!(layout["manifests"][0]["annotations"]["c"], "d");
+    let digest = layout["manifests"][0]["digest"].as_str().expect("a digest");
+    let index = json(&files[&format!("blobs/{}", digest.replacen(':', "/", 1))]);
+    assert_eq!(index["annotations"]["b"], "two");
+    assert_eq!(index["manifests"][0]["annotations"]["b"], "two");
+    assert_eq!(index["manifests"][1]["annotations"], Value::Null);
+    for (args, part) in [
+        (&["--annotation", "a"][..], "expected KEY=VALUE"),
+        (&["--annotation", "index:a=b"], "index annotations not supported for single platform"),
+        (&["--annotation", "manifest[linux/s390x]:a=b"], "linux/s390x, which is not built"),
+        (&["--annotation", "a=b", "-o", "out"], "no output is one"),
+        (
+            &["--annotation", "a=b", "-o", "type=image,oci-mediatypes=false"],
+            "needs OCI's documents",
+        ),
+    ] {
+        let error = fixture.build(args).fails(2);
+        assert!(error.contains(part), "{error}");
+    }
+}

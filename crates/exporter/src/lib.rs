@@ -4,6 +4,7 @@
 //! there first. [`make_image`] turns a [`BuildResult`] into an [`Image`], [`make_index`] lists several, [`export_image`] and
 //! [`export_files`] put it where the user wants it. Read [`BuildResult`] and [`Image`] first.
 
+mod annotate;
 mod archive;
 mod attestation;
 mod attested_files;
@@ -24,6 +25,7 @@ mod squashed;
 mod tree;
 mod walk;
 
+pub use annotate::annotate;
 pub use archive::{ArchiveError, ArchiveForm};
 pub use attestation::{
     Attestation, AttestationForm, PROVENANCE_V1, SPDX_DOCUMENT, Subject, image_purl,

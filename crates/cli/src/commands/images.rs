@@ -1,6 +1,7 @@
 //! The local image store: `images`, `inspect`, `tag`, `rmi`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::documents::{self, ManifestDocument};
 use crate::args::{ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::error::{CommandError, Kind};
 use crate::printable;
@@ -32,7 +34,8 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
                 "name": image.name,
                 "digest": image.descriptor.digest,
                 "created": timestamp(image.created),
-                "size": size(store, image),
+                "size": size_of(store, image),
+                "platforms": platforms(store, image),
             });
             line.to_string() + "\n"
         };
@@ -48,7 +51,7 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
                     tag.unwrap_or_else(|| "<none>".to_owned()),
                     shorten(image, args.no_trunc),
                     age(image.created),
-                    size(store, image).map_or_else(|| "?".to_owned(), format::bytes),
+                    size_of(store, image).map_or_else(|| "?".to_owned(), format::bytes),
                 ]
             })
             .collect();
@@ -59,27 +62,53 @@ pub(crate) fn images(store: &Store, args: &ImagesArgs) -> Result<(), CommandErro
 
 /// `rbuild inspect`.
 pub(crate) fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
+    let wanted = args.platform.as_deref().map(super::pull::platform).transpose()?;
     let documents = args.images.iter().map(|name| {
         let image = find(store, name)?;
-        let manifest = document(store, &image.descriptor.digest)?;
-        let config = match serde_json::from_value::<Manifest>(manifest.clone()) {
-            Ok(parsed) => document(store, &parsed.config.digest)?,
-            Err(_) => Value::Null,
-        };
-        Ok(json!({
+        let top = documents::select(store, &image, wanted.as_ref())?;
+        let manifests = documents::manifests(store, &top)?;
+        let mut shown = json!({
             "Names": names_of(&store.index, &image)?,
-            "Digest": image.descriptor.digest,
-            "MediaType": image.descriptor.media_type,
+            "Digest": top.digest,
+            "MediaType": top.media_type,
             "Created": timestamp(image.created),
-            "Size": size(store, &image),
-            "Manifest": manifest,
-            "Config": config,
-        }))
+            "Size": size(&manifests),
+            "Manifest": documents::document(store, &top.digest)?,
+            "Config": Value::Null,
+        });
+        match &manifests[..] {
+            [only] if only.descriptor.digest == top.digest => {
+                shown["Config"] = documents::document(store, &only.manifest.config.digest)?;
+            }
+            several => {
+                let images = several.iter().filter_map(|one| {
+                    let platform = one.platform(store)?.to_string();
+                    Some(inspect_one(store, one, &platform))
+                });
+                shown["Images"] = images.collect::<Result<_, CommandError>>()?;
+            }
+        }
+        Ok(shown)
     });
     let documents = documents.collect::<Result<Vec<_>, CommandError>>()?;
     let mut text = serde_json::to_string_pretty(&documents).expect("JSON values serialise");
     text.push('\n');
     print(text.as_bytes())
+}
+
+/// An image of an index.
+fn inspect_one(
+    store: &Store,
+    one: &ManifestDocument,
+    platform: &str,
+) -> Result<Value, CommandError> {
+    Ok(json!({
+        "Platform": platform,
+        "Digest": one.descriptor.digest,
+        "Size": size(std::slice::from_ref(one)),
+        "Manifest": documents::document(store, &one.descriptor.digest)?,
+        "Config": documents::document(store, &one.manifest.config.digest)?,
+    }))
 }
 
 /// `rbuild tag`.
@@ -163,19 +192,6 @@ fn names_of(index: &Index, image: &StoredImage) -> Result<Vec<String>, CommandEr
     Ok(same.filter_map(|other| other.name).collect())
 }
 
-fn document(store: &Store, digest: &Digest) -> Result<Value, CommandError> {
-    let bytes = store.content.read(digest, DOCUMENT_LIMIT).map_err(|error| {
-        CommandError::caused(
-            Kind::Environment,
-            format!("cannot read `{digest}` of the image"),
-            error,
-        )
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        CommandError::caused(Kind::Environment, format!("`{digest}` is no JSON document"), error)
-    })
-}
-
 /// The manifest of an image; none for an index, or when it cannot be read.
 fn manifest(store: &Store, image: &StoredImage) -> Option<Manifest> {
     if image.descriptor.media_type.is_index() {
@@ -185,13 +201,24 @@ fn manifest(store: &Store, image: &StoredImage) -> Option<Manifest> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// What a pull of the image would transfer; for an index, what its own document takes.
-fn size(store: &Store, image: &StoredImage) -> Option<u64> {
-    if image.descriptor.media_type.is_index() {
-        return Some(image.descriptor.size);
-    }
-    let manifest = manifest(store, image)?;
-    Some(manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>())
+/// What a pull of all of it would transfer, each blob once.
+fn size(manifests: &[ManifestDocument]) -> u64 {
+    let blobs = manifests
+        .iter()
+        .flat_map(|one| std::iter::once(&one.manifest.config).chain(&one.manifest.layers));
+    let blobs: BTreeMap<Digest, u64> = blobs.map(|blob| (blob.digest, blob.size)).collect();
+    blobs.into_values().sum()
+}
+
+/// The same of an image, if its documents can be read.
+fn size_of(store: &Store, image: &StoredImage) -> Option<u64> {
+    documents::manifests(store, &image.descriptor).ok().map(|manifests| size(&manifests))
+}
+
+/// What an image is for, as far as that can be read.
+fn platforms(store: &Store, image: &StoredImage) -> Vec<String> {
+    let manifests = documents::manifests(store, &image.descriptor).unwrap_or_default();
+    manifests.iter().filter_map(|one| Some(one.platform(store)?.to_string())).collect()
 }
 
 fn repository(name: &Reference) -> String {

@@ -7,13 +7,16 @@ mod check;
 mod context;
 mod debug;
 mod doctor;
+mod documents;
 mod explain;
 mod images;
+mod imagetools;
 mod login;
 mod logs;
 mod pull;
 mod push;
 mod registry_check;
+mod save;
 mod space;
 
 use std::process::ExitCode;
@@ -22,7 +25,9 @@ use clap::CommandFactory as _;
 use rbuild_cache::Store;
 use rbuild_worker::{Identity, UserNamespaceError};
 
-use crate::args::{Cli, Command, ContextCommand, DebugCommand, Isolation, RegistryCommand};
+use crate::args::{
+    Cli, Command, ContextCommand, DebugCommand, ImagetoolsCommand, Isolation, RegistryCommand,
+};
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::paths;
@@ -44,6 +49,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Logout(args) => return login::logout(args).map(|()| ExitCode::SUCCESS),
         Command::Registry(RegistryCommand::Check(args)) => {
             return registry_check::check(args).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Imagetools(ImagetoolsCommand::Inspect(args)) => {
+            return imagetools::inspect(args).map(|()| ExitCode::SUCCESS);
         }
         Command::Context(ContextCommand::Ls(args)) => {
             return context::ls(args).map(|()| ExitCode::SUCCESS);
@@ -79,7 +87,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Inspect(args) => images::inspect(&store, &args),
         Command::Tag(args) => images::tag(&store, &args),
         Command::Rmi(args) => images::rmi(&store, &args),
-        Command::Save(args) => build::save(store, &args, &machine),
+        Command::Save(args) => save::save(store, &args, &machine),
         Command::Logs(args) => logs::logs(&store, &args),
         Command::Push(args) => push::push(store, &args, &machine),
         Command::Pull(args) => pull::pull(store, &args, &machine),
@@ -95,6 +103,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         | Command::Login(_)
         | Command::Logout(_)
         | Command::Registry(_)
+        | Command::Imagetools(_)
         | Command::Check(_)
         | Command::Doctor(_)
         | Command::Context(_) => Ok(()),

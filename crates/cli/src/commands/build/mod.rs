@@ -1,5 +1,6 @@
-//! `rbuild build`, `rbuild save`, `rbuild debug dump-llb`.
+//! `rbuild build`, `rbuild debug dump-llb`.
 
+mod annotations;
 pub(crate) mod attest;
 mod cache;
 pub(crate) mod call;
@@ -46,7 +47,8 @@ pub(crate) use self::limits::step_limits;
 use self::platforms::{Results, Wanted};
 use self::record::Recording;
 use self::request::Request;
-use crate::args::{BuildArgs, Call, Isolation, Method, SaveArgs};
+use crate::annotation::Annotation;
+use crate::args::{BuildArgs, Call, Isolation, Method};
 use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
@@ -69,6 +71,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
         return call(store, args, question, machine);
     }
     let plan = plan::plan(args)?;
+    let annotations = annotations::annotations(&args.annotation, &plan)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let cache = cache::CachePlan::new(args, &plan)?;
     let attest = request::attest_plan(args)?;
@@ -94,7 +97,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
                     .to_owned(),
             );
         }
-        let plans = Plans { result: plan, on_failure, limits, cache, attest };
+        let plans = Plans { result: plan, annotations, on_failure, limits, cache, attest };
         let build = build_and_export(&session, args, plans, provided, &recording, progress);
         let built = keeping.during(&session, build).await;
         let mut shown = display.finish().await;
@@ -219,13 +222,6 @@ pub(crate) fn dump_llb(
         };
         super::images::print(&rbuild_solver::llb::to_bytes(&prepared.graph, target))
     })
-}
-
-/// `rbuild save`.
-pub(crate) fn save(store: Store, args: &SaveArgs, machine: &Machine) -> Result<(), CommandError> {
-    let image = super::images::find(&store, &args.image)?;
-    let session = Arc::new(Session::open(store, machine, &Provided::default())?);
-    in_runtime(result::save(session, image, args))
 }
 
 /// Runs a command's async part until it ends or the user interrupts it.
@@ -398,6 +394,8 @@ fn check(
 #[derive(Debug)]
 struct Plans {
     result: plan::Plan,
+    /// Notes for the images among that.
+    annotations: Vec<Annotation>,
     /// When a step fails.
     on_failure: on_failure::OnFailurePlan,
     /// What bounds steps.
@@ -421,6 +419,9 @@ async fn build_and_export(
         tokio::join!(prepare(session, args, &progress), plans.cache.import(session, &progress));
     let mut prepared = prepared?;
     plans.result.check(prepared.wanted.len(), prepared.is_split)?;
+    let platforms = prepared.wanted.iter().map(|wanted| &wanted.platform);
+    let is_index = prepared.is_split || plans.attest.is_some();
+    annotations::check(&plans.annotations, platforms, is_index)?;
     let Some(target) = prepared.target else {
         return exported(session, &plans, &prepared, (&[], None), (recording, &progress)).await;
     };
@@ -492,7 +493,12 @@ async fn exported(
         true => Some(attesting(session, plans, prepared, recording, progress).await?),
         false => None,
     };
-    let results = Results { each, is_split: prepared.is_split, attesting };
+    let results = Results {
+        each,
+        is_split: prepared.is_split,
+        annotations: plans.annotations.clone(),
+        attesting,
+    };
     let mut built = result::export(session, plans.result.clone(), &results, progress).await?;
     built.warnings.clone_from(&prepared.warnings);
     Ok(built)

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
-use rbuild_cache::{Image as StoredImage, PullProgress};
+use rbuild_cache::PullProgress;
 use rbuild_exporter::{
-    ArchiveForm, AttestationForm, BuildResult, DocumentTypes, FileDestination, FilesDestination,
-    Image, ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles,
+    ArchiveForm, AttestationForm, BuildResult, DocumentTypes, FilesDestination, Image,
+    ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles, annotate,
     export_files, export_image, image_needs, make_attestation_manifest, make_image, make_index,
 };
-use rbuild_oci::{ImageConfig, Manifest, Platform, Reference};
+use rbuild_oci::{Platform, Reference};
 use rbuild_solver::Progress;
 use serde_json::Value;
 
@@ -19,12 +18,12 @@ use super::failure::BuildError;
 use super::metadata;
 use super::plan::{Plan, PlannedOutput, PlannedPush};
 use super::platforms::Results;
-use crate::args::{BuildArgs, SaveArgs};
-use crate::commands::images::{DOCUMENT_LIMIT, print};
+use crate::annotation::AnnotationKind;
+use crate::args::BuildArgs;
+use crate::commands::images::print;
 use crate::error::{CommandError, Kind};
 use crate::output::ImageOptions;
 use crate::printable;
-use crate::progress::ByteBars;
 use crate::wiring::Session;
 
 /// A build that is done.
@@ -121,8 +120,17 @@ async fn one(
                 let layers = layer_form(&options, result.epoch, &pull.progress);
                 let form =
                     ImageForm { layers, types, foreign: options.foreign, count: options.count };
-                images.push(image(session, result, form, (is_whole, unpack), pull).await?);
+                let image = image(session, result, form, (is_whole, unpack), pull).await?;
+                let of = |kind| results.annotations_of(kind, Some(&platform.platform));
+                let mut image =
+                    annotate(session.export_store(), image, of(AnnotationKind::Manifest))
+                        .map_err(export_error)?;
+                image.descriptor.annotations.extend(of(AnnotationKind::ManifestDescriptor));
+                images.push(image);
             }
+            let of_index = |kind| results.annotations_of(kind, None);
+            let [index_annotations, index_descriptor] =
+                [AnnotationKind::Index, AnnotationKind::IndexDescriptor].map(of_index);
             let epoch = results.each.iter().find_map(|platform| platform.result.epoch);
             let is_index = results.is_split;
             let loaded = load.zip(images.first().cloned());
@@ -134,7 +142,7 @@ async fn one(
                     let document = match &images[..] {
                         [image] if !is_index && attesting.is_none() => NamedDocument::from(image),
                         images => {
-                            let mut index = index_of(images, types);
+                            let mut index = index_of(images, index_annotations, types);
                             if let Some(attesting) = attesting {
                                 let form = match options.attestation_image {
                                     false => AttestationForm::Artifact,
@@ -151,9 +159,10 @@ async fn one(
                                     )?);
                                 }
                             }
-                            make_index(store, index)?.created(
-                                images.iter().filter_map(|image| image.created.clone()).max(),
-                            )
+                            let mut index = make_index(store, index)?;
+                            index.descriptor.annotations = index_descriptor;
+                            let created = images.iter().filter_map(|image| image.created.clone());
+                            index.created(created.max())
                         }
                     };
                     if let Some(destination) = destination {
@@ -265,9 +274,13 @@ async fn image(
 }
 
 /// The index of images.
-fn index_of(images: &[Image], types: DocumentTypes) -> IndexContents {
+fn index_of(
+    images: &[Image],
+    annotations: BTreeMap<String, String>,
+    types: DocumentTypes,
+) -> IndexContents {
     let entries = images.iter().map(|image| image.descriptor.clone()).collect();
-    IndexContents { entries, annotations: BTreeMap::new(), types }
+    IndexContents { entries, annotations, types }
 }
 
 /// How the layers of an image are written. What cannot be done as told is said.
@@ -282,7 +295,7 @@ fn layer_form(options: &ImageOptions, epoch: Option<i64>, progress: &Progress) -
 }
 
 /// Runs an export where it may keep a thread busy.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, rbuild_exporter::ExportError> + Send + 'static,
 ) -> Result<T, CommandError> {
     match tokio::task::spawn_blocking(work).await {
@@ -299,7 +312,7 @@ pub(crate) fn push_error(error: rbuild_cache::PushError) -> CommandError {
     CommandError::caused(Kind::Environment, "failed to push", error)
 }
 
-pub(super) fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
+pub(crate) fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
     CommandError::caused(Kind::Environment, "cannot fetch a layer of the base image", error)
 }
 
@@ -327,52 +340,4 @@ impl Built {
         crate::progress::print_after(&lines);
         Ok(())
     }
-}
-
-/// `rbuild save`: an image of the local image store as an archive.
-pub(crate) async fn save(
-    session: Arc<Session>,
-    stored: StoredImage,
-    args: &SaveArgs,
-) -> Result<(), CommandError> {
-    let unreadable = |what: &str, error: Box<dyn std::error::Error + Send + Sync>| {
-        CommandError::new(Kind::Environment, format!("cannot read the image's {what}: {error}"))
-    };
-    let content = &session.store.content;
-    let manifest_bytes = content
-        .read(&stored.descriptor.digest, DOCUMENT_LIMIT)
-        .map_err(|error| unreadable("manifest", error.into()))?;
-    if stored.descriptor.media_type.is_index() {
-        return Err(CommandError::usage(
-            "saving an image of several platforms is not supported yet",
-        ));
-    }
-    let manifest: Manifest = serde_json::from_slice(&manifest_bytes)
-        .map_err(|error| unreadable("manifest", error.into()))?;
-    let config_bytes = content
-        .read(&manifest.config.digest, DOCUMENT_LIMIT)
-        .map_err(|error| unreadable("configuration", error.into()))?;
-    let config: ImageConfig = serde_json::from_slice(&config_bytes)
-        .map_err(|error| unreadable("configuration", error.into()))?;
-    let (bars, progress) = ByteBars::start();
-    let pull = PullProgress { progress, vertex: stored.descriptor.digest };
-    let fetched =
-        try_join_all(manifest.layers.iter().map(|layer| session.images.ensure_blob(layer, &pull)))
-            .await;
-    drop(pull);
-    bars.finish().await;
-    fetched.map_err(fetch_error)?;
-    let document =
-        NamedDocument { descriptor: stored.descriptor, config: Some(manifest.config.digest) };
-    let document = document.created(config.created);
-    let names =
-        stored.name.as_deref().and_then(|name| Reference::parse(name).ok()).into_iter().collect();
-    let file = if args.output == "-" {
-        FileDestination::Stdout
-    } else {
-        FileDestination::Path(args.output.clone().into())
-    };
-    let form = if args.format == "oci" { ArchiveForm::Oci } else { ArchiveForm::Docker };
-    let destination = ImageDestination::Archive { form, names, file };
-    blocking(move || export_image(session.export_store(), &document, &destination, None)).await
 }
