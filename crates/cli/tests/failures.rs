@@ -119,7 +119,7 @@ fn what_is_missing_is_named() {
 #[test]
 fn flags_that_are_yet_to_come_are_refused() {
     let fixture = Fixture::with("FROM scratch\n");
-    let error = fixture.build(&["--load"]).fails(2);
+    let error = fixture.build(&["--builder", "other"]).fails(2);
     assert!(error.contains("not supported yet"), "{error}");
 }
 
