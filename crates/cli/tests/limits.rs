@@ -246,15 +246,12 @@ fn wrong_limits_are_refused_before_anything_is_done() {
         ("--ulimit=nofile", "no `=`"),
         ("--shm-size=0", "above 0"),
         ("--timeout=5", "no duration"),
-        ("--platform=linux/amd64,linux/arm64", "several platforms"),
         ("--resource=gpus=1", "unknown resource"),
         ("--jobs=0", "0"),
     ] {
         let error = fixture.build(&[flag, "-o", "type=cacheonly"]).fails(2);
         assert!(error.contains(reason), "{flag}: {error}");
     }
-    let twice = ["--platform=linux/amd64", "--platform=linux/arm64", "-o", "type=cacheonly"];
-    assert!(fixture.build(&twice).fails(2).contains("several platforms"));
 }
 
 #[test]

@@ -160,7 +160,11 @@ impl Forest {
         for state in states {
             let mut below = None;
             for (depth, (chain, layer)) in chains(state).zip(state).enumerate() {
-                sorted.entry((depth, chain)).or_insert((below, layer));
+                // Steps that made the same files, as a COPY of what a RUN made, are one layer: the first that was made.
+                let known = sorted.entry((depth, chain)).or_insert((below, layer));
+                if layer.created < known.1.created {
+                    known.1 = layer;
+                }
                 below = Some(chain);
             }
         }

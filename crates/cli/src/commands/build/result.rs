@@ -260,10 +260,16 @@ async fn image(
     if needs.files || unpack {
         session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
     }
+    let (layers, has_cache) = (result.snapshot.layers().len(), result.inline_cache.is_some());
     let image = {
         let (session, result) = (Arc::clone(session), Arc::clone(result));
         blocking(move || make_image(session.export_store(), &result, form)).await?
     };
+    if has_cache && image.manifest.layers.len() < layers {
+        let message =
+            "the image has no inline cache: a build cannot go on from merged layers (layers=)";
+        pull.progress.warn(message.to_owned());
+    }
     if image.surplus_history > 0 {
         pull.progress.warn(format!(
             "the history of the image has {} entries with a layer that does not exist; they are marked as empty",
