@@ -64,7 +64,7 @@ pub use http::{Proxies, RetryPolicy, TransportError};
 pub use image_push::{ImagePush, PushError, PushedPlatforms};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
-    ImageSourceOptions, PullMode, PullProgress, ResolvedImage,
+    ImageSourceOptions, PullMode, PullProgress, ResolvedImage, WholeImage,
 };
 pub use index::{
     BlobFacts, BlobSource, Image, Index, IndexError, IndexWarning, LayerFacts, StoredKey,

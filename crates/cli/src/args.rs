@@ -104,7 +104,7 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Fetch an image from its registry into the local image store.
     Pull(PullArgs),
-    /// Look at images for several platforms at registries.
+    /// Make and show images for several platforms at registries.
     #[command(subcommand)]
     Imagetools(ImagetoolsCommand),
     /// Log in to a registry, for this and other programs that use docker's logins.
@@ -624,6 +624,10 @@ pub(crate) struct PushArgs {
     /// Of an image for several platforms, push this one by itself.
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// Add it to the index that has the name at the registry, in the place of what that lists for the same platform. It is tried
+    /// again where others add to it at the same time.
+    #[arg(long)]
+    pub(crate) partial: bool,
     /// Print nothing.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -632,8 +636,33 @@ pub(crate) struct PushArgs {
 /// `rbuild imagetools`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImagetoolsCommand {
+    /// Make an index of what other names stand for, or add to one.
+    Create(ImagetoolsCreateArgs),
     /// Show what a name stands for.
     Inspect(ImagetoolsInspectArgs),
+}
+
+/// `rbuild imagetools create`.
+#[derive(Args, Debug)]
+pub(crate) struct ImagetoolsCreateArgs {
+    /// Names of images, in one or several registries, or digests in the repository of --tag. Of two for one platform the last
+    /// counts.
+    pub(crate) sources: Vec<String>,
+    /// Name for the index.
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Vec<String>,
+    /// Add to what --tag names. It is tried again where others add to it at the same time.
+    #[arg(long)]
+    pub(crate) append: bool,
+    /// Note in the index, or (`manifest-descriptor[PLATFORM]:`) in its entries.
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Print the index and push nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A file with a descriptor, as JSON, of something in the repository of --tag.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) file: Vec<PathBuf>,
 }
 
 /// `rbuild imagetools inspect`.

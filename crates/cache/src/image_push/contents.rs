@@ -85,7 +85,7 @@ fn is_distributed(blob: &Descriptor) -> bool {
     !blob.media_type.is_foreign()
 }
 
-fn read(
+pub(super) fn read(
     content: &Content,
     descriptor: &Descriptor,
 ) -> Result<(ImageDocument, Document), PushError> {

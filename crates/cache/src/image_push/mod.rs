@@ -11,6 +11,7 @@
 mod contents;
 mod error;
 mod push;
+mod tag;
 
 pub use contents::PushedPlatforms;
 pub use error::PushError;

@@ -23,11 +23,11 @@ const MOST_MOUNTS: usize = 3;
 /// Pushes images of a store. Clones share their limits and connections.
 #[derive(Clone, Debug)]
 pub struct ImagePush {
-    content: Content,
+    pub(super) content: Content,
     index: Index,
     lease: Lease,
     images: ImageSource,
-    registry: RegistryClient,
+    pub(super) registry: RegistryClient,
 }
 
 impl ImagePush {

@@ -30,6 +30,7 @@ mod reader;
 mod resolve;
 mod source;
 mod unpack;
+mod whole;
 
 pub use document::DocumentError;
 pub(crate) use document::ImageDocument;
@@ -38,3 +39,4 @@ pub use progress::PullProgress;
 pub use source::{
     ImageLayer, ImageName, ImageNameError, ImageSource, ImageSourceOptions, PullMode, ResolvedImage,
 };
+pub use whole::WholeImage;

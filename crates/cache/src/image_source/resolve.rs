@@ -18,7 +18,7 @@ use crate::{BlobFacts, ContentError, LayerFacts, LayoutImage, PartError};
 /// What registries are asked to accept as a manifest.
 const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 /// Some images carry a long history.
-const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
+pub(super) const LARGEST_CONFIG: u64 = 8 * 1024 * 1024;
 /// An index may list an index; beyond that it is no use to anybody.
 const DEEPEST_INDEX: usize = 3;
 

@@ -145,6 +145,30 @@ impl RegistryClient {
         }
     }
 
+    /// As [`RegistryClient::put_manifest`], if a tag names `expected` (`None`: nothing) or the document already. Whether it
+    /// did. The tag is looked at before each attempt, and just before it.
+    pub async fn put_manifest_if(
+        &self,
+        tag: &Reference,
+        document: &Document,
+        expected: Option<Digest>,
+    ) -> Result<bool, RegistryError> {
+        let mut retries = self.retries();
+        loop {
+            let there = self.manifest_descriptor(tag).await?.map(|there| there.digest);
+            if there == Some(document.digest) {
+                return Ok(true);
+            }
+            if there != expected {
+                return Ok(false);
+            }
+            match self.try_put_manifest(tag, document).await {
+                Ok(()) => return Ok(true),
+                Err(failure) => retries.wait(failure).await.map_err(|kind| at(tag, kind))?,
+            }
+        }
+    }
+
     async fn try_put_manifest(
         &self,
         reference: &Reference,

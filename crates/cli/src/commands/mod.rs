@@ -90,6 +90,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Save(args) => save::save(store, &args, &machine),
         Command::Logs(args) => logs::logs(&store, &args),
         Command::Push(args) => push::push(store, &args, &machine),
+        Command::Imagetools(ImagetoolsCommand::Create(args)) => {
+            imagetools::create(store, &args, &machine)
+        }
         Command::Pull(args) => pull::pull(store, &args, &machine),
         Command::Du(args) => space::du(&store, &args),
         Command::Prune(args) => space::prune(&store, &args),
@@ -103,7 +106,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         | Command::Login(_)
         | Command::Logout(_)
         | Command::Registry(_)
-        | Command::Imagetools(_)
+        | Command::Imagetools(ImagetoolsCommand::Inspect(_))
         | Command::Check(_)
         | Command::Doctor(_)
         | Command::Context(_) => Ok(()),

@@ -1,12 +1,17 @@
 //! `rbuild push`.
 
-use rbuild_cache::{PullProgress, PushedPlatforms, Store};
-use rbuild_oci::Reference;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbuild_cache::{ImagePush, PullProgress, PushedPlatforms, Store};
+use rbuild_oci::{Descriptor, Digest, Reference};
 use rbuild_worker::Provided;
 
 use super::build::in_runtime;
 use super::build::result::push_error;
+use super::documents;
 use super::images::{find, print};
+use super::imagetools::{Addition, add_to_index};
 use super::pull::platform;
 use crate::args::PushArgs;
 use crate::error::CommandError;
@@ -30,19 +35,45 @@ pub(crate) fn push(store: Store, args: &PushArgs, machine: &Machine) -> Result<(
         (None, true) => PushedPlatforms::All,
         (None, false) => PushedPlatforms::Available,
     };
-    let session = Session::open(store, machine, &Provided::default())?;
+    let session = Arc::new(Session::open(store, machine, &Provided::default())?);
     let pushes = session.pushes(Vec::new());
     let top = pushes.select(&image.descriptor, &platforms).map_err(push_error)?;
     in_runtime(async {
         let (bars, progress) = ByteBars::start();
         let progress = PullProgress { progress, vertex: top.digest };
-        let pushed = pushes.push(&top, std::slice::from_ref(&name), &progress).await;
+        let pushed = match args.partial {
+            true => add(&session, &pushes, &top, &name, &progress).await,
+            false => {
+                let pushed = pushes.push(&top, std::slice::from_ref(&name), &progress).await;
+                pushed.map(|()| top.digest).map_err(push_error)
+            }
+        };
         drop(progress);
         bars.finish().await;
-        pushed.map_err(push_error)?;
+        let digest = pushed?;
         match args.quiet {
             true => Ok(()),
-            false => print(format!("{}\n", name.pinned(top.digest)).as_bytes()),
+            false => print(format!("{}\n", name.pinned(digest)).as_bytes()),
         }
     })
+}
+
+/// Adds an image to the index that `name` stands for. Returns that index's digest.
+async fn add(
+    session: &Arc<Session>,
+    pushes: &ImagePush,
+    top: &Descriptor,
+    name: &Reference,
+    progress: &PullProgress,
+) -> Result<Digest, CommandError> {
+    let mut entries = Vec::new();
+    for one in documents::manifests(&session.store, top)? {
+        let platform = match one.descriptor.platform.clone() {
+            Some(platform) => Some(platform),
+            None => one.platform(&session.store),
+        };
+        entries.push(Descriptor { platform, ..one.descriptor });
+    }
+    let addition = Addition { entries, annotations: BTreeMap::new() };
+    Ok(add_to_index(session, pushes, name, &addition, progress).await?.descriptor.digest)
 }
