@@ -193,6 +193,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::layer::incompressible::tests::random;
 
     /// Words from a small vocabulary, so that there is something to compress, and bytes that hardly compress.
     fn content(length: usize) -> Vec<u8> {
@@ -247,17 +248,6 @@ mod tests {
                 assert!(decoded == content, "{length} bytes at level {level}");
             }
         }
-    }
-
-    fn random(length: usize) -> Vec<u8> {
-        let mut state = 7_u64;
-        let mut byte = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
-        (0..length).map(|_| byte()).collect()
     }
 
     #[test]

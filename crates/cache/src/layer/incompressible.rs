@@ -58,10 +58,11 @@ fn repeats(content: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn random(length: usize) -> Vec<u8> {
+    /// Bytes without any order, the same each time.
+    pub(in crate::layer) fn random(length: usize) -> Vec<u8> {
         let mut state = 7_u64;
         let mut byte = || {
             state = state
