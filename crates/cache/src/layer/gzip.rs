@@ -263,6 +263,17 @@ mod tests {
         }
     }
 
+    /// Too short to be looked at, so deflate makes it longer.
+    #[test]
+    fn short_random_content_outgrows_its_buffer() {
+        let content = random(10_000);
+        let encoded = encode(&content, 6, BLOCK);
+        assert!(encoded.len() > content.len());
+        let mut decoded = Vec::new();
+        flate2::read::GzDecoder::new(encoded.as_slice()).read_to_end(&mut decoded).unwrap();
+        assert!(decoded == content);
+    }
+
     #[test]
     fn stored_and_deflated_blocks_follow_one_another() {
         let content = [content(BLOCK), random(BLOCK), content(BLOCK), random(BLOCK / 2)].concat();

@@ -2,30 +2,40 @@
 
 use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 const PIECE: usize = 128 << 10;
 const PIECES_WAITING: usize = 8;
 
-/// Calls `with` with a reader of what is in `from`, which a thread of its own reads some pieces ahead. How far `from` was
-/// read is certain only when `with` read to the end.
+/// Calls `with` with a reader of what is in `from`, which a thread of its own reads some pieces ahead, if the system has one
+/// more. How far `from` was read is certain only when `with` read to the end.
 pub(crate) fn read_ahead<R: Read + Send, T>(
     from: &mut R,
-    with: impl FnOnce(&mut ReadAhead) -> T,
+    with: impl FnOnce(&mut dyn Read) -> T,
 ) -> T {
+    // Never waited for: it is the thread's, or there is no thread.
+    let from = Mutex::new(from);
+    let lock = || from.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let (sender, pieces) = mpsc::sync_channel(PIECES_WAITING);
-        scope.spawn(move || {
+        let read = move || {
+            let mut from = lock();
             loop {
-                let piece = read_piece(from);
+                let piece = read_piece(&mut *from);
                 let is_last = !matches!(&piece, Ok(piece) if !piece.is_empty());
                 // Nobody wants more when the reader is gone.
                 if sender.send(piece).is_err() || is_last {
                     return;
                 }
             }
-        });
-        with(&mut ReadAhead { pieces, piece: Vec::new(), position: 0, is_at_end: false })
+        };
+        match thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, read) {
+            Ok(_) => {
+                with(&mut ReadAhead { pieces, piece: Vec::new(), position: 0, is_at_end: false })
+            }
+            Err(_) => with(&mut *lock()),
+        }
     })
 }
 
@@ -38,7 +48,7 @@ fn read_piece(from: &mut impl Read) -> io::Result<Vec<u8>> {
 
 /// See [`read_ahead`].
 #[derive(Debug)]
-pub(crate) struct ReadAhead {
+struct ReadAhead {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     position: usize,
