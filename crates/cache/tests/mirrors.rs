@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rbuild_cache::{
     Credentials, HostFiles, ImageName, PullMode, PullProgress, RegistryClient, RegistryOptions,
 };
+use rbuild_solver::{Event, Progress};
 use rbuild_testdata::{Registry, Reply, Request, Scripted};
 
 use crate::push::{World, descriptor, image, name, options, proxy, said};
@@ -25,16 +26,26 @@ fn hosts(mirror: &str, origin: &str) -> String {
     )
 }
 
-/// Pulls `base:1` of a registry, with its layers.
-async fn pull(world: &World, registry: &str) {
+/// Pulls `base:1` of a registry, with its layers; what there was to warn of.
+async fn pull(world: &World, registry: &str) -> Vec<String> {
     let base = ImageName::Reference(name(registry, "base:1"));
     let platform = "linux/amd64".parse().unwrap();
     let resolved = world.images.resolve(&base, &platform, PullMode::Always).await;
     let resolved = resolved.unwrap_or_else(|error| panic!("{}", said(&error)));
+    let (progress, mut events) = Progress::channel();
+    let progress = PullProgress { progress, ..PullProgress::discard() };
     for layer in &resolved.layers {
-        let pulled = world.images.ensure_blob(&layer.descriptor, &PullProgress::discard()).await;
+        let pulled = world.images.ensure_blob(&layer.descriptor, &progress).await;
         pulled.unwrap_or_else(|error| panic!("{}", said(&error)));
     }
+    drop(progress);
+    let mut warnings = Vec::new();
+    while let Some(event) = events.recv().await {
+        if let Event::Warning { message, .. } = event {
+            warnings.push(message);
+        }
+    }
+    warnings
 }
 
 #[tokio::test]
@@ -89,6 +100,153 @@ async fn whatever_a_mirror_does_the_registry_has_the_last_word() {
     let folder = tempfile::tempdir().unwrap();
     let text = hosts("127.0.0.1:1", &registry.address());
     pull(&World::with(with_hosts(&folder, &registry.address(), &text)), &registry.address()).await;
+}
+
+/// Wrong bytes where right ones were asked for.
+type Damage = fn(Reply) -> Reply;
+
+const DAMAGES: [(&str, Damage); 6] = [
+    ("a flipped bit", |mut reply| {
+        *reply.body.last_mut().unwrap() ^= 1;
+        reply
+    }),
+    ("cut, and it shows", |reply| {
+        let length = reply.body.len();
+        reply.cut(length / 2)
+    }),
+    ("cut, and it does not show", |reply| {
+        let length = reply.body.len();
+        reply.claiming(None).cut(length / 2)
+    }),
+    ("nothing", |reply| reply.claiming(None).cut(0)),
+    ("more, and it shows", |mut reply| {
+        reply.body.extend(b"more");
+        let length = reply.body.len();
+        reply.claiming(Some(length))
+    }),
+    ("more, and it does not show", |mut reply| {
+        reply.body.extend(b"more");
+        reply.claiming(None)
+    }),
+];
+
+fn hosts_of_two(first: &str, second: &str, origin: &str) -> String {
+    format!("server = 'http://{origin}'\n[host.'http://{first}']\n[host.'http://{second}']\n")
+}
+
+#[tokio::test]
+async fn a_mirror_that_sends_wrong_bytes_is_left_for_the_next() {
+    let registry = Arc::new(Registry::start());
+    let published = image().publish();
+    registry.push("base", "1", &published);
+    for (damage_name, damage) in DAMAGES {
+        // The manifest, the configuration, and two layers.
+        for number in 0..4 {
+            let case = format!("{damage_name} at {number}");
+            let bad = proxy(&registry, move |_, before, right| match before == number {
+                true => damage(right()),
+                false => right(),
+            });
+            let good = proxy(&registry, |_, _, right| right());
+            let folder = tempfile::tempdir().unwrap();
+            // Nobody has this name.
+            let origin = "origin.invalid";
+            let text = hosts_of_two(&bad.address(), &good.address(), origin);
+            let world = World::with(with_hosts(&folder, origin, &text));
+            let warnings = pull(&world, origin).await;
+            assert_eq!(bad.lines().len(), 4, "{case}");
+            assert_eq!(good.lines().len(), 1, "{case}: {:?}", good.lines());
+            let begins = format!("mirror `{}` of `{origin}` is passed over for ", bad.address());
+            assert!(
+                warnings.len() == 1 && warnings[0].starts_with(&begins),
+                "{case}: {warnings:?}"
+            );
+            for blob in &published.blobs {
+                let digest = descriptor(blob).digest;
+                let bytes = world.fixture.store.content.read(&digest, u64::MAX).unwrap();
+                assert_eq!(bytes, blob.bytes, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn mirrors_that_are_all_wrong_leave_the_registry() {
+    let registry = Arc::new(Registry::start());
+    let published = image().publish();
+    registry.push("base", "1", &published);
+    for (damage_name, damage) in DAMAGES {
+        let bad = [(); 2].map(|()| proxy(&registry, move |_, _, right| damage(right())));
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = [bad[0].address(), bad[1].address()];
+        let text = hosts_of_two(&first, &second, &registry.address());
+        let world = World::with(with_hosts(&folder, &registry.address(), &text));
+        let warnings = pull(&world, &registry.address()).await;
+        for mirror in [&first, &second] {
+            let begins = format!("mirror `{mirror}` of");
+            let named = warnings.iter().filter(|warning| warning.starts_with(&begins)).count();
+            // Bytes that were put together from two servers may be asked for once more.
+            assert!(named >= 4, "{damage_name}: {warnings:#?}");
+        }
+        for blob in &published.blobs {
+            let digest = descriptor(blob).digest;
+            let bytes = world.fixture.store.content.read(&digest, u64::MAX).unwrap();
+            assert_eq!(bytes, blob.bytes, "{damage_name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_two_servers_are_verified_as_one() {
+    let registry = Arc::new(Registry::start());
+    let published = image().publish();
+    registry.push("base", "1", &published);
+    // Wrong from the first byte on, and then broken off.
+    let bad = proxy(&registry, |request, _, right| {
+        let mut reply = right();
+        if request.path.contains("/blobs/") {
+            reply.body[0] ^= 1;
+            let length = reply.body.len();
+            reply = reply.cut(length / 2);
+        }
+        reply
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let text = hosts(&bad.address(), &registry.address());
+    let world = World::with(with_hosts(&folder, &registry.address(), &text));
+    let warnings = pull(&world, &registry.address()).await;
+    for blob in &published.blobs {
+        let digest = descriptor(blob).digest;
+        let bytes = world.fixture.store.content.read(&digest, u64::MAX).unwrap();
+        assert_eq!(bytes, blob.bytes);
+        let named = warnings.iter().filter(|warning| warning.contains(&digest.to_string()));
+        assert_eq!(named.count(), 2, "{warnings:#?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_bytes_of_the_registry_itself_are_an_error() {
+    let registry = Arc::new(Registry::start());
+    let published = image().publish();
+    registry.push("base", "1", &published);
+    let wrong = |request: &Request, _, right: &dyn Fn() -> Reply| {
+        let mut reply = right();
+        if request.path.contains("/blobs/") {
+            *reply.body.last_mut().unwrap() ^= 1;
+        }
+        reply
+    };
+    let (mirror, origin) = (proxy(&registry, wrong), proxy(&registry, wrong));
+    let folder = tempfile::tempdir().unwrap();
+    let text = hosts(&mirror.address(), &origin.address());
+    let world = World::with(with_hosts(&folder, &origin.address(), &text));
+    let base = ImageName::Reference(name(&origin.address(), "base:1"));
+    let platform = "linux/amd64".parse().unwrap();
+    let error = world.images.resolve(&base, &platform, PullMode::Always).await.unwrap_err();
+    assert!(said(&error).contains("is not what was promised"), "{}", said(&error));
+    for blob in &published.blobs {
+        assert_eq!(world.fixture.store.content.size(&descriptor(blob).digest).unwrap(), None);
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@ use super::progress::BlobProgress;
 use super::reader::chunks;
 use super::{ImageError, ImageSource, PullProgress};
 use crate::disk_error::DiskError;
-use crate::{BlobSource, BlobWriter, Content, ContentError, LockName, OciLayout};
+use crate::{
+    BlobSource, BlobStream, BlobWriter, Content, ContentError, LockName, OciLayout,
+    RegistryErrorKind,
+};
 
 /// Where blobs come from.
 #[derive(Clone, Debug)]
@@ -83,8 +86,10 @@ impl ImageSource {
         let mut failed = None;
         for source in &sources {
             let Some(origin) = Origin::from_blob_source(source) else { continue };
-            let progress = progress.blob(descriptor);
-            match self.fetch_from(origin, descriptor, progress, read.clone()).await {
+            let bar = progress.blob(descriptor);
+            let fetched = self.fetch_from(origin, descriptor, bar, read.clone()).await;
+            self.warn_of_mirrors(progress);
+            match fetched {
                 Ok(value) => return Ok(value),
                 // The bytes were right; another place has the same.
                 Err(error @ (ImageError::Unpack { .. } | ImageError::DiffId { .. })) => {
@@ -100,52 +105,86 @@ impl ImageSource {
         &self,
         origin: Origin,
         descriptor: &Descriptor,
-        mut progress: BlobProgress,
-        read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Send + 'static,
+        progress: BlobProgress,
+        read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Clone + Send + 'static,
     ) -> Result<T, ImageError> {
-        let writer = self.content.begin_with(descriptor.digest.algorithm())?;
-        let incoming = {
-            let (content, descriptor) = (self.content.clone(), descriptor.clone());
-            let from = origin.to_string();
-            move |inner: Box<dyn Read + Send>, progress| IncomingBlob {
-                inner,
-                writer,
-                content,
-                descriptor,
-                from,
-                progress,
-                write_error: None,
-            }
-        };
+        let from = origin.to_string();
         match origin {
             Origin::Layout(layout) => {
+                let incoming = self.incoming(descriptor, from)?;
                 let descriptor = descriptor.clone();
                 blocking(move || {
                     let file = layout.open_file(&descriptor)?;
-                    read(incoming(Box::new(file), Some(progress)))
+                    read(incoming.reading(Box::new(file), Some(progress)))
                 })
                 .await
             }
             Origin::Registry(reference) => {
                 let mut stream = self.registry.blob(&reference, descriptor).await?;
-                let (sender, reader) = chunks();
-                let reading = blocking(move || read(incoming(Box::new(reader), None)));
-                let sending = async move {
-                    while let Some(chunk) = stream.chunk().await? {
-                        progress.add(chunk.len());
-                        if !sender.send(chunk).await {
-                            return Ok(());
-                        }
+                loop {
+                    let incoming = self.incoming(descriptor, from.clone())?;
+                    let received =
+                        receive(&mut stream, incoming, progress.clone(), read.clone()).await;
+                    let wrong = received.as_ref().err().and_then(what_is_wrong);
+                    match wrong {
+                        Some(reason) if stream.leave_mirror(&reason) => {}
+                        _ => return received,
                     }
-                    sender.end().await;
-                    progress.complete();
-                    Ok::<_, ImageError>(())
-                };
-                // The reader's error is only an echo of the sender's, if there is one.
-                let (read, sent) = tokio::join!(reading, sending);
-                sent.and(read)
+                }
             }
         }
+    }
+
+    fn incoming(&self, descriptor: &Descriptor, from: String) -> Result<Incoming, ImageError> {
+        let writer = self.content.begin_with(descriptor.digest.algorithm())?;
+        Ok(Incoming { writer, content: self.content.clone(), descriptor: descriptor.clone(), from })
+    }
+
+    /// Tells which mirrors have sent something wrong since this was called last.
+    pub fn warn_of_mirrors(&self, progress: &PullProgress) {
+        for fault in self.registry.take_mirror_faults() {
+            progress.warn(fault.to_string());
+        }
+    }
+}
+
+/// Passes what a registry sends to a thread that reads it.
+async fn receive<T: Send + 'static>(
+    stream: &mut BlobStream,
+    incoming: Incoming,
+    mut progress: BlobProgress,
+    read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    let (sender, reader) = chunks();
+    let reading = blocking(move || read(incoming.reading(Box::new(reader), None)));
+    let sending = async move {
+        while let Some(chunk) = stream.chunk().await? {
+            progress.add(chunk.len());
+            if !sender.send(chunk).await {
+                return Ok(());
+            }
+        }
+        sender.end().await;
+        progress.complete();
+        Ok::<_, ImageError>(())
+    };
+    // The reader's error is only an echo of the sender's, if there is one.
+    let (read, sent) = tokio::join!(reading, sending);
+    sent.and(read)
+}
+
+/// How the bytes are wrong that were sent, if that is what failed.
+fn what_is_wrong(error: &ImageError) -> Option<String> {
+    match error {
+        ImageError::Fetch {
+            source: FetchError::Content(ContentError::Mismatch { source, .. }),
+            ..
+        } => Some(source.to_string()),
+        ImageError::Registry(error) => match &*error.kind {
+            kind @ RegistryErrorKind::BlobSize { .. } => Some(kind.to_string()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -156,6 +195,21 @@ pub(super) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Where a blob goes that nobody has begun to read.
+struct Incoming {
+    writer: BlobWriter,
+    content: Content,
+    descriptor: Descriptor,
+    from: String,
+}
+
+impl Incoming {
+    fn reading(self, inner: Box<dyn Read + Send>, progress: Option<BlobProgress>) -> IncomingBlob {
+        let Self { writer, content, descriptor, from } = self;
+        IncomingBlob { inner, writer, content, descriptor, from, progress, write_error: None }
     }
 }
 

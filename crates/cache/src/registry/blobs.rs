@@ -1,10 +1,11 @@
 //! Blobs, as streams that survive a broken connection.
 
-use rbuild_oci::{Descriptor, Reference};
+use rbuild_oci::{Descriptor, Hasher, Reference};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Response, StatusCode};
 
 use super::client::{Call, Failure, Retries, at};
+use super::mirrors::{Answer, Mirror};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
 use crate::http::broken;
 
@@ -22,8 +23,12 @@ pub struct BlobStream {
     /// Bytes of a new answer that were received already: the registry ignored the range.
     skip: u64,
     retries: Retries,
-    /// Who broke off once may be a mirror that does so always.
-    origin_only: bool,
+    /// The first of the registry's endpoints that is asked.
+    first: usize,
+    /// The mirror that is answering.
+    mirror: Option<Mirror>,
+    /// The mirror that gave the first bytes. Later ones may be another's.
+    began: Option<Mirror>,
 }
 
 impl RegistryClient {
@@ -41,7 +46,9 @@ impl RegistryClient {
             received: 0,
             skip: 0,
             retries: self.retries(),
-            origin_only: false,
+            first: 0,
+            mirror: None,
+            began: None,
         };
         while stream.response.is_none() {
             stream.connect().await?;
@@ -49,19 +56,31 @@ impl RegistryClient {
         Ok(stream)
     }
 
-    /// Fetches a small blob whole and unverified, but never more than its descriptor's size, which the caller has
-    /// found sensible.
+    /// Fetches a small blob whole, but never more than its descriptor's size, which the caller has found sensible. What it
+    /// is, is verified as long as it comes from mirrors that can be left, and else up to the caller.
     pub async fn small_blob(
         &self,
         of: &Reference,
         descriptor: &Descriptor,
     ) -> Result<Vec<u8>, RegistryError> {
         let mut stream = self.blob(of, descriptor).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.chunk().await? {
-            bytes.extend_from_slice(&chunk);
+        loop {
+            let (reason, whole) = match stream.rest().await {
+                Ok(bytes) => {
+                    let mut hasher = Hasher::new(descriptor.digest.algorithm());
+                    hasher.update(&bytes);
+                    let actual = hasher.finish();
+                    if actual == descriptor.digest {
+                        return Ok(bytes);
+                    }
+                    (format!("it sent `{actual}`"), Ok(bytes))
+                }
+                Err(error) => (error.kind.to_string(), Err(error)),
+            };
+            if !stream.leave_mirror(&reason) {
+                return whole;
+            }
         }
-        Ok(bytes)
     }
 }
 
@@ -100,9 +119,37 @@ impl BlobStream {
         }
     }
 
+    /// Begins again with the first byte, at the server after the mirror that gave it. For those who find out that what they
+    /// got is wrong. `false` if it came from the registry itself, or there is nobody else to ask.
+    pub fn leave_mirror(&mut self, reason: &str) -> bool {
+        let Some(mirror) = self.began.take() else { return false };
+        self.pass_over(&mirror, reason.to_owned());
+        (self.received, self.skip) = (0, 0);
+        (self.response, self.mirror) = (None, None);
+        true
+    }
+
+    fn pass_over(&mut self, mirror: &Mirror, reason: String) {
+        let what = format!("blob `{}`", self.descriptor.digest);
+        self.client.note_fault(mirror, self.of.registry(), &what, reason);
+        self.first = mirror.next;
+    }
+
+    async fn rest(&mut self) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    /// Goes on at the next server if it was a mirror that failed after it had begun to answer; else waits for another try.
     async fn interrupted(&mut self, failure: Failure) -> Result<(), RegistryError> {
         self.response = None;
-        self.origin_only = true;
+        if let Some(mirror) = self.mirror.take() {
+            self.pass_over(&mirror, failure.reason());
+            return Ok(());
+        }
         self.retries.wait(failure).await.map_err(|kind| at(&self.of, kind))
     }
 
@@ -111,19 +158,22 @@ impl BlobStream {
         let digest = self.descriptor.digest;
         let path = format!("blobs/{digest}");
         let mut call = Call::get(&self.of, path);
-        call.origin_only = self.origin_only;
         if self.received > 0 {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.received))
                 .expect("digits are fit for a header");
             call.headers.insert(RANGE, range);
         }
-        let response = match self.client.try_send(&call).await {
-            Ok(response) => response,
+        let Answer { response, mirror } = match self.client.try_send_from(&call, self.first).await {
+            Ok(answer) => answer,
             Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => {
                 return Err(self.fail(RegistryErrorKind::BlobUnknown(digest)));
             }
             Err(failure) => return self.interrupted(failure).await,
         };
+        self.mirror = mirror;
+        if self.received == 0 {
+            self.began.clone_from(&self.mirror);
+        }
         let resumes = response.status() == StatusCode::PARTIAL_CONTENT;
         let start = if resumes { range_start(&response) } else { Some(0) };
         // A range that we did not ask for cannot be put together with what is there.
@@ -134,12 +184,13 @@ impl BlobStream {
                 path: format!("/v2/{}/blobs/{digest}", self.of.repository()),
                 message: "the range is not the one that was asked for".to_owned(),
             };
-            return Err(self.fail(kind));
+            return self.interrupted(Failure::Final(kind)).await;
         };
         if let Some(length) = response.content_length()
             && start.checked_add(length) != Some(self.descriptor.size)
         {
-            return Err(self.fail(self.wrong_size(start.saturating_add(length))));
+            let kind = self.wrong_size(start.saturating_add(length));
+            return self.interrupted(Failure::Final(kind)).await;
         }
         self.skip = self.received - start;
         self.response = Some(response);

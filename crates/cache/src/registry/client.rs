@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::auth::{Access, Challenge, TokenRequest, parse_token};
 use super::body::BodyStream;
 use super::endpoints::{self, Endpoint, HostFiles, Rights};
+use super::mirrors::{Answer, Mirror, MirrorFault};
 use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
 use crate::http::{
     HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TlsFiles, TransportError,
@@ -62,6 +63,7 @@ struct Inner {
     endpoints: Mutex<HashMap<String, Arc<Vec<Endpoint>>>>,
     /// Of each registry that something was sent to.
     uploads: Mutex<HashMap<String, Arc<Semaphore>>>,
+    mirror_faults: Mutex<Vec<MirrorFault>>,
 }
 
 /// What an authorization is good for.
@@ -101,8 +103,6 @@ pub(super) struct Call<'a> {
     pub(super) access: Access<'a>,
     pub(super) headers: HeaderMap,
     pub(super) body: CallBody<'a>,
-    /// Whether mirrors are left out, where there are others.
-    pub(super) origin_only: bool,
 }
 
 /// Where a request goes.
@@ -134,7 +134,7 @@ impl<'a> Call<'a> {
         target: Target,
     ) -> Self {
         let (headers, body) = (HeaderMap::new(), CallBody::None);
-        Self { of, method, target, access, headers, body, origin_only: false }
+        Self { of, method, target, access, headers, body }
     }
 
     pub(super) fn get(of: &'a Reference, path: String) -> Self {
@@ -193,6 +193,12 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What went wrong, in words.
+    pub(super) fn reason(&self) -> String {
+        let (Self::Final(kind) | Self::Transient(kind, _)) = self;
+        kind.to_string()
+    }
+
     /// Whether there was nobody to talk to.
     pub(super) fn is_unreachable(&self) -> bool {
         let (Self::Final(kind) | Self::Transient(kind, _)) = self;
@@ -258,7 +264,12 @@ impl RegistryClient {
             authorizations: Mutex::default(),
             endpoints: Mutex::default(),
             uploads: Mutex::default(),
+            mirror_faults: Mutex::default(),
         }))
+    }
+
+    pub(super) fn mirror_faults(&self) -> &Mutex<Vec<MirrorFault>> {
+        &self.0.mirror_faults
     }
 
     pub(super) fn retries(&self) -> Retries {
@@ -275,18 +286,34 @@ impl RegistryClient {
     /// Makes one attempt at each of the registry's endpoints that is good for this, until one gives an answer. Its status is a
     /// success.
     pub(super) async fn try_send(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        Ok(self.try_send_from(call, 0).await?.response)
+    }
+
+    /// As [`RegistryClient::try_send`], without the endpoints before `first` where there are others.
+    pub(super) async fn try_send_from(
+        &self,
+        call: &Call<'_>,
+        first: usize,
+    ) -> Result<Answer, Failure> {
         let endpoints = self.endpoints(call.of).await?;
-        let is_up = |endpoint: &&Endpoint| !endpoint.is_down.load(Ordering::Relaxed);
-        let mut fit: Vec<&Endpoint> =
-            endpoints.iter().filter(|endpoint| call.is_for(endpoint)).filter(is_up).collect();
+        let is_fit = |(_, endpoint): &(usize, &Endpoint)| {
+            call.is_for(endpoint) && !endpoint.is_down.load(Ordering::Relaxed)
+        };
+        let mut fit: Vec<(usize, &Endpoint)> =
+            endpoints.iter().enumerate().filter(is_fit).collect();
         // A mirror may be all there is.
-        if call.origin_only && fit.iter().any(|endpoint| !endpoint.is_mirror) {
-            fit.retain(|endpoint| !endpoint.is_mirror);
+        if fit.iter().any(|(number, _)| *number >= first) {
+            fit.retain(|(number, _)| *number >= first);
         }
         let mut fit = fit.into_iter().peekable();
-        while let Some(endpoint) = fit.next() {
+        while let Some((number, endpoint)) = fit.next() {
+            let is_last = fit.peek().is_none();
             let failed = match self.try_send_to(call, endpoint).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    let mirror = (endpoint.is_mirror && !is_last)
+                        .then(|| Mirror { authority: endpoint.authority(), next: number + 1 });
+                    return Ok(Answer { response, mirror });
+                }
                 Err(failed) => failed,
             };
             let is_unreachable = failed.is_unreachable();
@@ -295,7 +322,7 @@ impl RegistryClient {
                 true => call.access == Access::Pull,
                 false => is_unreachable,
             };
-            if !goes_on || fit.peek().is_none() {
+            if !goes_on || is_last {
                 return Err(failed);
             }
             endpoint.is_down.store(is_unreachable, Ordering::Relaxed);

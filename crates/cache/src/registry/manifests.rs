@@ -6,6 +6,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::auth::Access;
 use super::client::{Call, CallBody, Failure, Target, at, read_bounded};
+use super::mirrors::{Answer, Mirror};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
 
 /// What the distribution specification asks registries to accept.
@@ -30,56 +31,43 @@ impl RegistryClient {
     /// Fetches the manifest or index that `reference` names: by its digest if it has one, else by its tag or `latest`.
     pub async fn manifest(&self, reference: &Reference) -> Result<Document, RegistryError> {
         let mut retries = self.retries();
-        let mut origin_only = false;
+        let mut first = 0;
         loop {
-            match self.try_manifest(reference, origin_only).await {
+            let (failure, mirror) = match self.try_manifest(reference, first).await {
                 Ok(document) => return Ok(document),
-                // A mirror may do that always.
-                Err(Failure::Final(RegistryErrorKind::Verify { .. })) if !origin_only => {
-                    origin_only = true;
+                Err(failed) => failed,
+            };
+            match mirror {
+                Some(mirror) => {
+                    let what = format!("manifest `{}`", name_of(reference));
+                    self.note_fault(&mirror, reference.registry(), &what, failure.reason());
+                    first = mirror.next;
                 }
-                Err(failure) => {
-                    // So may one that broke off.
-                    origin_only = true;
-                    retries.wait(failure).await.map_err(|kind| at(reference, kind))?;
-                }
+                None => retries.wait(failure).await.map_err(|kind| at(reference, kind))?,
             }
         }
     }
 
+    /// Makes one attempt at the endpoints from `first` on. If it fails after a mirror has answered, also says which that was.
     async fn try_manifest(
         &self,
         reference: &Reference,
-        origin_only: bool,
-    ) -> Result<Document, Failure> {
+        first: usize,
+    ) -> Result<Document, (Failure, Option<Mirror>)> {
         let name = name_of(reference);
         let mut call = Call::get(reference, format!("manifests/{name}"));
-        call.origin_only = origin_only;
         call.headers.insert(ACCEPT, HeaderValue::from_static(DOCUMENTS));
-        let mut response = self.try_send(&call).await.map_err(|failure| match failure {
+        let sent = self.try_send_from(&call, first).await.map_err(|failure| match failure {
             Failure::Final(RegistryErrorKind::Status { status: 404, .. }) => {
                 Failure::Final(RegistryErrorKind::ManifestUnknown { reference: name.clone() })
             }
             failure => failure,
-        })?;
-        let what = format!("manifest `{name}`");
-        let media_type = media_type(&response);
-        let bytes = read_bounded(&mut response, LARGEST_DOCUMENT, &what).await?;
-        let digest = match reference.digest() {
-            Some(expected) => {
-                let mut hasher = Hasher::new(expected.algorithm());
-                hasher.update(&bytes);
-                let actual = hasher.finish();
-                if actual != *expected {
-                    let source = VerifyError::Digest { expected: *expected, actual };
-                    return Err(Failure::Final(RegistryErrorKind::Verify { what, source }));
-                }
-                actual
-            }
-            // `Docker-Content-Digest` proves nothing that the bytes do not.
-            None => Digest::of(&bytes),
-        };
-        Ok(Document { media_type, digest, bytes })
+        });
+        let Answer { mut response, mirror } = sent.map_err(|failure| (failure, None))?;
+        // What a server says of its own bytes proves nothing; that it contradicts itself shows that they are damaged.
+        let said = mirror.as_ref().and_then(|_| content_digest(&response));
+        let expected = reference.digest().copied().or(said);
+        document(&mut response, &name, expected).await.map_err(|failure| (failure, mirror))
     }
 
     /// What a tag or digest names at the moment, without fetching it; `None` for nothing. It asks as one who is about to
@@ -192,6 +180,28 @@ enum Named {
     Descriptor(Box<Descriptor>),
     /// That there is something, but not what.
     Unknown,
+}
+
+/// Reads the answer to the question for a document, which has to be `expected`.
+async fn document(
+    response: &mut Response,
+    name: &str,
+    expected: Option<Digest>,
+) -> Result<Document, Failure> {
+    let what = format!("manifest `{name}`");
+    let media_type = media_type(response);
+    let bytes = read_bounded(response, LARGEST_DOCUMENT, &what).await?;
+    let Some(expected) = expected else {
+        return Ok(Document { media_type, digest: Digest::of(&bytes), bytes });
+    };
+    let mut hasher = Hasher::new(expected.algorithm());
+    hasher.update(&bytes);
+    let actual = hasher.finish();
+    if actual != expected {
+        let source = VerifyError::Digest { expected, actual };
+        return Err(Failure::Final(RegistryErrorKind::Verify { what, source }));
+    }
+    Ok(Document { media_type, digest: actual, bytes })
 }
 
 /// What a manifest is asked for by.

@@ -30,6 +30,7 @@ mod host;
 mod login;
 mod login_file;
 mod manifests;
+mod mirrors;
 mod uploads;
 
 pub use blobs::BlobStream;
@@ -41,4 +42,5 @@ pub use error::{RegistryError, RegistryErrorKind};
 pub use login::Standing;
 pub use login_file::{LoginFile, LoginFileError, LoginPlace};
 pub use manifests::Document;
+pub use mirrors::MirrorFault;
 pub use uploads::{Mount, UploadSession};

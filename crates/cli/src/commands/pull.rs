@@ -26,8 +26,16 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
         let cannot_pull = |error| {
             CommandError::caused(Kind::Environment, format!("cannot pull `{}`", args.image), error)
         };
-        let image = image.map_err(cannot_pull)?;
         let (bars, progress) = ByteBars::start();
+        session.images.warn_of_mirrors(&session.reporting(&progress));
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => {
+                drop(progress);
+                bars.finish().await;
+                return Err(cannot_pull(error));
+            }
+        };
         let progress = PullProgress { progress, vertex: image.manifest.digest };
         let layers = image.layers.iter();
         let layers = layers.map(|layer| session.images.ensure_blob(&layer.descriptor, &progress));

@@ -7,6 +7,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rbuild_solver::{Event, Progress, ProgressReceiver};
 use tokio::task::JoinHandle;
 
+use super::print_after;
+use crate::printable;
+
 /// Draws bars on standard error, where that is a terminal.
 #[derive(Debug)]
 pub(crate) struct ByteBars {
@@ -34,7 +37,15 @@ async fn draw(mut events: ProgressReceiver) {
     let all = MultiProgress::new();
     let mut bars: HashMap<String, ProgressBar> = HashMap::new();
     while let Some(event) = events.recv().await {
-        let Event::Status(status) = event else { continue };
+        let status = match event {
+            Event::Status(status) => status,
+            Event::Warning { message, .. } => {
+                let message = printable::line(&message);
+                all.suspend(|| print_after(&format!("WARN: {message}\n")));
+                continue;
+            }
+            _ => continue,
+        };
         let bar = bars.entry(status.id.clone()).or_insert_with(|| {
             let bar = all.add(ProgressBar::new(status.total).with_style(style.clone()));
             bar.with_prefix(status.id.chars().take("sha256:".len() + 12).collect::<String>())

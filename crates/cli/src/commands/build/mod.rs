@@ -98,7 +98,13 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
             );
         }
         let plans = Plans { result: plan, annotations, on_failure, limits, cache, attest };
-        let build = build_and_export(&session, args, plans, provided, &recording, progress);
+        let build = async {
+            let reporting = session.reporting(&progress);
+            let build = build_and_export(&session, args, plans, provided, &recording, progress);
+            let built = build.await;
+            session.images.warn_of_mirrors(&reporting);
+            built
+        };
         let built = keeping.during(&session, build).await;
         let mut shown = display.finish().await;
         if let Some(error) = shown.end_log(built.is_err()) {
