@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+pub(crate) use rbuild_solver::chain;
 use rbuild_worker::OwnerError;
 
 use crate::printable;
@@ -92,8 +93,11 @@ impl CommandError {
 
     /// The message and what caused it, without what is printed around.
     pub(crate) fn reason(&self) -> String {
-        let source = self.source.as_deref().map(|source| source as &dyn Error);
-        joined(self.message.clone(), source)
+        match self.source.as_deref().map(|source| (source.to_string(), chain(source))) {
+            Some((first, causes)) if first == self.message => causes,
+            Some((_, causes)) => format!("{}: {causes}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// Whether the user stopped it.
@@ -103,14 +107,7 @@ impl CommandError {
 
     /// Whether a file's owner could not be set.
     pub(crate) fn is_about_owners(&self) -> bool {
-        let mut cause: Option<&dyn Error> =
-            self.source.as_deref().map(|source| source as &dyn Error);
-        std::iter::from_fn(|| {
-            let this = cause?;
-            cause = this.source();
-            Some(this.is::<OwnerError>())
-        })
-        .any(|is_owner| is_owner)
+        self.source.as_deref().is_some_and(|source| cause::<OwnerError>(source).is_some())
     }
 
     /// The exit code.
@@ -124,24 +121,9 @@ impl CommandError {
     }
 }
 
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    joined(error.to_string(), error.source())
-}
-
-fn joined(message: String, mut cause: Option<&dyn Error>) -> String {
-    let mut last = message.clone();
-    let mut reason = message;
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // A transparent wrapper says what its cause says.
-        if text != last {
-            reason.extend([": ", &text]);
-        }
-        last = text;
-        cause = error.source();
-    }
-    reason
+/// The first of this type among an error and what caused it.
+pub(crate) fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|one| one.downcast_ref())
 }
 
 impl fmt::Display for CommandError {

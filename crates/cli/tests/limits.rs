@@ -182,13 +182,16 @@ fn privileged_a_parent_group_is_used() {
     }
     let error = fixture.build(&["--cgroup-parent=/../x"]).fails(1);
     assert!(error.contains("without `..`"), "{error}");
+    let read_only = "for group in /sys/fs/cgroup/*; do mount --bind $group $group && mount -o remount,bind,ro $group || exit; done";
+    let error = build_after(read_only, &fixture, &[&flag]).fails(1);
+    assert!(error.contains("hint: run rbuild as root, or in a group of its own"), "{error}");
 }
 
-/// Runs a build that sees no control groups.
-fn build_without_groups(fixture: &Fixture, args: &[&str]) -> Ran {
+/// Runs a build after a change of the mounts that it sees.
+fn build_after(change: &str, fixture: &Fixture, args: &[&str]) -> Ran {
     let build = fixture.build_command("store", args);
     let hidden = Command::new("unshare")
-        .args(["-m", "sh", "-c", "umount -R /sys/fs/cgroup && exec \"$0\" \"$@\""])
+        .args(["-m", "sh", "-c", &format!("{change} && exec \"$0\" \"$@\"")])
         .arg(build.get_program())
         .args(build.get_args())
         .envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))))
@@ -205,11 +208,15 @@ fn privileged_a_limit_that_cannot_be_kept_is_refused_unless_that_is_fine() {
     }
     let fixture = Fixture::with("FROM busybox\nRUN true\n");
     let args = ["-o", "type=cacheonly", "--memory=1g"];
-    let refused = build_without_groups(&fixture, &args).fails(1);
+    let refused = build_after("umount -R /sys/fs/cgroup", &fixture, &args).fails(1);
     assert!(refused.contains("no control group controller `memory`"), "{refused}");
     assert!(refused.contains("hint:") && refused.contains("best-effort"), "{refused}");
-    let built =
-        build_without_groups(&fixture, &[&args[..], &["--resource=best-effort"]].concat()).ok();
+    let built = build_after(
+        "umount -R /sys/fs/cgroup",
+        &fixture,
+        &[&args[..], &["--resource=best-effort"]].concat(),
+    )
+    .ok();
     let warnings =
         built.stderr.lines().filter(|line| line.contains("a limit of steps is not kept"));
     assert_eq!(warnings.count(), 1, "{}", built.stderr);

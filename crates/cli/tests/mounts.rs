@@ -101,6 +101,10 @@ fn privileged_memory_is_bounded_and_forgotten() {
     );
     let out = fixture.build_files(&[]);
     assert_eq!(read(&out, "result"), "tmpfs\n65536\n");
+    // Its own cannot be covered: nothing of the step would find itself.
+    fixture.write("Dockerfile", "FROM busybox\nRUN --mount=type=tmpfs,target=/proc true\n");
+    let error = fixture.build(&["-o", "type=cacheonly"]).fails(1);
+    assert!(error.contains("cannot mount `/proc` (the step's own /proc is there"), "{error}");
     assert!(!out.join("m").exists());
 }
 

@@ -186,7 +186,7 @@ fn keys_that_cannot_be_used_are_refused() {
         (make("pem", &["-t", "rsa", "-m", "PEM", "-N", "secret"]), "the key is encrypted"),
         (make("pkcs8", &["-t", "rsa", "-m", "PKCS8", "-N", "secret"]), "the key is encrypted"),
         (make("p521", &["-t", "ecdsa", "-b", "521"]), "keys of type ecdsa-sha2-nistp521 cannot"),
-        (make("short", &["-t", "rsa", "-b", "1024"]), "the key cannot be used: TooSmall"),
+        (make("short", &["-t", "rsa", "-b", "1024"]), "RSA keys have 2048 to 4096 bits"),
         (plain.with_extension("pub"), "it is no private key of SSH"),
         (garbage, "`"),
         (fixture.path("none"), "cannot read `"),

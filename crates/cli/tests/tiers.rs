@@ -174,6 +174,13 @@ fn privileged_chroot_is_used_when_asked_for() {
     fixture.write("Dockerfile", "FROM busybox\nRUN (sleep 1000 &) ; (setsid sleep 1000 &); true\n");
     run_as(&fixture, UNPRIVILEGED, &chroot).ok();
 
+    fixture.write("Dockerfile", "FROM busybox\nRUN sleep 1000 & sleep 2000\n");
+    let late = [&chroot[..], &["--timeout=1s"]].concat();
+    let text = run_as(&fixture, UNPRIVILEGED, &late).fails(1);
+    for process in [" sleep 2000", "   sleep 1000"] {
+        assert!(text.lines().any(|line| line.ends_with(process)), "{process}: {text}");
+    }
+
     for (line, what) in [
         ("RUN --mount=type=secret,id=s true", "the secret mount at `/run/secrets/s`"),
         ("RUN --mount=type=cache,target=/c true", "the cache mount at `/c`"),

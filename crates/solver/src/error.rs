@@ -1,5 +1,7 @@
 //! Why a solve fails.
 
+use std::error::Error;
+
 use crate::{Graph, SourceLocation, VertexId};
 
 /// Why a solve failed: the first vertex that did.
@@ -52,7 +54,7 @@ pub enum SolveErrorKind<E: std::error::Error + 'static, S: std::error::Error + '
     },
 }
 
-impl<E: std::error::Error, S: std::error::Error> SolveErrorKind<E, S> {
+impl<E: Error + 'static, S: Error + 'static> SolveErrorKind<E, S> {
     /// The error of a vertex.
     pub(crate) fn of(self, graph: &Graph, vertex: VertexId) -> SolveError<E, S> {
         let meta = &graph.vertex(vertex).meta;
@@ -61,13 +63,16 @@ impl<E: std::error::Error, S: std::error::Error> SolveErrorKind<E, S> {
 
     /// All messages of the chain on one line, for a progress event.
     pub(crate) fn line(&self) -> String {
-        let mut line = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            source = error.source();
-        }
-        line
+        chain(self)
     }
+}
+
+/// An error and what caused it, in one line.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let mut line: Vec<String> = causes.map(ToString::to_string).collect();
+    // A wrapper that adds nothing says what its cause says.
+    line.dedup();
+    line.join(": ")
 }

@@ -25,7 +25,7 @@ mod store;
 
 pub use cache_key::{CacheKey, KeyParts};
 pub use cache_map::{CacheMap, InputKeying};
-pub use error::{SolveError, SolveErrorKind};
+pub use error::{SolveError, SolveErrorKind, chain};
 pub use executor::{ExecuteCall, Executor};
 pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, VertexMeta};
 pub use op::{

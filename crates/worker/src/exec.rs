@@ -91,7 +91,7 @@ pub enum ExecError {
         processes: ProcessTree,
     },
     /// Its limits cannot be kept.
-    #[error(transparent)]
+    #[error("{0}")]
     Cgroup(#[from] CgroupError),
     /// It cannot be put into its control group.
     #[error("cannot open the control group of the step")]
@@ -338,7 +338,7 @@ impl Step {
         let hand_on = HandOn { vertex, progress, activity: &activity };
         let stdout = hand_on.stream(process.stdout.take(), LogStream::Stdout);
         let stderr = hand_on.stream(process.stderr.take(), LogStream::Stderr);
-        let (sandbox, stopper) = (process.id(), process.stopper()?);
+        let (id, stopper) = (process.id(), process.stopper()?);
         let ended = async {
             tokio::try_join!(
                 async {
@@ -353,7 +353,8 @@ impl Step {
         let mut stopped = None;
         let overdue = async {
             let overdue = self.limits.overdue(&activity).await;
-            let processes = sandbox.map(ProcessTree::of_sandbox).unwrap_or_default();
+            let tree = |process| ProcessTree::of_sandbox(process, !sandbox.is_chroot());
+            let processes = id.map(tree).unwrap_or_default();
             stopped = Some((overdue, processes));
             stopper.stop();
             tokio::time::sleep(LAST_WORDS).await;

@@ -31,9 +31,9 @@ pub struct StepProcess {
 pub struct ProcessTree(pub Vec<StepProcess>);
 
 impl ProcessTree {
-    /// The processes below a sandbox process, without the reaper that is PID 1 of the step. Whatever ends meanwhile is
-    /// left out.
-    pub(crate) fn of_sandbox(sandbox: u32) -> Self {
+    /// The processes below a sandbox process, without the reaper that is PID 1 of the step if it has one. Whatever ends
+    /// meanwhile is left out.
+    pub(crate) fn of_sandbox(sandbox: u32, has_reaper: bool) -> Self {
         let mut children: BTreeMap<u32, Vec<Status>> = BTreeMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -43,8 +43,10 @@ impl ProcessTree {
                 children.entry(status.parent).or_default().push(status);
             }
         }
-        let reaper =
-            children.get(&sandbox).and_then(|first| first.first()).map(|status| status.pid);
+        let (above, number) = match has_reaper {
+            true => (children.get(&sandbox).and_then(|first| first.first()).map(|it| it.pid), 1),
+            false => (Some(sandbox), sandbox),
+        };
         let mut tree = Vec::new();
         // No recursion: a step may nest its processes as deep as it likes.
         let mut stack = Vec::new();
@@ -52,8 +54,8 @@ impl ProcessTree {
             let below = children.remove(&outside).unwrap_or_default();
             stack.extend(below.into_iter().rev().map(|status| (status, inside, depth)));
         };
-        if let Some(reaper) = reaper {
-            enter(reaper, 1, 0, &mut stack);
+        if let Some(above) = above {
+            enter(above, number, 0, &mut stack);
         }
         while let Some((status, parent, depth)) = stack.pop() {
             tree.push(StepProcess {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Rule, config, warning};
 use crate::diagnostic::Diagnostic;
-use crate::dockerfile::ast::{Alias, Dockerfile, Instruction, Statement};
+use crate::dockerfile::ast::{Alias, Dockerfile, Escape, Instruction, Statement};
 use crate::dockerfile::keyword::Keyword;
 use crate::dockerfile::mapped::Mapped;
 use crate::source::Span;
@@ -27,7 +27,9 @@ pub fn check(dockerfile: &Dockerfile) -> Vec<Diagnostic> {
                     arguments.iter().map(|argument| argument.name.text()).collect();
                 found.extend(description("ARG", &names, statement));
             }
-            Instruction::Maintainer(name) => found.push(maintainer(statement, name)),
+            Instruction::Maintainer(name) => {
+                found.push(maintainer(statement, name, dockerfile.directives.escape))
+            }
             _ => {}
         }
     }
@@ -129,9 +131,10 @@ fn description(instruction: &str, names: &[&str], statement: &Statement) -> Opti
     )
 }
 
-fn maintainer(statement: &Statement, name: &Mapped) -> Diagnostic {
+fn maintainer(statement: &Statement, name: &Mapped, escape: Escape) -> Diagnostic {
     let message = "Maintainer instruction is deprecated in favor of using label";
-    let replacement = format!("LABEL org.opencontainers.image.authors={}", quoted(name.text()));
+    let replacement =
+        format!("LABEL org.opencontainers.image.authors={}", quoted(name.text(), escape));
     warning(Rule::MaintainerDeprecated, statement.original.span(), message)
         .with_fix(statement.original.span(), replacement)
 }
@@ -144,6 +147,15 @@ fn is_upper(word: &str) -> bool {
     !word.contains(|c: char| c.is_ascii_lowercase())
 }
 
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$"))
+/// A word of a file with this escape that comes to the text.
+fn quoted(text: &str, escape: Escape) -> String {
+    let escape = escape.character();
+    let mut word = String::from('"');
+    for character in text.chars() {
+        if ['"', '$', escape].contains(&character) {
+            word.push(escape);
+        }
+        word.push(character);
+    }
+    word + "\""
 }

@@ -92,6 +92,10 @@ fn maintainers() {
         "FROM a\nMAINTAINER b \"c\"\n",
         "FROM a\nLABEL org.opencontainers.image.authors=\"b \\\"c\\\"\"\n",
     );
+    check_fixed(
+        "# escape=`\nFROM a\nMAINTAINER \"c\" $d\\e`f\n",
+        "# escape=`\nFROM a\nLABEL org.opencontainers.image.authors=\"`\"c`\" `$d\\e``f\"\n",
+    );
 }
 
 #[test]

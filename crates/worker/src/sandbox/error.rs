@@ -140,6 +140,9 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
         ("mount", _, Errno::INVAL | Errno::NOTDIR) => Some(
             "a file can only be mounted on a file and a folder on a folder, and its owner must be one of the ids that this user has",
         ),
+        ("mount", _, Errno::BUSY) => {
+            Some("the step's own /proc is there, and nothing else can be in its place")
+        }
         ("set the limit", _, Errno::PERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         ("create namespaces", _, Errno::PERM) if userns::is_filtered() => Some(userns::FILTERED),
         ("create namespaces", _, Errno::PERM) => {

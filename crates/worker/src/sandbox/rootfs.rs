@@ -11,7 +11,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fchown, fstat, mkdirat, openat, statfs,
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fchmod, fchown, fstat, fstatfs,
+    mkdirat, openat, statfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -49,6 +50,8 @@ const READ_ONLY: [&str; 5] =
 
 /// `CGROUP2_SUPER_MAGIC` of statfs(2).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
+/// The inode of the root of every `/proc` (`PROC_ROOT_INO`).
+const PROC_ROOT: u64 = 1;
 
 const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NO_PROGRAMS: MountAttrFlags =
@@ -298,7 +301,12 @@ impl<'a> Rootfs<'a> {
             FileType::Directory => PlaceKind::Directory,
             _ => PlaceKind::File,
         };
-        attach(source, &open_or_make(self.root, &mount.destination, kind, (0, 0), self.stubs)?)
+        let place = open_or_make(self.root, &mount.destination, kind, (0, 0), self.stubs)?;
+        // Under another /proc neither the preparations that are left nor the step's own programs would find themselves.
+        if fstatfs(&place)?.f_type == PROC_SUPER_MAGIC && fstat(&place)?.st_ino == PROC_ROOT {
+            return Err(Errno::BUSY);
+        }
+        attach(source, &place)
     }
 }
 

@@ -42,7 +42,10 @@ pub enum SshKeyError {
     /// It breaks off, or its parts do not fit together.
     #[error("the key is damaged")]
     Damaged,
-    /// RSA with fewer than 2048 or more than 4096 bits, or numbers that make no key.
+    /// RSA of a length that is not secure, or slow beyond use.
+    #[error("the key cannot be used: RSA keys have 2048 to 4096 bits here")]
+    Length,
+    /// Numbers that make no key.
     #[error("the key cannot be used: {0}")]
     Rejected(String),
 }
@@ -189,7 +192,11 @@ impl Curve {
 }
 
 fn rejected(error: ring::error::KeyRejected) -> SshKeyError {
-    SshKeyError::Rejected(error.to_string())
+    // ring has no other way to tell.
+    match error.to_string().as_str() {
+        "TooSmall" | "TooLarge" => SshKeyError::Length,
+        other => SshKeyError::Rejected(other.to_owned()),
+    }
 }
 
 /// The first block between `-----BEGIN x-----` and `-----END x-----`.

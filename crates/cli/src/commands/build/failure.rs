@@ -1,15 +1,13 @@
 //! How a build fails: the step, the end of its output, the marked line of the Dockerfile (section 5.3 of the
 //! behaviour reference).
 
-use std::error::Error;
-
 use rbuild_cache::TreeError;
 use rbuild_frontend::Source;
 use rbuild_solver::{SolveError, SourceLocation, Vertex};
-use rbuild_worker::NotAllowed;
+use rbuild_worker::{CgroupError, NotAllowed};
 
 use crate::commands::context::Ignore;
-use crate::error::{CommandError, Kind};
+use crate::error::{CommandError, Kind, cause};
 use crate::printable;
 use crate::progress::FailedStep;
 
@@ -53,8 +51,9 @@ impl BuildError {
             (Some(location), Some(source)) => excerpt(source, location),
             _ => String::new(),
         };
-        let hints =
-            missing_file(&error.kind).map_or_else(Vec::new, |missing| hints(missing, ignore));
+        let mut hints =
+            cause::<TreeError>(&error.kind).map_or_else(Vec::new, |missing| hints(missing, ignore));
+        hints.extend(cause::<CgroupError>(&error.kind).and_then(CgroupError::hint).map(Into::into));
         let error =
             CommandError::caused(Kind::Build, "failed to build: failed to solve", error.kind);
         Self::Step { error: hints.into_iter().fold(error, CommandError::hint), excerpt }
@@ -111,16 +110,6 @@ impl BuildError {
                 error.preface(output + &excerpt)
             }
         }
-    }
-}
-
-/// The missing file that an error comes from, if it does.
-fn missing_file<'e>(mut error: &'e (dyn Error + 'static)) -> Option<&'e TreeError> {
-    loop {
-        if let Some(missing @ TreeError::NotFound { .. }) = error.downcast_ref::<TreeError>() {
-            return Some(missing);
-        }
-        error = error.source()?;
     }
 }
 

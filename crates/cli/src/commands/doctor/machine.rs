@@ -139,7 +139,7 @@ enum Failure {
 }
 
 fn probe(root: &Path) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::Store(chain(error));
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::Store(chain(error));
     let xattrs = match rbuild_worker::in_user_namespace() {
         true => OverlayXattrs::User,
         false => OverlayXattrs::Trusted,
