@@ -310,6 +310,13 @@ fn a_definition_must_name_its_result() {
     def.pop();
     assert_eq!(refused(def), terminal_is_missing);
     assert!(llb::from_bytes(b"\xff\xff").is_err());
+    // {metadata: {"x": {linux_resources: {}}}}, which the types of the messages do not have.
+    let limited = b"\x12\x07\x0a\x01x\x12\x02\x3a\x00";
+    let refused = llb::from_bytes(limited).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("operation `x` limits what it may use of the machine"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -46,6 +46,11 @@ pub enum DefinitionError {
         /// Why.
         source: OpError,
     },
+    /// What an operation may use is limited (`linux_resources` of its metadata).
+    #[error(
+        "operation `{0}` limits what it may use of the machine (linux_resources), which only flags such as --memory can do here"
+    )]
+    Limited(String),
     /// An operation's input is not in the definition.
     #[error("operation `{digest}` needs `{input}`, which is not in the definition")]
     MissingInput {
@@ -73,7 +78,25 @@ pub fn to_bytes(graph: &Graph, target: Edge) -> Vec<u8> {
 
 /// Decodes a definition; the edge is its result.
 pub fn from_bytes(bytes: &[u8]) -> Result<(Graph, Edge), DefinitionError> {
+    let limits = Limits::decode(bytes).map_err(DefinitionError::Definition)?;
+    if let Some((name, _)) = limits.metadata.iter().find(|(_, of)| of.linux_resources.is_some()) {
+        return Err(DefinitionError::Limited(name.clone()));
+    }
     from_definition(&pb::Definition::decode(bytes).map_err(DefinitionError::Definition)?)
+}
+
+/// What [`pb::Definition`] leaves out, as it is younger than the crate's.
+#[derive(Clone, PartialEq, Message)]
+struct Limits {
+    #[prost(btree_map = "string, message", tag = "2")]
+    metadata: BTreeMap<String, OpLimits>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OpLimits {
+    /// Whatever it says.
+    #[prost(message, optional, tag = "7")]
+    linux_resources: Option<()>,
 }
 
 /// The definition of what `target` needs of `graph`.
