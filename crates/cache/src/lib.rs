@@ -88,8 +88,8 @@ pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
     BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
-    HostFilesError, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount, RegistryClient,
-    RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
+    HostFilesError, LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount,
+    RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
 };
 pub use remote_cache::{
     CACHE_CONFIG_TYPE, CacheConfig, CacheFormError, CacheImportError, ConfigChain, ConfigLayer,

@@ -13,6 +13,7 @@ mod escapes;
 mod explain;
 mod failures;
 mod fixture;
+mod identity_tokens;
 mod imagetools;
 mod in_place;
 mod inline_cache;

@@ -1,6 +1,7 @@
 //! How registries are reached as files of the machine say, and `rbuild registry check`.
 
 use std::fs;
+use std::sync::Arc;
 
 use rbuild_testdata::{Entry, Image, Layer, Registry, Reply, Scripted};
 
@@ -105,4 +106,32 @@ fn a_check_says_what_fails() {
     assert!(nobody.text().contains("name        ok\nconnection  FAILED"), "{}", nobody.text());
     nobody.fails(1);
     assert!(check("A B").fails(2).contains("neither a registry nor a repository"));
+}
+
+#[test]
+fn privileged_a_mirror_with_other_bytes_is_told_of() {
+    let registry = Arc::new(Registry::start());
+    registry.push("base", "1", &image().publish());
+    let right = Arc::clone(&registry);
+    let mirror = Scripted::start(move |request, _| {
+        let mut reply = right.forward(request);
+        if request.path.contains("/blobs/") {
+            *reply.body.last_mut().expect("a blob") ^= 1;
+        }
+        reply
+    });
+    let fixture = Fixture::with("FROM scratch\n");
+    let name = format!("{}/base:1", registry.address());
+    let folder = fixture.path(&format!(".config/rbuild/certs.d/{}", registry.address()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let text = format!("[host.'http://{}']\n", mirror.address());
+    fs::write(folder.join("hosts.toml"), text).expect("a file");
+    let warning = format!("WARN: mirror `{}` of `{}`", mirror.address(), registry.address());
+    let pulled = fixture.run(["pull", &name]).ok();
+    // The configuration and the layer.
+    assert_eq!(pulled.stderr.matches(&warning).count(), 2, "{}", pulled.stderr);
+    fixture.write("Dockerfile", format!("FROM {name}\nRUN [\"/none\"]\n"));
+    let built = fixture.build_in("other", &[]);
+    assert_eq!(built.stderr.matches(&warning).count(), 2, "{}", built.stderr);
+    assert!(built.fails(1).contains("/none"));
 }

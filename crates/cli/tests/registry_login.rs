@@ -56,7 +56,10 @@ fn a_token_service_verifies_the_login() {
     assert!(error.contains("does not accept this name and password"), "{error}");
     login(&fixture, &server.address(), "geheim").ok();
     let lines = server.lines();
-    assert!(lines.contains(&"GET /token?account=name".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(&"GET /token?account=name&offline_token=true&client_id=rbuild".to_owned()),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Request {
     pub method: String,
     /// The path and the query.
     pub path: String,
-    /// The headers, names in lower case.
+    /// The headers, names in lower case; what is said several times is one list.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Vec<u8>,
@@ -177,17 +177,44 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = BTreeMap::new();
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
+        let value = value.trim();
+        headers
+            .entry(name.to_lowercase())
+            .and_modify(|before| before.extend([", ", value]))
+            .or_insert_with(|| value.to_owned());
     }
-    let length = headers.get("content-length").and_then(|text: &String| text.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    reader.read_exact(&mut body).ok()?;
+    let body = match headers.get("transfer-encoding").map(String::as_str) {
+        Some("chunked") => read_chunks(reader)?,
+        _ => {
+            let length = headers.get("content-length").and_then(|text: &String| text.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut body).ok()?;
+            body
+        }
+    };
     Some(Request { method, path, headers, body })
+}
+
+/// A body whose length nobody knew before (RFC 9112, section 7.1).
+fn read_chunks(reader: &mut BufReader<&TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let length = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(&mut body[start..]).ok()?;
+        reader.read_line(&mut line).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }
 
 /// Answers as a registry that holds `published` under `repository:tag` does: the ground on which a test puts its faults.

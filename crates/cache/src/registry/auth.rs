@@ -101,15 +101,33 @@ impl Challenge {
     }
 }
 
+/// How long a login is to be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Validity {
+    /// For what is done now.
+    Command,
+    /// For later commands, too: the service may give an identity token that is stored instead of the password.
+    Lasting,
+}
+
 /// A request to a token service, ready to be sent.
+///
+/// With a password there are two ways to ask: the token protocol's GET, which docker uses, and OAuth's POST, for services that do not
+/// know that.
 #[derive(Debug)]
 pub(super) struct TokenRequest {
+    /// What is asked for by GET.
     pub(super) url: Url,
+    /// Where a form is sent.
+    pub(super) posted_to: Url,
     /// For GET: the name and password to send along.
     pub(super) basic: Option<(String, String)>,
-    /// For POST: the form. GET when there is none.
+    /// For POST. With a name and password only if GET is not known to the service.
     pub(super) form: Option<String>,
 }
+
+/// Who we are to token services.
+const CLIENT: &str = "rbuild";
 
 impl TokenRequest {
     /// The request for a token with these scopes. `plain` says that the registry itself is spoken to without
@@ -119,61 +137,94 @@ impl TokenRequest {
         scopes: &[String],
         credential: Option<&Credential>,
         plain: bool,
+        validity: Validity,
     ) -> Result<Option<Self>, RegistryErrorKind> {
         let Challenge::Bearer { realm, service, .. } = challenge else { return Ok(None) };
         let fail = |reason| RegistryErrorKind::Challenge { challenge: shorten(realm), reason };
-        let mut url = Url::parse(realm).map_err(|_| fail("its token service is no URL"))?;
-        let safe = match url.scheme() {
+        let posted_to = Url::parse(realm).map_err(|_| fail("its token service is no URL"))?;
+        let safe = match posted_to.scheme() {
             "https" => true,
-            "http" => plain || url.host_str().is_some_and(is_loopback),
+            "http" => plain || posted_to.host_str().is_some_and(is_loopback),
             _ => return Err(fail("its token service is not an HTTP address")),
         };
         if !safe && credential.is_some() {
             return Err(fail("its token service would get the login without encryption"));
         }
-        // The token protocol repeats the parameter; OAuth's form, which has one, lists them.
-        let listed = scopes.join(" ");
-        let mut pairs: Vec<(&str, &str)> = match credential {
-            Some(Credential::IdentityToken(_)) => vec![("scope", &listed)],
-            _ => scopes.iter().map(|scope| ("scope", scope.as_str())).collect(),
-        };
-        pairs.extend(service.as_deref().map(|service| ("service", service)));
+        // The token protocol repeats the parameter.
+        let mut asked: Vec<(&str, &str)> =
+            scopes.iter().map(|scope| ("scope", scope.as_str())).collect();
+        asked.extend(service.as_deref().map(|service| ("service", service)));
+        let mut url = posted_to.clone();
         let (mut basic, mut form) = (None, None);
+        let oauth = |pairs: &[(&str, &str)]| {
+            // OAuth's form has one list of scopes.
+            let listed = scopes.join(" ");
+            let mut encoder = posted_to.clone();
+            let mut query = encoder.query_pairs_mut();
+            query.clear();
+            if !listed.is_empty() {
+                query.append_pair("scope", &listed);
+            }
+            query.extend_pairs(service.as_deref().map(|service| ("service", service)));
+            query.append_pair("client_id", CLIENT).extend_pairs(pairs);
+            drop(query);
+            encoder.query().unwrap_or_default().to_owned()
+        };
         match credential {
             Some(Credential::IdentityToken(token)) => {
-                pairs.extend([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "rbuild"),
-                    ("refresh_token", token),
-                ]);
-                let mut encoder = url.clone();
-                encoder.query_pairs_mut().clear().extend_pairs(pairs);
-                form = Some(encoder.query().unwrap_or_default().to_owned());
+                form = Some(oauth(&[("grant_type", "refresh_token"), ("refresh_token", token)]));
             }
             Some(Credential::Password { name, password }) => {
-                pairs.push(("account", name));
-                url.query_pairs_mut().extend_pairs(pairs);
+                asked.push(("account", name));
+                let mut pairs =
+                    vec![("grant_type", "password"), ("username", name), ("password", password)];
+                if validity == Validity::Lasting {
+                    asked.extend([("offline_token", "true"), ("client_id", CLIENT)]);
+                    pairs.push(("access_type", "offline"));
+                }
+                url.query_pairs_mut().extend_pairs(asked);
+                form = Some(oauth(&pairs));
                 basic = Some((name.clone(), password.clone()));
             }
             None => {
-                url.query_pairs_mut().extend_pairs(pairs);
+                url.query_pairs_mut().extend_pairs(asked);
             }
         }
-        Ok(Some(Self { url, basic, form }))
+        Ok(Some(Self { url, posted_to, basic, form }))
     }
 }
 
-/// The token in a token service's answer.
-pub(super) fn parse_token(answer: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        token: String,
-        #[serde(default)]
-        access_token: String,
+/// What a token service gave.
+#[derive(PartialEq, Eq)]
+pub(super) struct Token {
+    /// For the registry.
+    pub(super) access: String,
+    /// For the service, instead of the login.
+    pub(super) identity: Option<String>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
     }
-    let Answer { token, access_token } = serde_json::from_slice(answer).ok()?;
-    [token, access_token].into_iter().find(|token| !token.is_empty())
+}
+
+impl Token {
+    /// Reads a token service's answer; `None` if there is no token in it.
+    pub(super) fn parse(answer: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            token: String,
+            #[serde(default)]
+            access_token: String,
+            #[serde(default)]
+            refresh_token: Option<String>,
+        }
+        let Answer { token, access_token, refresh_token } = serde_json::from_slice(answer).ok()?;
+        let access = [token, access_token].into_iter().find(|token| !token.is_empty())?;
+        Some(Self { access, identity: refresh_token.filter(|token| !token.is_empty()) })
+    }
 }
 
 #[cfg(test)]
@@ -216,24 +267,39 @@ mod tests {
         let password = Credential::Password { name: "n".to_owned(), password: "p".to_owned() };
         let scopes = ["repository:a/b:pull".to_owned()];
         let request =
-            TokenRequest::new(&challenge, &scopes, Some(&password), false).unwrap().unwrap();
+            TokenRequest::new(&challenge, &scopes, Some(&password), false, Validity::Command)
+                .unwrap()
+                .unwrap();
         assert_eq!(
             request.url.as_str(),
             "https://a/t?x=1&scope=repository%3Aa%2Fb%3Apull&service=s%26s&account=n"
         );
         assert_eq!(request.basic, Some(("n".to_owned(), "p".to_owned())));
+        let lasting = TokenRequest::new(&challenge, &[], Some(&password), false, Validity::Lasting);
+        let lasting = lasting.unwrap().unwrap();
+        assert_eq!(
+            lasting.url.as_str(),
+            "https://a/t?x=1&service=s%26s&account=n&offline_token=true&client_id=rbuild"
+        );
+        assert_eq!(
+            lasting.form.unwrap(),
+            "service=s%26s&client_id=rbuild&grant_type=password&username=n&password=p&access_type=offline"
+        );
         let token = Credential::IdentityToken("t/t".to_owned());
         let scopes = ["repository:a:pull".to_owned(), "repository:b:pull".to_owned()];
-        let request = TokenRequest::new(&challenge, &scopes, Some(&token), false).unwrap().unwrap();
-        assert_eq!(request.url.as_str(), "https://a/t?x=1");
+        let new = |challenge, credential, plain| {
+            TokenRequest::new(challenge, &scopes, credential, plain, Validity::Command)
+        };
+        let request = new(&challenge, Some(&token), false).unwrap().unwrap();
+        assert_eq!(request.posted_to.as_str(), "https://a/t?x=1");
         assert_eq!(
             request.form.unwrap(),
-            "scope=repository%3Aa%3Apull+repository%3Ab%3Apull&service=s%26s&grant_type=refresh_token&client_id=rbuild&refresh_token=t%2Ft"
+            "scope=repository%3Aa%3Apull+repository%3Ab%3Apull&service=s%26s&client_id=rbuild&grant_type=refresh_token&refresh_token=t%2Ft"
         );
         let plain = parse(&["Bearer realm=\"http://a/t\""]).unwrap();
-        assert!(TokenRequest::new(&plain, &scopes, Some(&token), false).is_err());
-        assert!(TokenRequest::new(&plain, &scopes, Some(&token), true).is_ok());
-        assert!(TokenRequest::new(&plain, &scopes, None, false).is_ok());
+        assert!(new(&plain, Some(&token), false).is_err());
+        assert!(new(&plain, Some(&token), true).is_ok());
+        assert!(new(&plain, None, false).is_ok());
     }
 
     #[test]
@@ -260,9 +326,18 @@ mod tests {
 
     #[test]
     fn finds_the_token() {
-        assert_eq!(parse_token(br#"{"token":"a"}"#).unwrap(), "a");
-        assert_eq!(parse_token(br#"{"access_token":"b","token":""}"#).unwrap(), "b");
-        assert_eq!(parse_token(b"{}"), None);
-        assert_eq!(parse_token(b"<html>"), None);
+        let token = |access: &str, identity: Option<&str>| {
+            Some(Token { access: access.to_owned(), identity: identity.map(str::to_owned) })
+        };
+        for (answer, expected) in [
+            (r#"{"token":"a"}"#, token("a", None)),
+            (r#"{"access_token":"b","token":"","refresh_token":""}"#, token("b", None)),
+            (r#"{"token":"a","refresh_token":null}"#, token("a", None)),
+            (r#"{"token":"a","refresh_token":"r"}"#, token("a", Some("r"))),
+            ("{}", None),
+            ("<html>", None),
+        ] {
+            assert_eq!(Token::parse(answer.as_bytes()), expected, "{answer}");
+        }
     }
 }

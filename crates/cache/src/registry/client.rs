@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rbuild_oci::Reference;
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
-};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
-use super::auth::{Access, Challenge, TokenRequest, parse_token};
+use super::auth::Access;
 use super::body::BodyStream;
 use super::endpoints::{self, Endpoint, HostFiles, Rights};
 use super::mirrors::{Answer, Mirror, MirrorFault};
+use super::tokens::Identities;
 use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
 use crate::http::{
     HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TlsFiles, TransportError,
@@ -24,7 +23,7 @@ use crate::http::{
 };
 
 /// Tokens have some kilobytes, error texts should.
-const SMALL_ANSWER: u64 = 256 * 1024;
+pub(super) const SMALL_ANSWER: u64 = 256 * 1024;
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -52,23 +51,24 @@ const PARALLEL_UPLOADS: usize = 5;
 
 /// Fetches from registries and writes to them. Clones share connections and tokens.
 #[derive(Clone, Debug)]
-pub struct RegistryClient(Arc<Inner>);
+pub struct RegistryClient(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     options: RegistryOptions,
-    clients: HttpClients,
-    authorizations: Mutex<HashMap<AuthorizationKey, HeaderValue>>,
+    pub(super) clients: HttpClients,
+    pub(super) authorizations: Mutex<HashMap<AuthorizationKey, HeaderValue>>,
+    pub(super) identities: Identities,
     /// The ways to each registry that was asked.
     endpoints: Mutex<HashMap<String, Arc<Vec<Endpoint>>>>,
     /// Of each registry that something was sent to.
     uploads: Mutex<HashMap<String, Arc<Semaphore>>>,
-    mirror_faults: Mutex<Vec<MirrorFault>>,
+    pub(super) mirror_faults: Mutex<Vec<MirrorFault>>,
 }
 
 /// What an authorization is good for.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct AuthorizationKey {
+pub(super) struct AuthorizationKey {
     /// The only server that gets it.
     at: String,
     /// `registry/repository`.
@@ -78,7 +78,7 @@ struct AuthorizationKey {
 }
 
 impl AuthorizationKey {
-    fn new(at: &Endpoint, of: &Reference, access: Access<'_>) -> Self {
+    pub(super) fn new(at: &Endpoint, of: &Reference, access: Access<'_>) -> Self {
         let access = match access {
             Access::Nothing => "nothing".to_owned(),
             Access::Pull => "pull".to_owned(),
@@ -88,7 +88,7 @@ impl AuthorizationKey {
         Self { access: Some(access), ..Self::everything(at, of) }
     }
 
-    fn everything(at: &Endpoint, of: &Reference) -> Self {
+    pub(super) fn everything(at: &Endpoint, of: &Reference) -> Self {
         let at = at.api.origin().ascii_serialization();
         Self { at, name: of.name(), access: None }
     }
@@ -262,14 +262,11 @@ impl RegistryClient {
             options,
             clients: HttpClients::new(http),
             authorizations: Mutex::default(),
+            identities: Identities::default(),
             endpoints: Mutex::default(),
             uploads: Mutex::default(),
             mirror_faults: Mutex::default(),
         }))
-    }
-
-    pub(super) fn mirror_faults(&self) -> &Mutex<Vec<MirrorFault>> {
-        &self.0.mirror_faults
     }
 
     pub(super) fn retries(&self) -> Retries {
@@ -428,7 +425,7 @@ impl RegistryClient {
 
     /// How a server is known, and we to it, that has to do with an endpoint. Its authorities may sign for others, such as its token
     /// service; all else is for itself.
-    fn tls(&self, url: &Url, endpoint: &Endpoint) -> TlsFiles {
+    pub(super) fn tls(&self, url: &Url, endpoint: &Endpoint) -> TlsFiles {
         match url.origin() == endpoint.api.origin() {
             true => endpoint.tls.clone(),
             false => {
@@ -448,41 +445,6 @@ impl RegistryClient {
             .cloned()
     }
 
-    /// Answers the challenge of a 401 and remembers the answer for the repository.
-    pub(super) async fn authorize(
-        &self,
-        call: &Call<'_>,
-        response: &Response,
-        endpoint: &Endpoint,
-    ) -> Result<HeaderValue, Failure> {
-        let of = call.of;
-        let challenge = Challenge::parse(response.headers().get_all(WWW_AUTHENTICATE).iter())?;
-        let plain = endpoint.api.scheme() == "http";
-        let credential = self.credential(of, endpoint).await?;
-        let scopes = call.access.scopes(of.repository(), &challenge);
-        let request = TokenRequest::new(&challenge, &scopes, credential.as_ref(), plain)?;
-        let key = match request {
-            Some(_) => AuthorizationKey::new(endpoint, of, call.access),
-            None => AuthorizationKey::everything(endpoint, of),
-        };
-        let value = match (request, credential) {
-            (Some(request), credential) => {
-                format!("Bearer {}", self.token(of, endpoint, request, credential.is_some()).await?)
-            }
-            (None, Some(Credential::Password { name, password })) => basic(&name, &password),
-            (None, _) => return Err(Failure::Final(login_needed(of))),
-        };
-        let mut value =
-            HeaderValue::from_str(&value).map_err(|_| RegistryErrorKind::Challenge {
-                challenge: of.registry().to_owned(),
-                reason: "the token or password has characters that no header can carry",
-            })?;
-        value.set_sensitive(true);
-        let mut known = self.0.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key, value.clone());
-        Ok(value)
-    }
-
     /// The login for an endpoint: a mirror's is that under its own name.
     pub(super) async fn credential(
         &self,
@@ -499,49 +461,6 @@ impl RegistryClient {
             .await
             .expect("looking up a login does not panic")
             .map_err(RegistryErrorKind::Credentials)
-    }
-
-    async fn token(
-        &self,
-        of: &Reference,
-        endpoint: &Endpoint,
-        request: TokenRequest,
-        with_login: bool,
-    ) -> Result<String, Failure> {
-        let TokenRequest { url, basic: password, form } = request;
-        let http = self.0.clients.with(&url, &self.tls(&url, endpoint))?;
-        let builder = match form {
-            Some(form) => http
-                .post(url.clone())
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form),
-            None => http.get(url.clone()),
-        };
-        let builder = match password {
-            Some((name, password)) => builder.header(AUTHORIZATION, basic(&name, &password)),
-            None => builder,
-        };
-        let mut response = builder.send().await.map_err(|error| broken(&url, error))?;
-        let status = response.status();
-        let retry_after = retry_after(&response);
-        let answer =
-            read_bounded(&mut response, SMALL_ANSWER, "the token service's answer").await?;
-        let failed = |answer: &[u8]| RegistryErrorKind::Token {
-            service: url.origin().ascii_serialization(),
-            status: status.as_u16(),
-            message: message_of(answer),
-        };
-        match status {
-            StatusCode::OK => parse_token(&answer)
-                .ok_or_else(|| Failure::Final(failed(b"there is no token in it"))),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Failure::Final(if with_login { denied(of) } else { login_needed(of) }))
-            }
-            status if is_transient(status.as_u16()) => {
-                Err(Failure::Transient(failed(&answer), retry_after))
-            }
-            _ => Err(Failure::Final(failed(&answer))),
-        }
     }
 
     /// What a refusal means.
@@ -626,7 +545,7 @@ pub(super) async fn read_bounded(
 }
 
 /// The messages of a registry's error document, or what it said otherwise.
-fn message_of(body: &[u8]) -> String {
+pub(super) fn message_of(body: &[u8]) -> String {
     let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = document["errors"].as_array().into_iter().flatten();
     let messages: Vec<&str> =
@@ -638,16 +557,10 @@ fn message_of(body: &[u8]) -> String {
     }
 }
 
-fn basic(name: &str, password: &str) -> String {
-    use base64::Engine as _;
-    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
-    format!("Basic {encoded}")
-}
-
-fn denied(of: &Reference) -> RegistryErrorKind {
+pub(super) fn denied(of: &Reference) -> RegistryErrorKind {
     RegistryErrorKind::Denied { registry: of.registry().to_owned() }
 }
 
-fn login_needed(of: &Reference) -> RegistryErrorKind {
+pub(super) fn login_needed(of: &Reference) -> RegistryErrorKind {
     RegistryErrorKind::LoginNeeded { registry: of.registry().to_owned() }
 }

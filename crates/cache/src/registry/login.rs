@@ -3,10 +3,11 @@
 use rbuild_oci::Reference;
 use reqwest::{Method, Response, StatusCode};
 
-use super::auth::Access;
+use super::auth::{Access, Validity};
 use super::client::{Call, Failure, Target, at, at_registry};
 use super::endpoints::Endpoint;
-use super::{RegistryClient, RegistryError, RegistryErrorKind};
+use super::tokens::Authorization;
+use super::{Credential, RegistryClient, RegistryError, RegistryErrorKind};
 use crate::http::location;
 
 /// What a registry made of the configured login.
@@ -20,6 +21,15 @@ pub enum Standing {
     NotAsked,
 }
 
+/// What came of logging in.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// What the registry made of the login.
+    pub standing: Standing,
+    /// An identity token, which is stored instead of the password, if the registry's token service gives such.
+    pub identity: Option<Credential>,
+}
+
 impl RegistryClient {
     /// Asks the registry of `of` whether it accepts the configured login, without asking for any repository.
     ///
@@ -27,10 +37,23 @@ impl RegistryClient {
     ///
     /// [`RegistryErrorKind::LoginRefused`] when it does not.
     pub async fn standing(&self, of: &Reference) -> Result<Standing, RegistryError> {
+        Ok(self.logged_in(of, Validity::Command).await?.standing)
+    }
+
+    /// As [`RegistryClient::standing`], and asks for what may be stored of the login.
+    pub async fn log_in(&self, of: &Reference) -> Result<LoggedIn, RegistryError> {
+        self.logged_in(of, Validity::Lasting).await
+    }
+
+    async fn logged_in(
+        &self,
+        of: &Reference,
+        validity: Validity,
+    ) -> Result<LoggedIn, RegistryError> {
         let mut retries = self.retries();
         loop {
-            match self.try_standing(of).await {
-                Ok(standing) => return Ok(standing),
+            match self.try_log_in(of, validity).await {
+                Ok(logged_in) => return Ok(logged_in),
                 Err(failure) => {
                     retries.wait(failure).await.map_err(|kind| at_registry(of, kind))?;
                 }
@@ -74,21 +97,26 @@ impl RegistryClient {
         }
     }
 
-    async fn try_standing(&self, of: &Reference) -> Result<Standing, Failure> {
+    async fn try_log_in(&self, of: &Reference, validity: Validity) -> Result<LoggedIn, Failure> {
         let call = Call::new(Method::GET, of, Access::Nothing, Target::Base);
         let endpoints = self.endpoints(of).await?;
         let mut origins = endpoints.iter().filter(|endpoint| !endpoint.is_mirror).peekable();
         while let Some(endpoint) = origins.next() {
-            match self.standing_at(&call, endpoint).await {
+            match self.log_in_at(&call, endpoint, validity).await {
                 Err(failure) if failure.is_unreachable() && origins.peek().is_some() => {}
-                standing => return standing,
+                done => return done,
             }
         }
         let registry = of.registry().to_owned();
         Err(Failure::Final(RegistryErrorKind::NoEndpoint { registry }))
     }
 
-    async fn standing_at(&self, call: &Call<'_>, endpoint: &Endpoint) -> Result<Standing, Failure> {
+    async fn log_in_at(
+        &self,
+        call: &Call<'_>,
+        endpoint: &Endpoint,
+        validity: Validity,
+    ) -> Result<LoggedIn, Failure> {
         let of = call.of;
         let Some(url) = call.url(endpoint) else {
             let (location, reason) = (endpoint.api.to_string(), "it is not an HTTP address");
@@ -96,7 +124,7 @@ impl RegistryClient {
         };
         let response = self.send_once(call, &url, endpoint, None).await?;
         if response.status().is_success() {
-            return Ok(Standing::NotAsked);
+            return Ok(LoggedIn { standing: Standing::NotAsked, identity: None });
         }
         if response.status() != StatusCode::UNAUTHORIZED {
             return Err(self.refused(call, response, endpoint).await);
@@ -105,16 +133,17 @@ impl RegistryClient {
             let registry = of.registry().to_owned();
             Failure::Final(RegistryErrorKind::LoginRefused { registry })
         };
-        let authorization = match self.authorize(call, &response, endpoint).await {
+        let authorized = self.authorize_for(call, &response, endpoint, validity).await;
+        let Authorization { header, identity } = match authorized {
             Ok(authorization) => authorization,
             Err(Failure::Final(RegistryErrorKind::Denied { .. })) => return Err(refused()),
             Err(failure) => return Err(failure),
         };
-        let response = self.send_once(call, &url, endpoint, Some(&authorization)).await?;
+        let response = self.send_once(call, &url, endpoint, Some(&header)).await?;
         match response.status() {
             status if status.is_success() => match self.credential(of, endpoint).await? {
-                Some(_) => Ok(Standing::LoggedIn),
-                None => Ok(Standing::Anonymous),
+                Some(_) => Ok(LoggedIn { standing: Standing::LoggedIn, identity }),
+                None => Ok(LoggedIn { standing: Standing::Anonymous, identity: None }),
             },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused()),
             _ => Err(self.refused(call, response, endpoint).await),

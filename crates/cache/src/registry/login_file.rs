@@ -92,29 +92,50 @@ impl LoginFile {
 
     /// Stores the login for a registry. Blocks.
     pub fn store(&self, registry: &str, login: &Credential) -> Result<LoginPlace, LoginFileError> {
+        match login {
+            Credential::Password { name, password } => {
+                self.keep(registry, name, password, json!({"auth": auth(name, password)}))
+            }
+            Credential::IdentityToken(token) => {
+                self.keep(registry, IDENTITY, token, json!({"identitytoken": token}))
+            }
+        }
+    }
+
+    /// Stores an identity token, as that of `name`: others than docker take an entry without a name for none. Blocks.
+    pub fn store_identity(
+        &self,
+        registry: &str,
+        name: &str,
+        token: &str,
+    ) -> Result<LoginPlace, LoginFileError> {
+        let entry = json!({"auth": auth(name, ""), "identitytoken": token});
+        self.keep(registry, IDENTITY, token, entry)
+    }
+
+    /// Gives a login to the helper, or puts it into the file as `entry`.
+    fn keep(
+        &self,
+        registry: &str,
+        name: &str,
+        secret: &str,
+        entry: Value,
+    ) -> Result<LoginPlace, LoginFileError> {
         let mut document = self.read()?;
         // Docker reads the last of the names only.
         let server = docker_names(registry).pop().unwrap_or_else(|| registry.to_owned());
         let place = match helper_of(&document, registry) {
             Some(helper) => {
-                let (name, secret) = match login {
-                    Credential::Password { name, password } => (name.as_str(), password),
-                    Credential::IdentityToken(token) => ("<token>", token),
-                };
                 let input = json!({"ServerURL": server, "Username": name, "Secret": secret});
                 self.run(&helper, "store", &input.to_string())?;
                 LoginPlace::Helper(helper)
             }
             None => LoginPlace::File,
         };
-        let entry = match (&place, login) {
+        let entry = match &place {
             // That there is a login is what docker and others look for.
-            (LoginPlace::Helper(_), _) => json!({}),
-            (LoginPlace::File, Credential::Password { name, password }) => {
-                let plain = format!("{name}:{password}");
-                json!({"auth": base64::engine::general_purpose::STANDARD.encode(plain)})
-            }
-            (LoginPlace::File, Credential::IdentityToken(token)) => json!({"identitytoken": token}),
+            LoginPlace::Helper(_) => json!({}),
+            LoginPlace::File => entry,
         };
         let entries = document.entry("auths").or_insert_with(|| json!({}));
         let Value::Object(entries) = entries else {
@@ -209,6 +230,13 @@ impl LoginFile {
     fn format(&self, reason: &'static str) -> LoginFileError {
         LoginFileError::Format { path: self.path.clone(), reason }
     }
+}
+
+/// Whose login an identity token is, as helpers are told.
+const IDENTITY: &str = "<token>";
+
+fn auth(name: &str, password: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"))
 }
 
 /// The helper that has the logins for a registry.

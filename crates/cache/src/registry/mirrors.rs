@@ -46,7 +46,7 @@ pub(super) struct Mirror {
 impl RegistryClient {
     /// What mirrors have done wrong since this was asked last, by this client and its clones.
     pub fn take_mirror_faults(&self) -> Vec<MirrorFault> {
-        std::mem::take(&mut *self.mirror_faults().lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.mirror_faults.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes what a mirror of `registry` did wrong.
@@ -57,6 +57,6 @@ impl RegistryClient {
             what: what.to_owned(),
             reason,
         };
-        self.mirror_faults().lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+        self.0.mirror_faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
 }

@@ -31,6 +31,7 @@ mod login;
 mod login_file;
 mod manifests;
 mod mirrors;
+mod tokens;
 mod uploads;
 
 pub use blobs::BlobStream;
@@ -39,7 +40,7 @@ pub use client::{RegistryClient, RegistryOptions};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use endpoints::{HostFiles, HostFilesError};
 pub use error::{RegistryError, RegistryErrorKind};
-pub use login::Standing;
+pub use login::{LoggedIn, Standing};
 pub use login_file::{LoginFile, LoginFileError, LoginPlace};
 pub use manifests::Document;
 pub use mirrors::MirrorFault;

@@ -2,7 +2,9 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
-use rbuild_cache::{Credential, Credentials, LoginFile, LoginPlace, RegistryClient, Standing};
+use rbuild_cache::{
+    Credential, Credentials, LoggedIn, LoginFile, LoginPlace, RegistryClient, Standing,
+};
 use rbuild_oci::Reference;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -39,16 +41,23 @@ pub(crate) fn login(args: &LoginArgs) -> Result<(), CommandError> {
         if name.contains(':') {
             return Err(CommandError::usage("the name in a login cannot have a colon"));
         }
-        let login = Credential::Password { name, password };
+        let login = Credential::Password { name: name.clone(), password };
         let mut options = wiring::registry_options();
         options.credentials = Credentials::given(&host, login.clone());
-        let standing = RegistryClient::new(options).standing(&of).await.map_err(|error| {
+        let failed = |error| {
             CommandError::caused(Kind::Environment, format!("cannot log in to {host}"), error)
-        })?;
-        let place = file.store(&host, &login).map_err(not_stored)?;
-        if place == LoginPlace::File {
+        };
+        let LoggedIn { standing, identity } =
+            RegistryClient::new(options).log_in(&of).await.map_err(failed)?;
+        let (place, what) = match &identity {
+            Some(Credential::IdentityToken(token)) => {
+                (file.store_identity(&host, &name, token), "identity token")
+            }
+            _ => (file.store(&host, &login), "password"),
+        };
+        if place.map_err(not_stored)? == LoginPlace::File {
             note(format!(
-                "the password is stored as plain text in `{}`; a credential helper would keep it safer",
+                "the {what} is stored as plain text in `{}`; a credential helper would keep it safer",
                 file.path().display()
             ));
         }
