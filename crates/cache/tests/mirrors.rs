@@ -16,7 +16,8 @@ fn with_hosts(folder: &tempfile::TempDir, registry: &str, text: &str) -> Registr
     let own = folder.path().join(registry);
     fs::create_dir_all(&own).unwrap();
     fs::write(own.join("hosts.toml"), text).unwrap();
-    let hosts = HostFiles { folders: vec![folder.path().to_owned()], daemon: None };
+    let hosts =
+        HostFiles { folders: vec![folder.path().to_owned()], daemon: None, ..HostFiles::default() };
     RegistryOptions { hosts, ..options() }
 }
 

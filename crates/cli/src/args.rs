@@ -7,9 +7,16 @@ use std::path::PathBuf;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use rbuild_cache::Compression;
+
 use crate::cache_spec::{CacheFrom, CacheTo};
-use crate::output::{OnFailure, OutputSpec};
+use crate::commands::{self, amounts};
+use crate::config::Config;
+use crate::error::CommandError;
+use crate::output::{OnFailure, OutputSpec, compression_and_level};
+use crate::paths;
 use crate::progress::Mode;
+use crate::registry_args::RegistryArgs;
 
 /// Builds container images from Dockerfiles: no daemon, no root, no container runtime.
 #[derive(Debug, Parser)]
@@ -34,15 +41,42 @@ pub(crate) struct Cli {
     )]
     pub(crate) snapshotter: Snapshotter,
 
+    /// A file with defaults of flags, in the place of /etc/rbuild/rbuild.toml and $XDG_CONFIG_HOME/rbuild/rbuild.toml.
+    #[arg(long, global = true, env = "RBUILD_CONFIG", value_name = "FILE", hide_short_help = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) registries: RegistryArgs,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What was typed; ends the process where that is wrong or asks for help. A variable of the environment that is empty counts as
-/// absent: so CI systems hand on what is not configured.
-pub(crate) fn parse() -> Cli {
-    let matches = without_empty_variables(Cli::command()).get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+/// What was typed, and what is set for every run.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    pub(crate) cli: Cli,
+    pub(crate) config: Config,
+    pub(crate) matches: clap::ArgMatches,
+}
+
+/// What was typed, with the defaults that are set; ends the process where it is wrong or asks for help. A variable of the
+/// environment that is empty counts as absent: so CI systems hand on what is not configured.
+pub(crate) fn parse() -> Result<Typed, CommandError> {
+    let command = || without_empty_variables(Cli::command());
+    let from = |matches: &clap::ArgMatches| {
+        Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
+    };
+    let mut matches = command().get_matches();
+    let mut cli = from(&matches);
+    let variable = |name: &str| std::env::var(name).ok();
+    let config = Config::read(cli.config.as_deref(), &paths::config_files(), variable)?;
+    if !config.is_empty() {
+        config.check(&command())?;
+        matches = config.apply(command()).get_matches();
+        cli = from(&matches);
+    }
+    Ok(Typed { cli, config, matches })
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -130,6 +164,9 @@ pub(crate) enum Command {
     /// Say why a step of the last build ran and did not come from the cache.
     #[command(visible_alias = "why")]
     Explain(ExplainArgs),
+    /// Look at what is set for every run.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -229,6 +266,11 @@ pub(crate) struct BuildArgs {
     /// Write what was built for other machines: `type=registry,ref=NAME`, `type=local,dest=FOLDER`, with `mode=min|max` and more.
     #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
     pub(crate) cache_to: Vec<CacheTo>,
+
+    /// How layers are compressed where --output and --cache-to do not say: gzip, zstd or uncompressed, with `:LEVEL`
+    /// [default: gzip]. What is loaded into an engine is not compressed.
+    #[arg(long, value_name = "TYPE[:LEVEL]", value_parser = compression_and_level)]
+    pub(crate) compression: Option<Compression>,
 
     /// Ask the registry for newer base images, even where the local image store has them.
     #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
@@ -363,7 +405,7 @@ pub(crate) struct LimitArgs {
 
     /// The same as pairs: `memory=2g,cpu-quota=50000`. `best-effort` warns of a limit that this machine cannot keep, instead of
     /// refusing to build.
-    #[arg(long, value_name = "NAME=VALUE,..")]
+    #[arg(long, value_name = "NAME=VALUE,..", value_parser = commands::checked_resource)]
     pub(crate) resource: Vec<String>,
 
     /// Control group, or systemd slice, in which those of steps are made.
@@ -383,11 +425,11 @@ pub(crate) struct LimitArgs {
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Kill a step that runs for longer than this, such as 1h30m.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = amounts::checked_time_limit)]
     pub(crate) timeout: Option<String>,
 
     /// Kill a step that prints nothing for longer than this.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = amounts::checked_time_limit)]
     pub(crate) idle_timeout: Option<String>,
 }
 
@@ -723,6 +765,21 @@ pub(crate) struct RegistryCheckArgs {
     pub(crate) subject: String,
 }
 
+/// `rbuild config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// List all settings, with what they come to and where from.
+    Show(ConfigShowArgs),
+}
+
+/// `rbuild config show`.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigShowArgs {
+    /// Print JSON, one setting a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `rbuild du`.
 #[derive(Args, Debug)]
 pub(crate) struct DuArgs {
@@ -777,14 +834,14 @@ pub(crate) struct PruneArgs {
 #[command(next_help_heading = "Space of the store")]
 pub(crate) struct SpaceArgs {
     /// The store may take this much in any case; given alone, `prune` leaves no more [default of a build: 10% of the disk, or 10GB].
-    #[arg(long, visible_alias = "keep-storage", value_name = "SIZE")]
+    #[arg(long, visible_alias = "keep-storage", value_name = "SIZE", value_parser = amounts::checked_space)]
     pub(crate) reserved_space: Option<String>,
     /// Give up cache, the least valuable first, until the store takes no more than this [default of a build: 80% of the disk, or
     /// 100GB].
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::checked_space)]
     pub(crate) max_used_space: Option<String>,
     /// Give up cache until this much of the disk is free [default of a build: 20%].
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = amounts::checked_space)]
     pub(crate) min_free_space: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use rbuild_oci::{Digest, Reference};
 
 use crate::commands::amounts::memory;
 use crate::fields::{Fields, csv_fields, with_nearest};
-use crate::output::compression;
+use crate::output::told_compression;
 
 /// Types that buildx has and rbuild does not.
 const OTHERS: [&str; 3] = ["gha", "s3", "azblob"];
@@ -39,8 +39,8 @@ pub(crate) struct CacheTo {
     pub(crate) on_failure: bool,
     /// Whether the build goes on when it cannot be written.
     pub(crate) ignore_error: bool,
-    /// How layers without a blob are compressed.
-    pub(crate) compression: Compression,
+    /// How layers without a blob are compressed; `None` leaves it to `--compression`.
+    pub(crate) compression: Option<Compression>,
     /// What becomes of blobs that base images and other caches have.
     pub(crate) existing: ExistingBlobs,
     pub(crate) types: DocumentTypes,
@@ -186,7 +186,7 @@ impl CacheTo {
             true if level.is_some() => ExistingBlobs::All,
             true => ExistingBlobs::OtherFormats,
         };
-        let compression = compression(fields.take("compression").as_deref(), level)?;
+        let compression = told_compression(&mut fields, level)?;
         let oci = fields.boolean("oci-mediatypes", true)?;
         let image_manifest = fields.boolean("image-manifest", oci)?;
         if image_manifest && !oci {
@@ -227,7 +227,7 @@ impl CacheTo {
             max: false,
             on_failure: false,
             ignore_error: false,
-            compression: compression(None, None)?,
+            compression: None,
             existing: ExistingBlobs::Keep,
             types: DocumentTypes::Oci,
             image_manifest: true,
@@ -321,7 +321,7 @@ mod tests {
         let to = CacheTo::parse("type=local,dest=/c,mode=max,tag=x,compression=zstd").unwrap();
         let layout = CacheLayout { folder: PathBuf::from("/c"), tag: "x".to_owned(), reset: false };
         assert_eq!(to.destination, CacheDestination::Local(layout));
-        assert_eq!(to.compression, Compression::Zstd { level: 3 });
+        assert_eq!(to.compression, Some(Compression::Zstd { level: 3 }));
         assert!(to.max && to.on_failure && to.image_manifest && !to.ignore_error);
         let bare = CacheTo::parse("localhost:5000/a").unwrap();
         assert_eq!(bare, CacheTo::parse("type=registry,ref=localhost:5000/a:latest").unwrap());

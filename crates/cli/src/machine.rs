@@ -3,6 +3,7 @@
 use rbuild_worker::Identity;
 
 use crate::args::{Command, Isolation, Snapshotter};
+use crate::registry_args::RegistryArgs;
 
 /// Who rbuild is, and how it goes about it.
 #[derive(Debug)]
@@ -10,6 +11,7 @@ pub(crate) struct Machine {
     pub(crate) identity: Identity,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) isolation: Isolation,
+    pub(crate) registries: RegistryArgs,
 }
 
 impl Isolation {

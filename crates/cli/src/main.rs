@@ -6,6 +6,7 @@ mod annotation;
 mod args;
 mod cache_spec;
 mod commands;
+mod config;
 mod error;
 mod fields;
 mod machine;
@@ -13,6 +14,7 @@ mod output;
 mod paths;
 mod printable;
 mod progress;
+mod registry_args;
 mod wiring;
 
 use std::io::Write as _;
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
     if let Some(code) = rbuild_worker::init_main_if_requested() {
         return code;
     }
-    match commands::run(args::parse()) {
+    match args::parse().and_then(commands::run) {
         Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.

@@ -33,6 +33,7 @@ const OF_STORE: [&str; 8] = [
     "dangling-name-prefix",
     "dangling-name-empty-only",
 ];
+const UNCOMPRESSED: Compression = Compression::Uncompressed;
 /// As BuildKit spells it.
 const EMPTY_ONLY: &str = "danging-name-empty-only";
 /// Attributes that BuildKit has and rbuild does not.
@@ -78,8 +79,8 @@ pub(crate) enum ArchivePlace {
 /// How an image is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageOptions {
-    /// How new layers are compressed.
-    pub(crate) compression: Compression,
+    /// How new layers are compressed; `None` leaves it to `--compression`.
+    pub(crate) compression: Option<Compression>,
     /// What becomes of the blobs of base images.
     pub(crate) existing: ExistingBlobs,
     /// Whether documents have OCI's media types; `None` leaves it to the kind of output.
@@ -140,9 +141,19 @@ impl OutputSpec {
 
     /// What `--load` stands for. What stays on this machine is not worth compressing.
     pub(crate) fn load() -> Self {
-        let options =
-            ImageOptions { compression: Compression::Uncompressed, ..ImageOptions::default() };
+        let options = ImageOptions { compression: Some(UNCOMPRESSED), ..ImageOptions::default() };
         Self::Load { names: Vec::new(), options }
+    }
+
+    /// The same, compressed like this where it does not say how.
+    pub(crate) fn with_compression(mut self, otherwise: Option<Compression>) -> Self {
+        match &mut self {
+            Self::Image { options, .. }
+            | Self::Archive { options, .. }
+            | Self::Load { options, .. } => options.compression = options.compression.or(otherwise),
+            Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => {}
+        }
+        self
     }
 
     /// Parses `type=...,key=value,...`, a folder, or `-`.
@@ -256,7 +267,6 @@ fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String>
         true => Some(ArchivePlace::File(file(fields))),
         false => Some(ArchivePlace::Folder(folder(fields, "tar=false")?)),
     };
-    let is_told = !fields.is_missing("compression") || !fields.is_missing("compression-level");
     let options = image_options(fields)?;
     if form == ArchiveKind::Oci && options.oci_types == Some(false) {
         return Err(
@@ -266,9 +276,8 @@ fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String>
     let names = names(fields)?;
     Ok(match place {
         Some(place) => OutputSpec::Archive { form, place, options, names },
-        None if is_told => OutputSpec::Load { names, options },
         None => {
-            let compression = Compression::Uncompressed;
+            let compression = options.compression.or(Some(UNCOMPRESSED));
             OutputSpec::Load { names, options: ImageOptions { compression, ..options } }
         }
     })
@@ -329,7 +338,7 @@ fn names(fields: &mut Fields) -> Result<Vec<String>, String> {
 
 fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
     let level = fields.number("compression-level")?;
-    let compression = compression(fields.take("compression").as_deref(), level)?;
+    let compression = told_compression(fields, level)?;
     let existing = match fields.boolean("force-compression", false)? {
         false => ExistingBlobs::Keep,
         true if level.is_some() => ExistingBlobs::All,
@@ -361,8 +370,26 @@ fn layer_count(fields: &mut Fields) -> Result<LayerCount, String> {
     }
 }
 
+/// What the attributes say of compression, if anything.
+pub(crate) fn told_compression(
+    fields: &mut Fields,
+    level: Option<i32>,
+) -> Result<Option<Compression>, String> {
+    match (fields.take("compression"), level) {
+        (None, None) => Ok(None),
+        (kind, level) => compression(kind.as_deref(), level).map(Some),
+    }
+}
+
+/// `--compression`: `zstd`, `gzip:9`.
+pub(crate) fn compression_and_level(text: &str) -> Result<Compression, String> {
+    let Some((kind, level)) = text.split_once(':') else { return compression(Some(text), None) };
+    let level = level.parse().map_err(|_| format!("the level is a number, not `{level}`"))?;
+    compression(Some(kind), Some(level))
+}
+
 /// The compression that the attributes `compression` and `compression-level` say.
-pub(crate) fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
+fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
     let within = |least: i32, most: i32, default: i32| match level {
         None => Ok(default),
         Some(level) if (least..=most).contains(&level) => Ok(level),
@@ -463,7 +490,13 @@ mod tests {
             ("type=docker", OutputSpec::load()),
             (
                 "type=docker,name=a,compression=gzip",
-                OutputSpec::Load { names: vec!["a".to_owned()], options: ImageOptions::default() },
+                OutputSpec::Load {
+                    names: vec!["a".to_owned()],
+                    options: ImageOptions {
+                        compression: Some(Compression::default()),
+                        ..ImageOptions::default()
+                    },
+                },
             ),
             (
                 "type=oci,\"dest=a,b.tar\",compression=zstd,compression-level=5",
@@ -472,7 +505,7 @@ mod tests {
                     place: ArchivePlace::File(FileDestination::Path(PathBuf::from("a,b.tar"))),
                     names: Vec::new(),
                     options: ImageOptions {
-                        compression: Compression::Zstd { level: 5 },
+                        compression: Some(Compression::Zstd { level: 5 }),
                         ..ImageOptions::default()
                     },
                 },
@@ -524,7 +557,7 @@ mod tests {
              oci-mediatypes=true,prefer-nondist-layers=true,layers=squash,rewrite-timestamp=false,source-date-epoch=9",
         );
         let expected = ImageOptions {
-            compression: Compression::ZSTD,
+            compression: Some(Compression::ZSTD),
             existing: ExistingBlobs::All,
             oci_types: Some(true),
             attestation_image: false,

@@ -32,6 +32,16 @@ pub(crate) fn store_root(given: Option<&Path>) -> Result<PathBuf, CommandError> 
         })
 }
 
+/// Where settings are, the machine's before the user's.
+pub(crate) fn config_files() -> Vec<PathBuf> {
+    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from);
+    let user = folder("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let home = || folder("HOME").filter(|path| path.is_absolute());
+    let user = user.or_else(|| home().map(|home| home.join(".config")));
+    let folders = std::iter::once(PathBuf::from("/etc")).chain(user);
+    folders.map(|folder| folder.join("rbuild/rbuild.toml")).collect()
+}
+
 /// Where `rbuild login` stores, which is where logins are looked for first.
 pub(crate) fn login_file() -> Option<PathBuf> {
     let folder = |variable: &str| env::var_os(variable).map(PathBuf::from);
@@ -52,6 +62,7 @@ pub(crate) fn host_files() -> HostFiles {
     HostFiles {
         folders: folders.chain(system).map(|folder| folder.join("certs.d")).collect(),
         daemon: Some(PathBuf::from("/etc/docker/daemon.json")),
+        mirrors: Vec::new(),
     }
 }
 

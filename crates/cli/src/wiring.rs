@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, DownloadsOptions, ImagePush, ImageSource, ImageSourceOptions, Lease, LocalRecords,
-    Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
+    Credentials, DownloadsOptions, HostFiles, ImagePush, ImageSource, ImageSourceOptions, Lease,
+    LocalRecords, Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
@@ -20,6 +20,7 @@ use crate::args::{Isolation, Snapshotter};
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::paths;
+use crate::registry_args::RegistryArgs;
 
 /// Everything that one run works with.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Session {
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) images: ImageSource,
     registry: RegistryClient,
+    registries: RegistryArgs,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
     isolation: Isolation,
@@ -83,7 +85,7 @@ impl Session {
             ignore_chown_errors: matches!(machine.identity, Identity::SingleId { .. }),
             ..ImageSourceOptions::default()
         };
-        let registry = RegistryClient::new(registry_options());
+        let registry = RegistryClient::new(registry_options(&machine.registries));
         let images = ImageSource::new(
             &store,
             lease.clone(),
@@ -104,6 +106,7 @@ impl Session {
             overlay,
             images,
             registry,
+            registries: machine.registries.clone(),
             remotes,
             open_files,
             isolation: machine.isolation,
@@ -116,7 +119,7 @@ impl Session {
         if insecure.is_empty() {
             return self;
         }
-        let registry = RegistryClient::new(RegistryOptions { insecure, ..registry_options() });
+        let registry = self.client_trusting(insecure);
         Self { images: self.images.with_registry(registry.clone()), registry, ..self }
     }
 
@@ -137,12 +140,17 @@ impl Session {
         }
     }
 
+    fn client_trusting(&self, mut insecure: Vec<String>) -> RegistryClient {
+        let options = registry_options(&self.registries);
+        insecure.extend(options.insecure);
+        RegistryClient::new(RegistryOptions { insecure, ..options })
+    }
+
     /// Pushes images of the store; `insecure` registries may be anybody.
     pub(crate) fn pushes(&self, insecure: Vec<String>) -> ImagePush {
-        let registry = if insecure.is_empty() {
-            self.registry.clone()
-        } else {
-            RegistryClient::new(RegistryOptions { insecure, ..registry_options() })
+        let registry = match insecure.is_empty() {
+            true => self.registry.clone(),
+            false => self.client_trusting(insecure),
         };
         ImagePush::new(&self.store, self.lease.clone(), self.images.clone(), registry)
     }
@@ -194,9 +202,12 @@ impl Session {
 }
 
 /// How registries are reached.
-pub(crate) fn registry_options() -> RegistryOptions {
+pub(crate) fn registry_options(args: &RegistryArgs) -> RegistryOptions {
+    let mirrors = args.registry_mirror.iter();
+    let mirrors = mirrors.map(|of| (of.registry.clone(), of.mirrors.clone())).collect();
     RegistryOptions {
-        hosts: paths::host_files(),
+        hosts: HostFiles { mirrors, ..paths::host_files() },
+        insecure: args.insecure_registry.clone(),
         credentials: Credentials::from_files(paths::credential_files()),
         proxies: paths::proxies(),
         ..RegistryOptions::default()

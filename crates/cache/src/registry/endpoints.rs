@@ -32,6 +32,9 @@ pub struct HostFiles {
     pub folders: Vec<PathBuf>,
     /// Docker's `daemon.json`, of which `registry-mirrors` and `insecure-registries` are read.
     pub daemon: Option<PathBuf>,
+    /// Mirrors of registries, each `[scheme://]host[:port][/path]`, which come before all that files say of the registry. What the
+    /// registry calls `a/b` is `path/a/b` there.
+    pub mirrors: Vec<(String, Vec<String>)>,
 }
 
 /// Why a configuration of registries cannot be used.
@@ -112,6 +115,57 @@ pub(super) fn find(
     registry: &str,
     options: &RegistryOptions,
 ) -> Result<Vec<Endpoint>, HostFilesError> {
+    let mut endpoints = Vec::new();
+    for address in mirrors_of(registry, &options.hosts.mirrors) {
+        endpoints.extend(mirror(address, options)?);
+    }
+    endpoints.extend(of_files(registry, options)?);
+    Ok(endpoints)
+}
+
+/// The mirrors that were given for a registry.
+fn mirrors_of<'a>(
+    registry: &str,
+    given: &'a [(String, Vec<String>)],
+) -> impl Iterator<Item = &'a String> {
+    given.iter().filter(move |(of, _)| of == registry).flat_map(|(_, mirrors)| mirrors)
+}
+
+/// The ways to a mirror, which is reached as the registry that it is.
+fn mirror(address: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, HostFilesError> {
+    let (scheme, name) = match address.split_once("://") {
+        Some((scheme, name)) => (Some(scheme), name),
+        None => (None, address),
+    };
+    let (authority, path) = match name.split_once('/') {
+        Some((authority, path)) => (authority, path.trim_end_matches('/')),
+        None => (name, ""),
+    };
+    let rights = Rights { push: false, ..Rights::ALL };
+    let mut own: Vec<Endpoint> = of_files(authority, options)?;
+    own.retain(|endpoint| {
+        !endpoint.is_mirror && scheme.is_none_or(|scheme| endpoint.api.scheme() == scheme)
+    });
+    if own.is_empty() {
+        // It is not reached as its name says.
+        let address = format!("{}://{authority}", scheme.unwrap_or("https"));
+        own.push(endpoint(&address, Path::new(address.as_str()))?);
+    }
+    let at_path = |own: Endpoint| {
+        let api = match path {
+            "" => own.api,
+            path => {
+                let base = own.api.as_str().trim_end_matches('/');
+                parse(&format!("{base}/{path}"), Path::new(address))?
+            }
+        };
+        Ok(Endpoint { api, is_mirror: true, rights, ..own })
+    };
+    own.into_iter().map(at_path).collect()
+}
+
+/// What files, and what is known of the registry itself, say.
+fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, HostFilesError> {
     let mut https = options.https.clone();
     let mut found = None;
     for (name, folder) in [registry, "_default"]
@@ -439,6 +493,7 @@ mod tests {
         let hosts = HostFiles {
             folders: vec![folder.join("first"), folder.join("second")],
             daemon: Some(folder.join("daemon.json")),
+            mirrors: Vec::new(),
         };
         RegistryOptions { hosts, ..RegistryOptions::default() }
     }
@@ -490,6 +545,44 @@ x-key = ["1", "2"]
         assert_eq!(shown("a.b", &options), ["https://other.b/v2 mprw"]);
         write(folder, "first/_default/hosts.toml", "[host.'https://all.b']");
         assert_eq!(shown("x.y", &options), ["https://all.b/v2 mprw", "https://x.y/v2 prw"]);
+    }
+
+    #[test]
+    fn mirrors_that_were_given_come_first_and_are_reached_as_registries() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut options = options(folder);
+        let mirrors = [
+            "one.b",
+            "http://two.b/sub/",
+            "localhost:5/x",
+            "in.b:5",
+            "tls.b",
+            "https://localhost:6",
+        ];
+        options.hosts.mirrors =
+            vec![("m.m".to_owned(), mirrors.iter().map(|mirror| (*mirror).to_owned()).collect())];
+        options.insecure.push("in.b:5".to_owned());
+        write(folder, "first/tls.b/ca.crt", "");
+        write(folder, "first/m.m/hosts.toml", "[host.'https://file.b']");
+        let expected = [
+            "https://one.b/v2 mpr",
+            "http://two.b/v2/sub mpr",
+            "http://localhost:5/v2/x mpr",
+            "https://in.b:5/v2 mpru",
+            "http://in.b:5/v2 mpr",
+            "https://tls.b/v2 mpr",
+            "https://localhost:6/v2 mpr",
+            "https://file.b/v2 mprw",
+            "https://m.m/v2 prw",
+        ];
+        assert_eq!(shown("m.m", &options), expected);
+        let endpoints = find("m.m", &options).unwrap();
+        assert_eq!(endpoints[5].tls.authorities, [folder.join("first/tls.b/ca.crt")]);
+        assert_eq!(shown("one.b", &options), ["https://one.b/v2 prw"]);
+        options.hosts.mirrors[0].1 = vec!["a b".to_owned()];
+        let error = find("m.m", &options).unwrap_err().to_string();
+        assert!(error.contains("no address of a registry"), "{error}");
     }
 
     #[test]

@@ -30,6 +30,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, CommandError> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// What was typed, if it is a [`duration`], or 0 for no limit.
+pub(crate) fn checked_time_limit(text: &str) -> Result<String, String> {
+    match (text, duration(text)) {
+        ("0", _) | (_, Ok(_)) => Ok(text.to_owned()),
+        (_, Err(error)) => Err(error.reason()),
+    }
+}
+
+/// What was typed, if it is an amount of [`space`].
+pub(crate) fn checked_space(text: &str) -> Result<String, String> {
+    space(text, 0).map(|_| text.to_owned()).map_err(|error| error.reason())
+}
+
 /// `512m`, `2g`, `1.5GiB`, `1000`: bytes as docker reads them, with units of 1024.
 pub(crate) fn memory(text: &str) -> Result<u64, CommandError> {
     let wrong =

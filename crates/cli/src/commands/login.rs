@@ -12,13 +12,14 @@ use super::build::in_runtime;
 use super::images::print;
 use crate::args::{LoginArgs, LogoutArgs};
 use crate::error::{CommandError, Kind};
+use crate::registry_args::RegistryArgs;
 use crate::{paths, wiring};
 
 /// Passwords are short; a stream that never ends is none.
 const LONGEST_PASSWORD: u64 = 64 << 10;
 
 /// Asks the registry whether it accepts a login, and stores it.
-pub(crate) fn login(args: &LoginArgs) -> Result<(), CommandError> {
+pub(crate) fn login(args: &LoginArgs, registries: &RegistryArgs) -> Result<(), CommandError> {
     let of = registry(args.registry.as_deref())?;
     let host = of.registry().to_owned();
     let file = login_file()?;
@@ -42,7 +43,7 @@ pub(crate) fn login(args: &LoginArgs) -> Result<(), CommandError> {
             return Err(CommandError::usage("the name in a login cannot have a colon"));
         }
         let login = Credential::Password { name: name.clone(), password };
-        let mut options = wiring::registry_options();
+        let mut options = wiring::registry_options(registries);
         options.credentials = Credentials::given(&host, login.clone());
         let failed = |error| {
             CommandError::caused(Kind::Environment, format!("cannot log in to {host}"), error)

@@ -4,6 +4,7 @@ pub(crate) mod amounts;
 mod build;
 mod builds;
 mod check;
+mod config;
 mod context;
 mod debug;
 mod doctor;
@@ -19,6 +20,8 @@ mod registry_check;
 mod save;
 mod space;
 
+pub(crate) use self::build::checked_resource;
+
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
@@ -26,15 +29,21 @@ use rbuild_cache::Store;
 use rbuild_worker::{Identity, UserNamespaceError};
 
 use crate::args::{
-    Cli, Command, ContextCommand, DebugCommand, ImagetoolsCommand, Isolation, RegistryCommand,
+    Cli, Command, ConfigCommand, ContextCommand, DebugCommand, ImagetoolsCommand, Isolation,
+    RegistryCommand, Typed,
 };
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::paths;
 
 /// Does what was typed.
-pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(typed: Typed) -> Result<ExitCode, CommandError> {
+    let Typed { cli, config, matches } = typed;
     match &cli.command {
+        Command::Config(ConfigCommand::Show(args)) => {
+            return config::show(&config, &Cli::command(), &matches, args)
+                .map(|()| ExitCode::SUCCESS);
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "rbuild", &mut script);
@@ -45,13 +54,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         }
         // None of these needs the store.
         Command::Check(args) => return check::check(args).map(|()| ExitCode::SUCCESS),
-        Command::Login(args) => return login::login(args).map(|()| ExitCode::SUCCESS),
+        Command::Login(args) => {
+            return login::login(args, &cli.registries).map(|()| ExitCode::SUCCESS);
+        }
         Command::Logout(args) => return login::logout(args).map(|()| ExitCode::SUCCESS),
         Command::Registry(RegistryCommand::Check(args)) => {
-            return registry_check::check(args).map(|()| ExitCode::SUCCESS);
+            return registry_check::check(args, &cli.registries).map(|()| ExitCode::SUCCESS);
         }
         Command::Imagetools(ImagetoolsCommand::Inspect(args)) => {
-            return imagetools::inspect(args).map(|()| ExitCode::SUCCESS);
+            return imagetools::inspect(args, &cli.registries).map(|()| ExitCode::SUCCESS);
         }
         Command::Context(ContextCommand::Ls(args)) => {
             return context::ls(args).map(|()| ExitCode::SUCCESS);
@@ -72,7 +83,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         }
         entered => entered.map_err(cannot_be_root)?,
     };
-    let machine = Machine { identity, snapshotter: cli.snapshotter, isolation };
+    let machine =
+        Machine { identity, snapshotter: cli.snapshotter, isolation, registries: cli.registries };
     if cli.root.is_some() && asks(&cli.command) && !Store::exists(&root) {
         let message = format!("there is no store in `{}`", root.display());
         let hint = "`rbuild build` makes one; is --root or RBUILD_ROOT what was meant?";
@@ -102,6 +114,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         },
         Command::Explain(args) => explain::explain(&store, &args),
         Command::Completions { .. }
+        | Command::Config(_)
         | Command::Man { .. }
         | Command::Login(_)
         | Command::Logout(_)

@@ -10,15 +10,19 @@ use super::images::print;
 use super::login::registry;
 use crate::args::RegistryCheckArgs;
 use crate::error::{CommandError, Kind, chain};
+use crate::registry_args::RegistryArgs;
 use crate::{printable, wiring};
 
 /// What is checked, in this order: what comes later cannot be known when something earlier fails.
 const PARTS: [&str; 6] = ["name", "connection", "TLS", "login", "pull", "push"];
 
 /// Checks a registry, and the rights in a repository if one is named.
-pub(crate) fn check(args: &RegistryCheckArgs) -> Result<(), CommandError> {
+pub(crate) fn check(
+    args: &RegistryCheckArgs,
+    registries: &RegistryArgs,
+) -> Result<(), CommandError> {
     let (of, has_repository) = subject(&args.subject)?;
-    let client = RegistryClient::new(wiring::registry_options());
+    let client = RegistryClient::new(wiring::registry_options(registries));
     in_runtime(async {
         let mut report = Report::default();
         let failed = report.fill(&client, &of, has_repository).await;

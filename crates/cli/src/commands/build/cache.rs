@@ -65,7 +65,11 @@ impl CachePlan {
             is_new
         });
         let is_inline = |to: &CacheTo| to.destination == CacheDestination::Inline;
-        let (inline, to): (Vec<_>, Vec<_>) = args.cache_to.iter().cloned().partition(is_inline);
+        let (inline, to): (Vec<_>, Vec<_>) = args
+            .cache_to
+            .iter()
+            .map(|to| CacheTo { compression: to.compression.or(args.compression), ..to.clone() })
+            .partition(is_inline);
         if !inline.is_empty() && !outputs.has_image() {
             let message = "--cache-to type=inline writes into the image, and no output is one";
             return Err(
@@ -228,7 +232,11 @@ async fn export_once(
     let mounts = mounts(session, to, finished, packs, pull).await?;
     let records = collect(session, to.max, finished)?;
     let existing = to.existing;
-    let layers = LayerForm { compression: to.compression, existing, epoch: finished.epoch };
+    let layers = LayerForm {
+        compression: to.compression.unwrap_or_default(),
+        existing,
+        epoch: finished.epoch,
+    };
     for snapshot in records.snapshots() {
         let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
         for layer in needs.disputed.iter().chain(&needs.convert) {

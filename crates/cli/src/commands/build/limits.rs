@@ -80,6 +80,16 @@ fn resources(args: &LimitArgs) -> Result<(ResourceLimits, bool), CommandError> {
     Ok((limits, best_effort))
 }
 
+/// What was typed, if it is one or several resources.
+pub(crate) fn checked_resource(text: &str) -> Result<String, String> {
+    let args = LimitArgs { resource: vec![text.to_owned()], ..LimitArgs::default() };
+    let set_all = |(pairs, _): (Vec<(String, String)>, bool)| {
+        let mut limits = ResourceLimits::default();
+        pairs.iter().try_for_each(|(name, value)| set(&mut limits, name, value))
+    };
+    pairs(&args).and_then(set_all).map(|()| text.to_owned()).map_err(|error| error.reason())
+}
+
 /// Names and values of what was typed; of one name the last counts.
 fn pairs(args: &LimitArgs) -> Result<(Vec<(String, String)>, bool), CommandError> {
     let mut best_effort = false;

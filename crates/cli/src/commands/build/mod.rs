@@ -43,7 +43,7 @@ use self::attest::{Asked, AttestPlan, Attesting, PlatformFacts};
 use self::frontend::{Evaluated, Lowered};
 use self::input::Input;
 use self::keep::Keeping;
-pub(crate) use self::limits::step_limits;
+pub(crate) use self::limits::{checked_resource, step_limits};
 use self::platforms::{Results, Wanted};
 use self::record::Recording;
 use self::request::Request;

@@ -25,7 +25,8 @@ impl OnFailurePlan {
         let mut outputs = Vec::new();
         for on_failure in &args.on_failure {
             // Names are for the build that succeeds.
-            let planned = plan::planned(&on_failure.output, &[])?;
+            let output = on_failure.output.clone().with_compression(args.compression);
+            let planned = plan::planned(&output, &[])?;
             planned.iter().try_for_each(|planned| plan::check_folder(planned, iter::empty()))?;
             outputs.extend(planned.map(|planned| (planned, on_failure.src.clone())));
         }

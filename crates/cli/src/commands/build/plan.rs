@@ -79,7 +79,7 @@ pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     let pushed = if args.push && !specs.iter().any(is_image) { &default[..] } else { &[] };
     let (mut outputs, mut names) = (Vec::new(), Vec::new());
     for spec in specs.iter().chain(loaded).chain(pushed) {
-        let planned = match spec.clone() {
+        let planned = match spec.clone().with_compression(args.compression) {
             OutputSpec::Image { names, options, store, push } => {
                 let push = PushOptions { push: push.push || args.push, ..push };
                 planned(&OutputSpec::Image { names, options, store, push }, &args.tag)?

@@ -297,7 +297,7 @@ fn layer_form(options: &ImageOptions, epoch: Option<i64>, progress: &Progress) -
         progress.warn(message.to_owned());
     }
     let epoch = epoch.filter(|_| rewrite_timestamp != Some(false));
-    LayerForm { compression, existing, epoch }
+    LayerForm { compression: compression.unwrap_or_default(), existing, epoch }
 }
 
 /// Runs an export where it may keep a thread busy.

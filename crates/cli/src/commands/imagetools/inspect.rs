@@ -9,14 +9,18 @@ use crate::args::ImagetoolsInspectArgs;
 use crate::commands::build::in_runtime;
 use crate::commands::images::print;
 use crate::error::{CommandError, Kind};
+use crate::registry_args::RegistryArgs;
 use crate::{printable, wiring};
 
 /// Shows the manifest or index that a name stands for.
-pub(crate) fn inspect(args: &ImagetoolsInspectArgs) -> Result<(), CommandError> {
+pub(crate) fn inspect(
+    args: &ImagetoolsInspectArgs,
+    registries: &RegistryArgs,
+) -> Result<(), CommandError> {
     let reference = Reference::parse(&args.image).map_err(|error| {
         CommandError::caused(Kind::Usage, format!("cannot inspect `{}`", args.image), error)
     })?;
-    let client = RegistryClient::new(wiring::registry_options());
+    let client = RegistryClient::new(wiring::registry_options(registries));
     in_runtime(async {
         let document = client.manifest(&reference).await.map_err(|error| {
             let message = format!("cannot inspect `{}`", args.image);
