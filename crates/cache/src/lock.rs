@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rbuild_oci::Digest;
 use rbuild_solver::{CacheKey, LayerId};
-use rustix::fs::{FlockOperation, flock, fstat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
@@ -113,7 +113,9 @@ impl Locks {
 
 /// Opens a file for locking, making it when needed.
 pub(crate) fn open_lock_file(path: &Path) -> Result<File, DiskError> {
-    File::options().create(true).truncate(false).write(true).open(path).on_path("open", path)
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o666));
+    file.map(File::from).on_path("open", path)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD};
+use rustix::fs::{Access, CWD, FileType};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
@@ -98,6 +98,26 @@ pub enum StoreError {
         /// Something that no store contains.
         found: String,
     },
+    /// Somebody else may change it while it is used, and has others change and delete what they can reach.
+    #[error(
+        "the store `{}` belongs to user {owner}, and you are user {user}: run rbuild as that user, or choose another store \
+         (--root); or, if you trust all that is in it, make it yours with chown -R",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
+    /// One of its directories is not in it, so what is there may not be the store's to delete.
+    #[error("`{}` is not a directory; those of a store may not be links", path.display())]
+    NotADirectory {
+        /// What should be one.
+        path: PathBuf,
+    },
     /// The file system cannot hold a store.
     #[error(
         "`{}` is on a network file system ({filesystem}), where the locks and the database of a store that \
@@ -161,6 +181,7 @@ impl Store {
         let version = root.join("version");
         match std::fs::read_to_string(&version) {
             Ok(text) => {
+                check_owner(root, &failed)?;
                 check_version(root, &text)?;
                 check_filesystem(root, &failed)?;
                 // Somebody may have thought that one can be deleted, as all of them can be.
@@ -277,6 +298,7 @@ fn check_version(root: &Path, text: &str) -> Result<(), StoreError> {
 /// store that has it is whole.
 fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), StoreError> {
     make_directory(root, failed)?;
+    check_owner(root, failed)?;
     check_filesystem(root, failed)?;
     for entry in std::fs::read_dir(root).on_path("list", root).map_err(failed)? {
         let entry = entry.on_path("list", root).map_err(failed)?;
@@ -315,7 +337,26 @@ fn make_directories(
     root: &Path,
     failed: &dyn Fn(DiskError) -> StoreError,
 ) -> Result<(), StoreError> {
-    DIRECTORIES.iter().try_for_each(|directory| make_directory(&root.join(directory), failed))
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        // The first of two, too: what is in a directory is as it was made here.
+        let first = root.join(directory.split('/').next().unwrap_or(directory));
+        match rustix::fs::lstat(&first).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::Directory) if first == path => {}
+            Ok(FileType::Directory) | Err(Errno::NOENT) => make_directory(&path, failed)?,
+            Ok(_) => return Err(StoreError::NotADirectory { path: first }),
+            Err(error) => return Err(failed(DiskError::new("inspect", &first, error))),
+        }
+    }
+    Ok(())
+}
+
+fn check_owner(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), StoreError> {
+    let owner = rustix::fs::stat(root).on_path("inspect", root).map_err(failed)?.st_uid;
+    match rustix::process::geteuid().as_raw() {
+        user if user == owner => Ok(()),
+        user => Err(StoreError::Foreign { path: root.to_owned(), owner, user }),
+    }
 }
 
 /// Makes a directory that only we may enter, unless it is there.

@@ -130,6 +130,35 @@ fn a_store_that_is_not_there_is_not_made_by_looking_for_it() {
 }
 
 #[test]
+fn privileged_only_the_own_store_is_opened() {
+    let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
+    let nothing = ["-o", "type=cacheonly"];
+    fixture.build(&nothing).ok();
+    // A directory that is a link: what is in there is somebody else's.
+    for directory in ["tmp", "contexts"] {
+        let (own, aside) = (fixture.path(&format!("store/{directory}")), fixture.path("aside"));
+        fs::rename(&own, &aside).expect("a folder");
+        let victim = fixture.path("victim");
+        fs::create_dir_all(victim.join("precious")).expect("a folder");
+        std::os::unix::fs::symlink(&victim, &own).expect("a link");
+        let error = fixture.run(["du"]).fails(1);
+        let expected = format!("`{}` is not a directory", own.display());
+        assert!(error.contains(&expected) && victim.join("precious").exists(), "{error}");
+        fs::remove_file(&own).expect("the link");
+        fs::rename(&aside, &own).expect("a folder");
+    }
+    fixture.build(&nothing).ok();
+    std::os::unix::fs::chown(fixture.path("store"), Some(65534), None).expect("another owner");
+    for args in [&["du"][..], &["images"], &["build", "context"]] {
+        let error = fixture.run(args).fails(1);
+        assert!(
+            error.contains("belongs to user 65534, and you are user 0: run rbuild as"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn privileged_du_tells_what_made_everything() {
     let fixture = Fixture::with(
         "FROM busybox\nRUN --mount=type=cache,id=meals,target=/c echo one > /one\nRUN echo two > /two\n",

@@ -15,13 +15,17 @@ const PIECES_WAITING: usize = 4;
 pub(super) struct BackgroundHasher {
     filling: Vec<u8>,
     /// None for short content.
-    thread: Option<Thread>,
+    hashing: Option<Hashing>,
 }
 
 #[derive(Debug)]
-struct Thread {
-    pieces: SyncSender<Vec<u8>>,
-    hasher: JoinHandle<Hasher>,
+enum Hashing {
+    Elsewhere {
+        pieces: SyncSender<Vec<u8>>,
+        hasher: JoinHandle<Hasher>,
+    },
+    /// The system has no thread to give.
+    Here(Box<Hasher>),
 }
 
 impl BackgroundHasher {
@@ -39,18 +43,19 @@ impl BackgroundHasher {
 
     fn send(&mut self) -> io::Result<()> {
         let piece = mem::replace(&mut self.filling, Vec::with_capacity(PIECE));
-        let thread = match &mut self.thread {
-            Some(thread) => thread,
-            none => none.insert(Thread::start()?),
-        };
-        thread.pieces.send(piece).map_err(|_| lost())
+        match self.hashing.get_or_insert_with(Hashing::start) {
+            Hashing::Elsewhere { pieces, .. } => pieces.send(piece).map_err(|_| lost())?,
+            Hashing::Here(hasher) => hasher.update(&piece),
+        }
+        Ok(())
     }
 
     /// The digest of all bytes.
     pub(super) fn finish(self) -> io::Result<Digest> {
-        let mut hasher = match self.thread {
+        let mut hasher = match self.hashing {
             None => Hasher::default(),
-            Some(Thread { pieces, hasher }) => {
+            Some(Hashing::Here(hasher)) => *hasher,
+            Some(Hashing::Elsewhere { pieces, hasher }) => {
                 drop(pieces);
                 hasher.join().map_err(|_| lost())?
             }
@@ -60,16 +65,18 @@ impl BackgroundHasher {
     }
 }
 
-impl Thread {
-    fn start() -> io::Result<Self> {
+impl Hashing {
+    fn start() -> Self {
         let (pieces, received) = mpsc::sync_channel::<Vec<u8>>(PIECES_WAITING);
         let hash = move || {
             let mut hasher = Hasher::default();
             received.iter().for_each(|piece| hasher.update(&piece));
             hasher
         };
-        let hasher = thread::Builder::new().name("hash".to_owned()).spawn(hash)?;
-        Ok(Self { pieces, hasher })
+        match thread::Builder::new().name("hash".to_owned()).spawn(hash) {
+            Ok(hasher) => Self::Elsewhere { pieces, hasher },
+            Err(_) => Self::Here(Box::default()),
+        }
     }
 }
 
@@ -84,9 +91,10 @@ mod tests {
     #[test]
     fn any_length_in_any_pieces_has_its_digest() {
         let content: Vec<u8> = (0..PIECE * 7 + 5).map(|at| (at * at / 7) as u8).collect();
+        let here = || Some(Hashing::Here(Box::default()));
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, content.len()] {
-            for piece in [1000, PIECE, PIECE * 3 + 1] {
-                let mut hasher = BackgroundHasher::default();
+            for (piece, hashing) in [(1000, None), (PIECE, here()), (PIECE * 3 + 1, None)] {
+                let mut hasher = BackgroundHasher { hashing, ..BackgroundHasher::default() };
                 for piece in content[..length].chunks(piece) {
                     hasher.update(piece).unwrap();
                 }
