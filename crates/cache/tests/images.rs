@@ -435,7 +435,7 @@ fn privileged_an_image_that_lies_of_a_layer_does_not_harm_others_with_it() {
                             assert_eq!(text, "right");
                         }
                         let progress = PullProgress::discard();
-                        world.source.ensure_layer_blob(&layer, &progress).await.unwrap();
+                        world.source.ensure_layer_blob(&layer, None, &progress).await.unwrap();
                         let blobs = world.fixture.store.index.layer(&layer).unwrap().unwrap().blobs;
                         assert_eq!(blobs[0].descriptor, resolved.layers[0].descriptor);
                         assert_eq!(blobs[0].descriptor.digest, right);

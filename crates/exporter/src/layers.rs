@@ -196,14 +196,23 @@ pub enum LayerError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// Layers of base images of which no blob is here that was found to be the layer. Only an archive holds them.
-    pub blobs: Vec<LayerId>,
+    pub blobs: Vec<NeededBlob>,
     /// Those of them that images name different blobs for: which is right shows when they are read, and also a
     /// manifest without its blobs must not name another.
-    pub disputed: Vec<LayerId>,
+    pub disputed: Vec<NeededBlob>,
     /// Layers of which a blob must be here to be compressed anew.
-    pub convert: Vec<LayerId>,
+    pub convert: Vec<NeededBlob>,
     /// Whether all layers must be unpacked, because a new one is yet to be archived.
     pub files: bool,
+}
+
+/// A layer of which a blob must be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeededBlob {
+    /// The layer.
+    pub layer: LayerId,
+    /// Which one the export would name, if that matters.
+    pub first: Option<Digest>,
 }
 
 /// Finds out what must be fetched before an export.
@@ -216,14 +225,17 @@ pub fn needs(
     for layer in snapshot.layers() {
         match known(store, layer, form)? {
             Known::Elsewhere { certainty: Certainty::Here, .. } => {}
-            Known::Elsewhere { certainty, .. } => {
-                needs.blobs.push(*layer);
+            Known::Elsewhere { certainty, layer: named } => {
+                let blob = NeededBlob { layer: *layer, first: Some(named.descriptor.digest) };
+                needs.blobs.push(blob);
                 if certainty == Certainty::Disputed {
-                    needs.disputed.push(*layer);
+                    needs.disputed.push(blob);
                 }
             }
             Known::Made(_) => {}
-            Known::Unfit(_) => needs.convert.push(*layer),
+            Known::Unfit(_) => {
+                needs.convert.push(NeededBlob { layer: *layer, first: None });
+            }
             Known::Missing => needs.files = true,
         }
     }
@@ -265,7 +277,7 @@ pub(crate) enum Certainty {
     Here,
     /// Nothing speaks against it.
     Undisputed,
-    /// Images name different blobs, none of which was read.
+    /// Images and caches name different blobs, none of which was read.
     Disputed,
 }
 
@@ -305,8 +317,8 @@ fn known(store: ExportStore<'_>, layer: &LayerId, form: LayerForm) -> Result<Kno
                 return Ok(Known::Elsewhere { layer, certainty: Certainty::Here });
             }
         }
-        // Verified ones are the first.
-        let certainty = if first.verified || found.len() == 1 {
+        // Verified ones are the first. One alone is believed; another form of it, whose word would count, is one more.
+        let certainty = if first.verified || (found.len() == 1 && unfit.is_empty()) {
             Certainty::Undisputed
         } else {
             Certainty::Disputed

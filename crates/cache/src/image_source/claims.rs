@@ -14,36 +14,42 @@ use super::{ImageError, ImageSource, PullProgress};
 use crate::{BlobFacts, LayerBlobReader, LayerFacts, LockName};
 
 impl ImageSource {
-    /// Makes sure that one of the blobs of a base image's layer is in the store and verified. Nothing is unpacked.
+    /// Makes sure that one of the blobs of a layer is in the store and verified, `first` if that can be had. Nothing is unpacked.
     pub async fn ensure_layer_blob(
         &self,
         layer: &LayerId,
+        first: Option<Digest>,
         progress: &PullProgress,
     ) -> Result<(), ImageError> {
         let facts = self.index.layer(layer)?.ok_or(ImageError::Unavailable(*layer))?;
-        self.any_blob(*layer, &facts, |blob| self.ensure_is_layer(blob, &facts, progress)).await
+        self.any_blob(*layer, &facts, first, |blob| self.ensure_is_layer(blob, &facts, progress))
+            .await
     }
 
-    /// Gives `read` one of the layer's blobs after the other until it succeeds: those in the store first, then those
+    /// Gives `read` one of the layer's blobs after the other until it succeeds: `first`, those in the store, then those
     /// that can be fetched. The one that did is verified, those of another diff id are forgotten.
     pub(super) async fn any_blob<T, F: Future<Output = Result<T, ImageError>>>(
         &self,
         layer: LayerId,
         facts: &LayerFacts,
+        first: Option<Digest>,
         mut read: impl FnMut(BlobFacts) -> F,
     ) -> Result<T, ImageError> {
-        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        let (mut wanted, mut here, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
         for blob in &facts.blobs {
             let Descriptor { digest, size, .. } = blob.descriptor;
             self.lease.pin_blobs(&[digest])?;
-            if self.content.contains(&digest, size)? {
-                here.push(blob);
-            } else if !self.index.blob_sources(&digest)?.is_empty() {
-                elsewhere.push(blob);
+            let is_here = self.content.contains(&digest, size)?;
+            if is_here || !self.index.blob_sources(&digest)?.is_empty() {
+                match is_here {
+                    _ if Some(digest) == first => wanted.push(blob),
+                    true => here.push(blob),
+                    false => elsewhere.push(blob),
+                }
             }
         }
         let mut failed = None;
-        for blob in here.into_iter().chain(elsewhere) {
+        for blob in wanted.into_iter().chain(here).chain(elsewhere) {
             match read(blob.clone()).await {
                 Ok(value) => {
                     if !blob.verified {

@@ -79,7 +79,7 @@ impl ImageSource {
         let _lock = self.locks.lock(LockName::Layer(&job.id)).await?;
         if !self.layers.contains(&job.id)? {
             let (descriptor, (pending, applied)) = self
-                .any_blob(job.id, &job.facts, |blob| async {
+                .any_blob(job.id, &job.facts, None, |blob| async {
                     let unpacked = self.unpack_alone(&job, &blob.descriptor, progress).await?;
                     Ok((blob.descriptor, unpacked))
                 })

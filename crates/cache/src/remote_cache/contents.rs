@@ -14,6 +14,8 @@ use crate::{BlobFacts, LayerFacts};
 /// What a document may have; a build of thousands of steps has less.
 const MOST_LAYERS: usize = 50_000;
 const MOST_RECORDS: usize = 200_000;
+/// More than any image has, or the kernel mounts on each other.
+const MOST_LAYERS_OF_RECORD: usize = 1000;
 /// Layers of all records together: each takes 32 bytes.
 const MOST_LAYERS_OF_RECORDS: usize = 2_000_000;
 const MOST_OUTPUTS: usize = 1000;
@@ -250,7 +252,8 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// `None` for a record that is not whole, or is of another output than the first.
+    /// `None` for a record that is not whole, or is of another output than the first; and for one of a source. What an image or
+    /// an address has is not a cache's to say: it would be believed of a pinned digest, too, and in builds without that cache.
     fn record(
         &mut self,
         record: &ConfigRecord,
@@ -262,6 +265,9 @@ impl Reading<'_> {
         let key = parts.key();
         if key.0 != record.digest {
             return Err(CacheFormError::Key(record.digest));
+        }
+        if parts.inputs.is_empty() {
+            return Ok(None);
         }
         if !(1..=MOST_OUTPUTS).contains(&notes.outputs) {
             return Err(CacheFormError::TooMany {
@@ -299,14 +305,17 @@ impl Reading<'_> {
         if let Some(result) = record.layers.first() {
             let mut next = Some(there(result.layer)?);
             while let Some(position) = next {
-                if positions.len() >= self.left {
-                    return Err(too_many_layers());
+                if positions.len() >= MOST_LAYERS_OF_RECORD {
+                    return Err(too_high());
                 }
                 positions.push(position);
                 next = self.layers[position].parent;
             }
             positions.reverse();
         } else if let Some(chain) = record.chains.first() {
+            if chain.layers.len() > MOST_LAYERS_OF_RECORD {
+                return Err(too_high());
+            }
             positions =
                 chain.layers.iter().map(|position| there(*position)).collect::<Result<_, _>>()?;
         } else {
@@ -329,8 +338,16 @@ impl Reading<'_> {
                 name.clone_into(&mut facts.description);
             }
         }
+        // One layer of the document is another one on each state that a record puts it on.
+        if self.facts.len() > MOST_LAYERS {
+            return Err(CacheFormError::TooMany { most: MOST_LAYERS, what: "layers" });
+        }
         Ok(Some(Snapshot::new(ids)))
     }
+}
+
+fn too_high() -> CacheFormError {
+    CacheFormError::TooMany { most: MOST_LAYERS_OF_RECORD, what: "layers of a record" }
 }
 
 fn too_many_layers() -> CacheFormError {
@@ -380,8 +397,8 @@ mod tests {
     }
 
     fn record(name: &str, layers: &[usize], chains: &[&[usize]]) -> ConfigRecord {
-        let parts =
-            KeyParts { op: Digest::of(name.as_bytes()), inputs: Vec::new(), by_content: false };
+        let inputs = vec![Digest::of(b"input")];
+        let parts = KeyParts { op: Digest::of(name.as_bytes()), inputs, by_content: false };
         ConfigRecord {
             digest: parts.key().0,
             layers: layers
@@ -443,6 +460,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_source_has_is_not_a_caches_to_say() {
+        let mut source = record("docker-image://a", &[0], &[]);
+        let notes = source.rbuild.as_mut().unwrap();
+        notes.inputs.clear();
+        let parts = KeyParts { op: notes.op, inputs: Vec::new(), by_content: false };
+        source.digest = parts.key().0;
+        let contents = read(vec![layer("a", -1)], vec![source]).unwrap();
+        assert!(contents.records.is_empty() && contents.layers.is_empty());
+    }
+
+    #[test]
     fn an_image_has_the_layers_of_its_records() {
         let blobs = ["a", "b"].map(|name| {
             Descriptor::new(MediaType::DockerLayerGzip, Digest::of(name.as_bytes()), 1)
@@ -463,6 +491,17 @@ mod tests {
         undescribed.annotations = None;
         let mut strange = layer("a", -1);
         strange.annotations.as_mut().unwrap().media_type = MediaType::OciConfig;
+        let chains = (0..51_usize).map(|n| {
+            let digits = [n / 27 % 3, n / 9 % 3, n / 3 % 3, n % 3];
+            [&digits[..], &[0; 996]].concat()
+        });
+        let chains: Vec<Vec<usize>> = chains.collect();
+        let many = chains
+            .iter()
+            .enumerate()
+            .map(|(n, chain)| record(&n.to_string(), &[], &[chain]))
+            .collect();
+        let high = (0..1001).map(|position| layer("a", position - 1)).collect();
         let mut endless = record("x", &[0], &[]);
         endless.rbuild.as_mut().unwrap().outputs = usize::MAX;
         for (layers, records, reason) in [
@@ -477,7 +516,13 @@ mod tests {
             (vec![layer("a", -1)], vec![record("x", &[], &[&[0, 9]])], "names layer 9"),
             (vec![layer("a", -1)], vec![lying], "another key"),
             (vec![layer("a", -1)], vec![endless], "more than 1000 outputs"),
-            (vec![layer("a", -1)], vec![record("x", &[], &[&[0; 2_000_001]])], "layers of records"),
+            (
+                vec![layer("a", -1)],
+                vec![record("x", &[], &[&[0; 1001]])],
+                "1000 layers of a record",
+            ),
+            (vec![layer("a", -1), layer("b", -1), layer("c", -1)], many, "more than 50000 layers"),
+            (high, vec![record("x", &[1000], &[])], "1000 layers of a record"),
             (vec![layer("a", -1); 50_001], vec![], "more than 50000 layers"),
         ] {
             let error = read(layers, records).unwrap_err();

@@ -65,6 +65,10 @@ impl FinishedRecords {
             let Some(stored) = store.index.record(key)? else { continue };
             let all = store.index.keys_of(&stored)?;
             let Some(own) = all.iter().find(|known| known.key == *key).cloned() else { continue };
+            // A source's: what it has is not taken from a cache.
+            if own.parts.inputs.is_empty() {
+                continue;
+            }
             let slow_keys = all
                 .into_iter()
                 .filter(|known| known.parts.by_content && known.parts.op == own.parts.op)

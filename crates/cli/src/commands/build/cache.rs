@@ -239,8 +239,12 @@ async fn export_once(
     };
     for snapshot in records.snapshots() {
         let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
-        for layer in needs.disputed.iter().chain(&needs.convert) {
-            session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
+        for blob in needs.disputed.iter().chain(&needs.convert) {
+            session
+                .images
+                .ensure_layer_blob(&blob.layer, blob.first, pull)
+                .await
+                .map_err(fetch_error)?;
         }
         if needs.files {
             session.images.ensure_unpacked(&snapshot, pull).await.map_err(fetch_error)?;

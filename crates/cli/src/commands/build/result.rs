@@ -254,8 +254,12 @@ async fn image(
 ) -> Result<Image, CommandError> {
     let needs = image_needs(session.export_store(), result, form).map_err(export_error)?;
     let wanted = if is_whole { &needs.blobs } else { &needs.disputed };
-    for layer in wanted.iter().chain(&needs.convert) {
-        session.images.ensure_layer_blob(layer, pull).await.map_err(fetch_error)?;
+    for blob in wanted.iter().chain(&needs.convert) {
+        session
+            .images
+            .ensure_layer_blob(&blob.layer, blob.first, pull)
+            .await
+            .map_err(fetch_error)?;
     }
     if needs.files || unpack {
         session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
