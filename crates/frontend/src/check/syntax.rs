@@ -28,7 +28,7 @@ pub fn check(dockerfile: &Dockerfile) -> Vec<Diagnostic> {
                 found.extend(description("ARG", &names, statement));
             }
             Instruction::Maintainer(name) => {
-                found.push(maintainer(statement, name, dockerfile.directives.escape))
+                found.push(maintainer(statement, name, dockerfile.directives.escape));
             }
             _ => {}
         }
