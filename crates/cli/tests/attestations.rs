@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use rbuild_testdata::{Registry, sha256, validate};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rbuild_testdata::{Registry, Reply, Scripted, sha256, validate};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, have, ran, read};
@@ -200,6 +202,55 @@ fn privileged_an_image_comes_with_what_is_said_of_it() {
     assert_eq!(said, &provenance["buildDefinition"]);
     let top = parsed(&files["index.json"]);
     assert_eq!(metadata["containerimage.digest"], top["manifests"][0]["digest"]);
+}
+
+#[test]
+fn privileged_passwords_are_nowhere_in_what_is_said() {
+    let site = Scripted::start(|_, _| Reply::new(200, "a"));
+    let dockerfile = format!(
+        "FROM base AS early\nARG REPO_URL\nARG HTTP_PROXY\nARG NPM_TOKEN\nARG DB_PASS\n\
+         ENV LINE=//r/:_x=$NPM_TOKEN\nWORKDIR /w/$NPM_TOKEN\nADD http://{}/f?token=$NPM_TOKEN /f\n\
+         COPY <<EOF /npmrc\n//registry/:_authToken=${{NPM_TOKEN}}\nEOF\n\
+         RUN --mount=type=cache,target=/c,id=c-$NPM_TOKEN echo hi > /out\n\
+         FROM scratch\nCOPY --from=early /out /\n",
+        site.address()
+    );
+    let fixture = Fixture::with(&dockerfile);
+    let layout = fixture.busybox().display().to_string();
+    let base = format!("base=oci-layout://{layout}:latest");
+    let args = [
+        "REPO_URL=https://me:hunter2url@h/x",
+        "HTTP_PROXY=me:hunter2proxy@127.0.0.1:1",
+        "NO_PROXY=127.0.0.1",
+        "NPM_TOKEN=hunter2token",
+        "DB_PASS=hunter2pass",
+    ];
+    let args: Vec<_> = args.iter().flat_map(|arg| ["--build-arg", *arg]).collect();
+    for mode in ["min", "max"] {
+        let provenance = format!("--provenance=mode={mode}");
+        let asked = [&*provenance, "--build-context", &base];
+        let out = fixture.build_files(&[&args[..], &asked].concat());
+        let statement = parsed(read(&out, "provenance.json").as_bytes());
+        let mut text = statement.to_string();
+        for step in statement["predicate"]["buildDefinition"]["internalParameters"]["buildConfig"]
+            ["llbDefinition"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            for action in step["op"]["Op"]["file"]["actions"].as_array().into_iter().flatten() {
+                let Some(data) = action["Action"]["mkfile"]["data"].as_str() else { continue };
+                text += &String::from_utf8_lossy(&STANDARD.decode(data).unwrap());
+            }
+        }
+        assert!(!text.contains("hunter2") && !text.contains(&layout), "{text}");
+        let sources = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
+        let file = format!("http://{}/f", site.address());
+        let found = sources.as_array().unwrap().iter().find(|source| source["uri"] == *file);
+        let digest = &found.unwrap_or_else(|| panic!("{sources}"))["digest"]["sha256"];
+        assert_eq!(*digest, sha256(b"a").trim_start_matches("sha256:"));
+        assert_eq!(text.contains("_authToken=xxxxx"), mode == "max", "{text}");
+    }
 }
 
 #[test]

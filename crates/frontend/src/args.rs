@@ -57,7 +57,7 @@ pub(crate) fn proxy(build_args: &BTreeMap<String, String>) -> Option<ProxyEnv> {
 
 /// Whether a name looks like that of a secret: one of its words is `key`, `token` and the like, and none says that it is
 /// public.
-pub fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     const SECRET: [&str; 10] = [
         "apikey",
         "auth",
@@ -70,10 +70,21 @@ pub fn is_secret_name(name: &str) -> bool {
         "secret",
         "token",
     ];
+    has_word(name, &SECRET)
+}
+
+/// Whether the value of a variable of this name is for nobody else to read: that of a secret's name, or of one that a build
+/// would not warn of, such as `DB_PASS` or `GITHUB_PAT`.
+pub fn is_private_name(name: &str) -> bool {
+    is_secret_name(name) || has_word(name, &["cred", "creds", "pass", "passphrase", "pat"])
+}
+
+/// Whether one of the words of a name is among these, and none says that it is public.
+fn has_word(name: &str, words: &[&str]) -> bool {
     const HARMLESS: [&str; 3] = ["public", "file", "version"];
     let name = name.to_lowercase();
     let has = |words: &[&str]| name.split('_').any(|word| words.contains(&word));
-    has(&SECRET) && !has(&HARMLESS)
+    has(words) && !has(&HARMLESS)
 }
 
 #[cfg(test)]
@@ -125,6 +136,10 @@ mod tests {
         }
         for name in ["PUBLIC_KEY", "KEY_FILE", "TOKEN_VERSION", "MONKEY", "authors", "PATH", ""] {
             assert!(!is_secret_name(name), "{name}");
+            assert!(!is_private_name(name), "{name}");
+        }
+        for name in ["API_KEY", "DB_PASS", "GITHUB_PAT"] {
+            assert!(is_private_name(name), "{name}");
         }
     }
 }

@@ -32,7 +32,7 @@ mod shell;
 mod stage;
 mod syntax;
 
-pub use args::is_secret_name;
+pub use args::is_private_name;
 pub use build::{
     Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, StageSummary,
     Stages,

@@ -16,6 +16,7 @@ mod op;
 mod pattern;
 mod produce;
 mod progress;
+mod publish;
 mod redact;
 mod running;
 mod selector;
@@ -37,7 +38,8 @@ pub use pattern::{
     Decision, PathPattern, PatternError, PatternMatcher, clean_path, has_wildcards, path_match,
 };
 pub use progress::{Event, LogChunk, LogStream, Progress, ProgressReceiver, StatusUpdate};
-pub use redact::{has_secrets, redacted, redacted_with};
+pub use publish::{Secrets, published};
+pub use redact::{has_secrets, redacted};
 pub use selector::Selector;
 pub use snapshot::{LayerId, Output, Snapshot};
 pub use solve::{SolveOptions, solve, solve_keyed};

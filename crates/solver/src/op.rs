@@ -68,6 +68,16 @@ impl SourceOp {
         }
     }
 
+    /// Where it comes from as strangers may see it: [`Self::shown`], and of what is fetched by HTTP without the query, which is
+    /// often what opens it.
+    pub fn shown_to_all(&self) -> String {
+        let shown = self.shown();
+        match self.split().0 {
+            "http" | "https" => shown.split(['?', '#']).next().unwrap_or_default().to_owned(),
+            _ => shown,
+        }
+    }
+
     /// The name of a `local://` source.
     pub fn local_name(&self) -> Option<&str> {
         self.identifier.strip_prefix("local://")
@@ -468,5 +478,7 @@ mod tests {
         let mut git = SourceOp::new("git://h/r#main:d");
         git.attrs.insert("git.fullurl".to_owned(), "https://a:b@h/r".to_owned());
         assert_eq!(git.shown(), "https://xxxxx:xxxxx@h/r#main:d");
+        assert_eq!(git.shown_to_all(), git.shown());
+        assert_eq!(SourceOp::new("https://a@h/f?x=1#y").shown_to_all(), "https://xxxxx@h/f");
     }
 }

@@ -9,14 +9,15 @@ use crate::{Edge, Graph, GraphBuilder, Op, ProxyEnv, VertexId, redact_url};
 /// What `target` needs of a graph, without passwords in addresses and without proxies, which may have passwords too; with
 /// the digests that vertices have there, for those that have another.
 pub fn redacted(graph: &Graph, target: Edge) -> (Graph, Edge, HashMap<Digest, Digest>) {
-    redacted_with(graph, target, |_| false)
+    rebuilt(graph, target, redacted_op)
 }
 
-/// [`redacted`], and without the values of the variables whose names are secrets' to `is_secret`.
-pub fn redacted_with(
+/// What `target` needs of a graph, with other operations in place of the same ones; and the digests that vertices have there,
+/// for those that have another.
+pub(crate) fn rebuilt(
     graph: &Graph,
     target: Edge,
-    is_secret: impl Fn(&str) -> bool,
+    changed_op: impl Fn(&Op) -> Op,
 ) -> (Graph, Edge, HashMap<Digest, Digest>) {
     let reachable = graph.reachable(&[target]);
     let mut builder = GraphBuilder::new();
@@ -30,7 +31,7 @@ pub fn redacted_with(
         let vertex = graph.vertex(id);
         let inputs = vertex.inputs.iter().map(|edge| moved(&ids, edge)).collect();
         let new = builder.add(
-            redacted_op(&vertex.op, &is_secret),
+            changed_op(&vertex.op),
             inputs,
             vertex.platform.clone(),
             vertex.meta.clone(),
@@ -57,7 +58,7 @@ pub fn has_secrets(graph: &Graph) -> bool {
     })
 }
 
-fn redacted_op(op: &Op, is_secret: &impl Fn(&str) -> bool) -> Op {
+pub(crate) fn redacted_op(op: &Op) -> Op {
     let mut op = op.clone();
     match &mut op {
         Op::Source(source) => {
@@ -66,13 +67,6 @@ fn redacted_op(op: &Op, is_secret: &impl Fn(&str) -> bool) -> Op {
         }
         Op::Exec(exec) => {
             exec.meta.proxy_env = exec.meta.proxy_env.as_ref().map(|_| ProxyEnv::default());
-            for variable in &mut exec.meta.env {
-                if let Some((name, _)) =
-                    variable.split_once('=').filter(|(name, _)| is_secret(name))
-                {
-                    *variable = format!("{name}=xxxxx");
-                }
-            }
         }
         Op::File(_) | Op::Merge(_) | Op::Diff(_) => {}
     }

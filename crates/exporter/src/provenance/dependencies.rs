@@ -20,20 +20,23 @@ pub enum SourceDigest {
 /// A source whose identifier does not say what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedSource {
-    /// Where it is, as people may see it ([`SourceOp::shown`]).
-    pub shown: String,
+    /// Its vertex in the graph.
+    pub vertex: Digest,
     /// What it is.
     pub digest: SourceDigest,
 }
 
 /// `resolvedDependencies`, each once, sorted by address.
 pub(super) fn dependencies(graph: &Graph, resolved: &[ResolvedSource]) -> Vec<Value> {
-    let sources = graph.vertices().iter().filter_map(|vertex| match &vertex.op {
-        Op::Source(source) => dependency(source, vertex, resolved),
-        _ => None,
-    });
-    let by_uri: BTreeMap<String, Value> = sources.collect();
-    by_uri.into_values().collect()
+    let mut found = BTreeMap::new();
+    for vertex in graph.vertices() {
+        let Op::Source(source) = &vertex.op else { continue };
+        for entry in entries(source, vertex, resolved) {
+            // Addresses that differ in what is not said can be of several contents.
+            found.insert((entry["uri"].to_string(), entry["digest"].to_string()), entry);
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The names of local folders.
@@ -48,34 +51,32 @@ pub(super) fn locals(graph: &Graph) -> Vec<Value> {
     names.into_iter().map(|name| json!({ "name": name })).collect()
 }
 
-fn dependency(
-    source: &SourceOp,
-    vertex: &Vertex,
-    resolved: &[ResolvedSource],
-) -> Option<(String, Value)> {
+fn entries(source: &SourceOp, vertex: &Vertex, resolved: &[ResolvedSource]) -> Vec<Value> {
     let (scheme, place) = source.split();
     match scheme {
-        "local" => None,
+        "local" => Vec::new(),
         "docker-image" | "oci-layout" => {
             let (uri, digest) = image(scheme, place, vertex.platform.as_ref());
             let mut entry = json!({ "uri": uri });
             if let Some(digest) = digest {
                 entry["digest"] = json!({ digest.algorithm().name(): digest.hex() });
             }
-            Some((uri, entry))
+            vec![entry]
         }
         _ => {
-            let uri = source.shown();
-            let mut entry = json!({ "uri": uri });
-            if let Some(found) = resolved.iter().find(|found| found.shown == uri) {
-                entry["digest"] = match &found.digest {
+            let uri = source.shown_to_all();
+            let found = resolved.iter().filter(|found| found.vertex == vertex.digest);
+            let entry = |found: &ResolvedSource| {
+                let digest = match &found.digest {
                     SourceDigest::Commit(commit) => commit_digest(commit),
                     SourceDigest::Content(digest) => {
                         json!({ digest.algorithm().name(): digest.hex() })
                     }
                 };
-            }
-            Some((uri, entry))
+                json!({ "uri": uri, "digest": digest })
+            };
+            let entries: Vec<_> = found.map(entry).collect();
+            if entries.is_empty() { vec![json!({ "uri": uri })] } else { entries }
         }
     }
 }
@@ -117,33 +118,34 @@ mod tests {
         let digest = Digest::of(b"x");
         let mut builder = GraphBuilder::new();
         let platform = Some(Platform::new("linux", "amd64", ""));
-        for identifier in [
-            format!("docker-image://docker.io/library/busybox:1@{digest}"),
-            format!("oci-layout:///srv/secret-place:1@{digest}"),
-            "local://context".to_owned(),
-            "git://example.com/a.git#main".to_owned(),
-            "https://example.com/f".to_owned(),
+        let mut resolved = Vec::new();
+        for (identifier, found) in [
+            (format!("docker-image://docker.io/library/busybox:1@{digest}"), None),
+            (format!("oci-layout:///srv/secret-place:1@{digest}"), None),
+            ("local://context".to_owned(), None),
+            (
+                "git://example.com/a.git#main".to_owned(),
+                Some(SourceDigest::Commit("ab".repeat(20))),
+            ),
+            ("https://me@example.com/f?sig=1".to_owned(), Some(SourceDigest::Content(digest))),
+            (
+                "https://me@example.com/f?sig=2".to_owned(),
+                Some(SourceDigest::Content(Digest::of(b"y"))),
+            ),
         ] {
             let op = Op::Source(SourceOp::new(identifier));
-            builder.add(op, Vec::new(), platform.clone(), VertexMeta::default());
+            let id = builder.add(op, Vec::new(), platform.clone(), VertexMeta::default());
+            let vertex = builder.graph().vertex(id).digest;
+            resolved.extend(found.map(|digest| ResolvedSource { vertex, digest }));
         }
         let graph = builder.finish();
-        let resolved = [
-            ResolvedSource {
-                shown: "git://example.com/a.git#main".to_owned(),
-                digest: SourceDigest::Commit("ab".repeat(20)),
-            },
-            ResolvedSource {
-                shown: "https://example.com/f".to_owned(),
-                digest: SourceDigest::Content(digest),
-            },
-        ];
         let hex = digest.hex();
         assert_eq!(
             Value::from(dependencies(&graph, &resolved)),
             json!([
                 { "uri": "git://example.com/a.git#main", "digest": { "sha1": "ab".repeat(20) } },
-                { "uri": "https://example.com/f", "digest": { "sha256": hex } },
+                { "uri": "https://xxxxx@example.com/f", "digest": { "sha256": hex } },
+                { "uri": "https://xxxxx@example.com/f", "digest": { "sha256": Digest::of(b"y").hex() } },
                 { "uri": "pkg:docker/busybox@1?platform=linux%2Famd64", "digest": { "sha256": hex } },
                 { "uri": format!("pkg:oci/image?digest={digest}"), "digest": { "sha256": hex } },
             ])

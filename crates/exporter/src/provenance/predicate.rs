@@ -71,7 +71,7 @@ pub struct BuildFacts {
     pub frontend: Option<&'static str>,
     /// What the frontend was asked, such as `build-arg:A`, `label:a`, `target`.
     pub args: BTreeMap<String, String>,
-    /// Whether values were left out of `args` or the graph.
+    /// Whether values were left out of `args`.
     pub is_redacted: bool,
     /// What the build ran on.
     pub builder_platform: Platform,

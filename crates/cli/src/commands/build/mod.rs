@@ -365,7 +365,7 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         folders,
         source: None,
         ignore: None,
-        asked: Asked::default(),
+        asked: Asked::for_graph(),
         warnings: Vec::new(),
         _input: None,
     })

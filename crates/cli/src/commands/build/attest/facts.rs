@@ -4,19 +4,16 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_exporter::{BuildFacts, ConfigSource, ResolvedSource, SourceDigest, SourceText};
-use rbuild_frontend::{BuildOptions, NamedContext, NoCache, is_secret_name};
+use rbuild_frontend::{BuildOptions, NamedContext, NoCache, is_private_name};
 use rbuild_oci::{Digest, Platform};
-use rbuild_solver::{Edge, Graph, NetworkMode, Op, Progress, SourceOp, redact_url, redacted_with};
+use rbuild_solver::{Edge, Graph, NetworkMode, Op, Progress, Secrets, SourceOp, published};
 use rbuild_worker::SourceIdentity;
 
 use crate::error::{CommandError, Kind};
 use crate::wiring::Session;
 
-/// What stands for a value that is nobody's business.
-const HIDDEN: &str = "xxxxx";
-
 /// What the user asked a build for, as its provenance says it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// In BuildKit's words; values of secrets are hidden.
     args: BTreeMap<String, String>,
@@ -26,38 +23,58 @@ pub(crate) struct Asked {
     path: String,
     /// The context, if it is fetched.
     context: Option<SourceOp>,
+    /// What must be nowhere.
+    secrets: Secrets,
 }
 
 impl Asked {
+    /// Of a graph that came as one.
+    pub(crate) fn for_graph() -> Self {
+        Self {
+            args: BTreeMap::new(),
+            is_redacted: false,
+            path: String::new(),
+            context: None,
+            secrets: Secrets::new(is_private_name),
+        }
+    }
+
     /// Of a Dockerfile.
     pub(crate) fn new(options: &BuildOptions, path: &str) -> Self {
+        let mut secrets = Secrets::new(is_private_name);
+        for (name, value) in &options.build_args {
+            secrets.add_argument(name, value);
+        }
         let mut asked = Self {
-            path: path.to_owned(),
+            path: secrets.hide(&SourceOp::new(path).shown_to_all()),
             context: options.context.as_ref().map(|context| context.source.clone()),
-            ..Self::default()
+            secrets,
+            ..Self::for_graph()
         };
         for (name, value) in &options.build_args {
             if name.starts_with("BUILDKIT_ATTEST_") {
                 continue;
             }
-            let shown = if is_secret_name(name) { HIDDEN.to_owned() } else { redact_url(value) };
+            let shown = asked.secrets.hide_value(name, value);
             asked.is_redacted |= shown != *value;
             asked.args.insert(format!("build-arg:{name}"), shown);
         }
         for (name, value) in &options.labels {
-            asked.args.insert(format!("label:{name}"), value.clone());
+            let shown = asked.secrets.hide(value);
+            asked.is_redacted |= shown != *value;
+            asked.args.insert(format!("label:{name}"), shown);
         }
         for (name, context) in &options.contexts {
             let value = match context {
                 NamedContext::Image(image) => format!("docker-image://{image}"),
                 NamedContext::Scratch => "docker-image://scratch".to_owned(),
-                NamedContext::Remote(remote) => remote.source.shown(),
+                NamedContext::Remote(remote) => remote.source.shown_to_all(),
                 NamedContext::Stage(stage) => format!("target:{stage}"),
                 // Where they are on this machine says nothing to others.
                 NamedContext::OciLayout(_) => "oci-layout://".to_owned() + name,
                 NamedContext::Local { .. } => format!("local:{name}"),
             };
-            asked.args.insert(format!("context:{name}"), value);
+            asked.args.insert(format!("context:{name}"), asked.secrets.hide(&value));
         }
         let hosts: Vec<_> =
             options.extra_hosts.iter().map(|host| format!("{}={}", host.host, host.ip)).collect();
@@ -106,19 +123,27 @@ pub(crate) async fn facts(
 ) -> Result<BuildFacts, CommandError> {
     let asked = done.asked;
     let resolved = resolved(session, done.graph, target, progress).await?;
+    let mut secrets = asked.secrets.clone();
+    secrets.add_variables(done.graph);
+    let config_source = ConfigSource {
+        uri: asked.context.as_ref().map(|context| secrets.hide(&context.shown_to_all())),
+        digest: asked.context.as_ref().and_then(|context| {
+            let found = resolved.iter().find(|(source, _)| source.shown() == context.shown());
+            found.map(|(_, resolved)| resolved.digest.clone())
+        }),
+        path: asked.path.clone(),
+    };
+    let mut resolved: Vec<_> = resolved.into_iter().map(|(_, resolved)| resolved).collect();
     let (graph, target) = match target {
         Some(target) => {
-            let (graph, target, _) = redacted_with(done.graph, target, is_secret_name);
+            let (graph, target, changed) = published(done.graph, target, &secrets);
+            for source in &mut resolved {
+                source.vertex = changed.get(&source.vertex).copied().unwrap_or(source.vertex);
+            }
             (graph, Some(target))
         }
         None => (Graph::default(), None),
     };
-    let digest_of = |shown: &str| {
-        resolved.iter().find(|source| source.shown == shown).map(|source| source.digest.clone())
-    };
-    let uri = asked.context.as_ref().map(SourceOp::shown);
-    let config_source =
-        ConfigSource { digest: uri.as_deref().and_then(digest_of), uri, path: asked.path.clone() };
     let seconds = |time: SystemTime| {
         time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs().cast_signed())
     };
@@ -150,12 +175,12 @@ pub(crate) async fn facts(
 }
 
 /// What sources by git and HTTP were. The build has asked for all of them, so that they are known, and nobody is asked again.
-async fn resolved(
+async fn resolved<'a>(
     session: &Session,
-    graph: &Graph,
+    graph: &'a Graph,
     target: Option<Edge>,
     progress: &Progress,
-) -> Result<Vec<ResolvedSource>, CommandError> {
+) -> Result<Vec<(&'a SourceOp, ResolvedSource)>, CommandError> {
     let needed = graph.reachable(target.as_slice());
     let mut resolved = Vec::new();
     for (vertex, _) in graph.vertices().iter().zip(needed).filter(|(_, needed)| *needed) {
@@ -170,7 +195,7 @@ async fn resolved(
             SourceIdentity::Commit(commit) => SourceDigest::Commit(commit),
             SourceIdentity::Content(digest) => SourceDigest::Content(digest),
         };
-        resolved.push(ResolvedSource { shown: source.shown(), digest });
+        resolved.push((source, ResolvedSource { vertex: vertex.digest, digest }));
     }
     Ok(resolved)
 }
@@ -187,6 +212,7 @@ mod tests {
             ("API_TOKEN", "hunter2"),
             ("HTTP_PROXY", "http://me:hunter2@proxy"),
             ("BUILDKIT_ATTEST_SBOM", "true"),
+            ("LINE", "//r/:_authToken=hunter2"),
         ] {
             options.build_args.insert(name.to_owned(), value.to_owned());
         }
@@ -200,6 +226,7 @@ mod tests {
             [
                 "build-arg:API_TOKEN=xxxxx",
                 "build-arg:HTTP_PROXY=http://xxxxx:xxxxx@proxy",
+                "build-arg:LINE=//r/:_authToken=xxxxx",
                 "build-arg:VERSION=1",
                 "target=app"
             ]
