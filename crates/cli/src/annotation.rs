@@ -1,4 +1,4 @@
-//! `--annotation`: notes in the documents of an image (section 4.1 of the behaviour reference).
+//! `--annotation`, and `annotation.KEY` of `--output`: notes in the documents of an image (section 4.1 of the behaviour reference).
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,31 @@ impl Annotation {
             value: value.to_owned(),
         };
         Ok(types.into_iter().map(of).collect())
+    }
+
+    /// Parses an attribute `annotation[-TYPE][[PLATFORM]].KEY=VALUE`; `None` for one of another name.
+    pub(crate) fn of_attribute(field: &str) -> Option<Result<Self, String>> {
+        let (name, value) = field.split_once('=')?;
+        let place = name.trim().strip_prefix("annotation")?;
+        if !place.starts_with(['-', '[', '.']) {
+            return None;
+        }
+        let annotation = || {
+            let (place, key) = place.split_once('.').unwrap_or((place, ""));
+            if key.is_empty() || key.contains(char::is_whitespace) {
+                return Err("it is `annotation.KEY`, or `annotation-TYPE[PLATFORM].KEY`".to_owned());
+            }
+            // The type is a word of its own only behind a dash.
+            let (kind, platform) = match place.strip_prefix('-') {
+                Some(kind) if kind.is_empty() || kind.starts_with('[') => {
+                    return Err("a `-` without a type".to_owned());
+                }
+                Some(kind) => kind_and_platform(kind)?,
+                None => kind_and_platform(place)?,
+            };
+            Ok(Self { kind, platform, key: key.to_owned(), value: value.to_owned() })
+        };
+        Some(annotation().map_err(|why| format!("invalid attribute `{}`: {why}", name.trim())))
     }
 }
 
@@ -122,6 +147,37 @@ mod tests {
         assert_eq!(of(AnnotationKind::ManifestDescriptor, "linux/arm64"), "");
         assert_eq!(of(AnnotationKind::Index, ""), "org.b=x=y");
         assert_eq!(of(AnnotationKind::IndexDescriptor, ""), "c=");
+    }
+
+    #[test]
+    fn attributes_of_outputs() {
+        let parse = |text| Annotation::of_attribute(text).unwrap();
+        for (attribute, same) in [
+            ("annotation.org.x.Title=a,b=c", "org.x.Title=a,b=c"),
+            ("annotation[linux/arm/v7].a=1", "manifest[linux/arm/v7]:a=1"),
+            ("annotation-manifest.a=", "manifest:a="),
+            ("annotation-manifest[linux/amd64].a=1", "manifest[linux/amd64]:a=1"),
+            ("annotation-manifest-descriptor.a.b=1", "manifest-descriptor:a.b=1"),
+            ("annotation-index.a=1", "index:a=1"),
+            ("annotation-index-descriptor.a=1", "index-descriptor:a=1"),
+        ] {
+            let same = Annotation::parse(same, AnnotationKind::Manifest).unwrap();
+            assert_eq!([parse(attribute).unwrap()], same[..], "{attribute}");
+        }
+        for (attribute, part) in [
+            ("annotation.=b", "it is `annotation.KEY`"),
+            ("annotation-index=b", "invalid attribute `annotation-index`: it is"),
+            ("annotation.a b=c", "it is `annotation.KEY`"),
+            ("annotation-.a=b", "a `-` without a type"),
+            ("annotation-layer.a=b", "unknown annotation type `layer`"),
+            ("annotation[linux/amd64.a=b", "a `[` without a `]`"),
+            ("annotation-index[linux/amd64].a=b", "an index is for all platforms"),
+        ] {
+            let error = parse(attribute).unwrap_err();
+            assert!(error.contains(part), "{attribute}: {error}");
+        }
+        assert_eq!(Annotation::of_attribute("annotations=x"), None);
+        assert_eq!(Annotation::of_attribute("dest=annotation.a"), None);
     }
 
     #[test]

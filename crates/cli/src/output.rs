@@ -7,6 +7,7 @@ use rbuild_exporter::{
     DanglingName, ExistingBlobs, FileDestination, FolderMode, ForeignLayers, LayerCount,
 };
 
+use crate::annotation::Annotation;
 use crate::fields::{Fields, csv_fields, with_nearest};
 
 const TYPES: [&str; 7] = ["image", "registry", "oci", "docker", "tar", "local", "cacheonly"];
@@ -77,7 +78,7 @@ pub(crate) enum ArchivePlace {
 }
 
 /// How an image is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageOptions {
     /// How new layers are compressed; `None` leaves it to `--compression`.
     pub(crate) compression: Option<Compression>,
@@ -94,6 +95,8 @@ pub(crate) struct ImageOptions {
     pub(crate) rewrite_timestamp: Option<bool>,
     /// In place of the build's `SOURCE_DATE_EPOCH`.
     pub(crate) epoch: Option<i64>,
+    /// What its documents say beside.
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// How files are written.
@@ -147,13 +150,19 @@ impl OutputSpec {
 
     /// The same, compressed like this where it does not say how.
     pub(crate) fn with_compression(mut self, otherwise: Option<Compression>) -> Self {
-        match &mut self {
-            Self::Image { options, .. }
-            | Self::Archive { options, .. }
-            | Self::Load { options, .. } => options.compression = options.compression.or(otherwise),
-            Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => {}
+        if let Some(options) = self.image_options() {
+            options.compression = options.compression.or(otherwise);
         }
         self
+    }
+
+    fn image_options(&mut self) -> Option<&mut ImageOptions> {
+        match self {
+            Self::Image { options, .. }
+            | Self::Archive { options, .. }
+            | Self::Load { options, .. } => Some(options),
+            Self::Tar { .. } | Self::Local { .. } | Self::CacheOnly => None,
+        }
     }
 
     /// Parses `type=...,key=value,...`, a folder, or `-`.
@@ -173,9 +182,17 @@ impl OutputSpec {
             let options = FilesOptions::default();
             return Ok(Self::Local { folder, mode: FolderMode::Add, options });
         }
-        let mut fields = Fields::of(given)?;
+        // Names of annotations are not those of attributes: either case counts.
+        let (mut annotations, mut attributes) = (Vec::new(), Vec::new());
+        for field in given {
+            match Annotation::of_attribute(field) {
+                Some(annotation) => annotations.push(annotation?),
+                None => attributes.push(field.clone()),
+            }
+        }
+        let mut fields = Fields::of(&attributes)?;
         let kind = fields.take("type").ok_or("type is required, such as type=oci")?;
-        let spec = match kind.as_str() {
+        let mut spec = match kind.as_str() {
             "image" | "registry" => image(&mut fields, kind == "registry")?,
             "oci" => archive(&mut fields, ArchiveKind::Oci)?,
             "docker" => archive(&mut fields, ArchiveKind::Docker)?,
@@ -191,16 +208,21 @@ impl OutputSpec {
                 return Err(with_nearest(message, other, &TYPES));
             }
         };
-        match fields.left() {
-            None => Ok(spec),
-            Some(key) => Err(refused(&kind, key)),
+        if let Some(key) = fields.left() {
+            return Err(refused(&kind, key));
         }
+        match spec.image_options() {
+            Some(options) => options.annotations = annotations,
+            None if annotations.is_empty() => {}
+            None => return Err(format!("type={kind} is no image, which annotations are for")),
+        }
+        Ok(spec)
     }
 }
 
 /// What is wrong with an attribute that the type does not take.
 fn refused(kind: &str, key: &str) -> String {
-    if LATER.contains(&key) || key.starts_with("annotation") {
+    if LATER.contains(&key) {
         return format!("`{key}` is not supported yet");
     }
     let own: Vec<&str> = match kind {
@@ -357,6 +379,7 @@ fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
         attestation_image: !fields.boolean("oci-artifact", true)?,
         rewrite_timestamp: fields.switch("rewrite-timestamp")?,
         epoch: fields.number("source-date-epoch")?,
+        annotations: Vec::new(),
     })
 }
 
@@ -565,8 +588,11 @@ mod tests {
             count: LayerCount::Squash,
             rewrite_timestamp: Some(false),
             epoch: Some(9),
+            annotations: Vec::new(),
         };
         assert_eq!(all, expected);
+        let noted = options("type=registry,name=a,annotation.org.X=1,\"annotation-index.b=2,3\"");
+        assert_eq!(noted.annotations.len(), 2);
         let force = options("type=docker,dest=x,force-compression=true");
         assert_eq!(force.existing, ExistingBlobs::OtherFormats);
     }
@@ -603,7 +629,10 @@ mod tests {
             ("type=local,dest=x,mod=copy", "did you mean `mode`?"),
             ("type=nope", "unknown type `nope`"),
             ("type=imag", "did you mean `image`?"),
-            ("type=image,annotation.a=b", "`annotation.a` is not supported yet"),
+            ("type=image,annotation-layer.a=b", "unknown annotation type `layer`"),
+            ("type=image,annotations=b", "type=image has no `annotations`"),
+            ("type=local,dest=x,annotation.a=b", "type=local is no image"),
+            ("type=cacheonly,annotation.a=b", "type=cacheonly is no image"),
             ("type=tar,dest=x,compression=gzip", "type=tar has no `compression`"),
             ("type=tar,dest=x,dest=y", "`dest` is given twice"),
             ("type=image,compression=lzma", "compression `lzma` is not supported"),

@@ -308,12 +308,19 @@ fn privileged_an_index_is_shown_and_saved() {
 fn privileged_annotations_go_where_they_are_for() {
     let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
     let archive = fixture.path("app.tar").display().to_string();
-    let spec = format!("type=oci,dest={archive}");
+    let spec = format!(
+        "type=oci,dest={archive},annotation.a=less,annotation[linux/amd64].Own=x,\
+         annotation-manifest-descriptor[linux/arm64].d=arm,annotation-index.e=f,annotation-index-descriptor.g=h"
+    );
+    let plain = fixture.path("plain.tar").display().to_string();
+    let other = format!("type=oci,dest={plain}");
     let args = [
         "--platform",
         BOTH,
         "-o",
         &spec,
+        "-o",
+        &other,
         "--annotation",
         "a=all",
         "--annotation",
@@ -328,17 +335,23 @@ fn privileged_annotations_go_where_they_are_for() {
     let images = validate::oci_archive(&bytes).expect("a whole archive");
     let own: Vec<&Value> = images.iter().map(|image| &image.manifest["annotations"]["a"]).collect();
     assert_eq!(own, ["all", "arm"]);
+    assert_eq!(images[0].manifest["annotations"]["Own"], "x");
+    assert_eq!(images[1].manifest["annotations"]["Own"], Value::Null);
+    let others = validate::oci_archive(&fs::read(&plain).expect("the archive")).expect("whole");
+    assert_eq!(others[0].manifest["annotations"], serde_json::json!({ "a": "all" }));
     let mut files = std::collections::BTreeMap::new();
     for entry in validate::tar_entries(&bytes).expect("a whole tar") {
         files.insert(entry.path, entry.content);
     }
     let layout = json(&files["index.json"]);
     assert_eq!(layout["manifests"][0]["annotations"]["c"], "d");
+    assert_eq!(layout["manifests"][0]["annotations"]["g"], "h");
     let digest = layout["manifests"][0]["digest"].as_str().expect("a digest");
     let index = json(&files[&format!("blobs/{}", digest.replacen(':', "/", 1))]);
     assert_eq!(index["annotations"]["b"], "two");
     assert_eq!(index["manifests"][0]["annotations"]["b"], "two");
-    assert_eq!(index["manifests"][1]["annotations"], Value::Null);
+    assert_eq!(index["annotations"]["e"], "f");
+    assert_eq!(index["manifests"][1]["annotations"], serde_json::json!({ "d": "arm" }));
     for (args, part) in [
         (&["--annotation", "a"][..], "expected KEY=VALUE"),
         (&["--annotation", "index:a=b"], "index annotations not supported for single platform"),
@@ -347,6 +360,14 @@ fn privileged_annotations_go_where_they_are_for() {
         (
             &["--annotation", "a=b", "-o", "type=image,oci-mediatypes=false"],
             "needs OCI's documents",
+        ),
+        (&["-o", "type=image,oci-mediatypes=false,annotation.a=b"], "needs OCI's documents"),
+        (&["-o", "type=image,annotation-index.a=b"], "index annotations not supported"),
+        (&["-o", "type=image,annotation[linux/s390x].a=b"], "linux/s390x, which is not built"),
+        (&["-o", "type=local,dest=x,annotation.a=b"], "type=local is no image"),
+        (
+            &["--on-failure", "type=oci,dest=x,annotation-index.a=b"],
+            "index annotations not supported",
         ),
     ] {
         let error = fixture.build(args).fails(2);

@@ -47,7 +47,6 @@ pub(crate) use self::limits::{checked_resource, step_limits};
 use self::platforms::{Results, Wanted};
 use self::record::Recording;
 use self::request::Request;
-use crate::annotation::Annotation;
 use crate::args::{BuildArgs, Call, Isolation, Method};
 use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind};
@@ -70,8 +69,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     if let Some(question) = args.question() {
         return call(store, args, question, machine);
     }
-    let plan = plan::plan(args)?;
-    let annotations = annotations::annotations(&args.annotation, &plan)?;
+    let mut plan = plan::plan(args)?;
+    annotations::add(&args.annotation, &mut plan)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let cache = cache::CachePlan::new(args, &plan)?;
     let attest = request::attest_plan(args)?;
@@ -97,7 +96,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
                     .to_owned(),
             );
         }
-        let plans = Plans { result: plan, annotations, on_failure, limits, cache, attest };
+        let plans = Plans { result: plan, on_failure, limits, cache, attest };
         let build = async {
             let reporting = session.reporting(&progress);
             let build = build_and_export(&session, args, plans, provided, &recording, progress);
@@ -400,8 +399,6 @@ fn check(
 #[derive(Debug)]
 struct Plans {
     result: plan::Plan,
-    /// Notes for the images among that.
-    annotations: Vec<Annotation>,
     /// When a step fails.
     on_failure: on_failure::OnFailurePlan,
     /// What bounds steps.
@@ -427,7 +424,7 @@ async fn build_and_export(
     plans.result.check(prepared.wanted.len(), prepared.is_split)?;
     let platforms = prepared.wanted.iter().map(|wanted| &wanted.platform);
     let is_index = prepared.is_split || plans.attest.is_some();
-    annotations::check(&plans.annotations, platforms, is_index)?;
+    annotations::check(&plans.result, platforms, is_index)?;
     let Some(target) = prepared.target else {
         return exported(session, &plans, &prepared, (&[], None), (recording, &progress)).await;
     };
@@ -499,12 +496,7 @@ async fn exported(
         true => Some(attesting(session, plans, prepared, recording, progress).await?),
         false => None,
     };
-    let results = Results {
-        each,
-        is_split: prepared.is_split,
-        annotations: plans.annotations.clone(),
-        attesting,
-    };
+    let results = Results { each, is_split: prepared.is_split, attesting };
     let mut built = result::export(session, plans.result.clone(), &results, progress).await?;
     built.warnings.clone_from(&prepared.warnings);
     Ok(built)

@@ -8,6 +8,7 @@ use rbuild_oci::{Digest, ImageConfig, Platform};
 use rbuild_solver::{Op, Progress, Snapshot, Vertex};
 use rbuild_worker::Worker;
 
+use super::annotations;
 use super::plan::{self, PlannedOutput};
 use super::platforms::Results;
 use super::result;
@@ -28,6 +29,12 @@ impl OnFailurePlan {
             let output = on_failure.output.clone().with_compression(args.compression);
             let planned = plan::planned(&output, &[])?;
             planned.iter().try_for_each(|planned| plan::check_folder(planned, iter::empty()))?;
+            if let Some(planned) = &planned {
+                annotations::check_types(planned)?;
+                let mut noted = annotations::of(planned).iter();
+                // What a step has left is for one platform.
+                noted.try_for_each(|annotation| annotations::check_index(annotation, false))?;
+            }
             outputs.extend(planned.map(|planned| (planned, on_failure.src.clone())));
         }
         if let Some(twice) = plan::written_twice(outputs.iter().map(|(output, _)| output)) {

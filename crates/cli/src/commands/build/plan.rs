@@ -197,7 +197,7 @@ pub(super) fn planned(
                 }
             };
             let types = types(options, DocumentTypes::Oci);
-            let (options, load) = (*options, None);
+            let (options, load) = (options.clone(), None);
             Some(PlannedOutput::Image { options, types, unpack, destination, push, load })
         }
         OutputSpec::Archive { form, place, names: own, options } => {
@@ -214,7 +214,7 @@ pub(super) fn planned(
                 ArchivePlace::Folder(folder) => ImageDestination::Folder { names, folder },
             };
             Some(PlannedOutput::Image {
-                options: *options,
+                options: options.clone(),
                 types: types(options, DocumentTypes::Oci),
                 unpack: false,
                 destination: Some(destination),
@@ -226,7 +226,7 @@ pub(super) fn planned(
             let names = references(own)?;
             let engine = engine::find(|name| std::env::var(name).ok())?;
             Some(PlannedOutput::Image {
-                options: *options,
+                options: options.clone(),
                 types: types(options, DocumentTypes::Oci),
                 unpack: false,
                 destination: None,

@@ -1,6 +1,5 @@
 //! One build for several platforms: what is wanted of it, and what it made.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rbuild_exporter::{BuildResult, FinishedRecords};
@@ -9,7 +8,6 @@ use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Snapshot};
 
 use super::attest::Attesting;
-use crate::annotation::{Annotation, AnnotationKind, annotations_of};
 
 /// A graph, and what is wanted of it.
 #[derive(Debug)]
@@ -81,8 +79,6 @@ pub(crate) struct Results {
     pub(crate) is_split: bool,
     /// What is to be said of them.
     pub(crate) attesting: Option<Attesting>,
-    /// What its images say beside.
-    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// What a build made for one platform.
@@ -93,20 +89,11 @@ pub(crate) struct PlatformResult {
 }
 
 impl Results {
-    /// The annotations of one place; `platform` is `None` for an index.
-    pub(crate) fn annotations_of(
-        &self,
-        kind: AnnotationKind,
-        platform: Option<&Platform>,
-    ) -> BTreeMap<String, String> {
-        annotations_of(&self.annotations, kind, platform)
-    }
-
     /// One result, whatever it is for.
     pub(crate) fn single(result: BuildResult) -> Self {
         let platform = result.config.platform();
         let each = vec![PlatformResult { platform, result: Arc::new(result) }];
-        Self { each, is_split: false, annotations: Vec::new(), attesting: None }
+        Self { each, is_split: false, attesting: None }
     }
 
     /// The same with another `SOURCE_DATE_EPOCH`.

@@ -18,7 +18,7 @@ use super::failure::BuildError;
 use super::metadata;
 use super::plan::{Plan, PlannedOutput, PlannedPush};
 use super::platforms::Results;
-use crate::annotation::AnnotationKind;
+use crate::annotation::{AnnotationKind, annotations_of};
 use crate::args::BuildArgs;
 use crate::commands::images::print;
 use crate::error::{CommandError, Kind};
@@ -121,14 +121,15 @@ async fn one(
                 let form =
                     ImageForm { layers, types, foreign: options.foreign, count: options.count };
                 let image = image(session, result, form, (is_whole, unpack), pull).await?;
-                let of = |kind| results.annotations_of(kind, Some(&platform.platform));
+                let of =
+                    |kind| annotations_of(&options.annotations, kind, Some(&platform.platform));
                 let mut image =
                     annotate(session.export_store(), image, of(AnnotationKind::Manifest))
                         .map_err(export_error)?;
                 image.descriptor.annotations.extend(of(AnnotationKind::ManifestDescriptor));
                 images.push(image);
             }
-            let of_index = |kind| results.annotations_of(kind, None);
+            let of_index = |kind| annotations_of(&options.annotations, kind, None);
             let [index_annotations, index_descriptor] =
                 [AnnotationKind::Index, AnnotationKind::IndexDescriptor].map(of_index);
             let epoch = results.each.iter().find_map(|platform| platform.result.epoch);
