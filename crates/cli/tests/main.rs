@@ -5,6 +5,7 @@ mod architecture;
 mod attestations;
 mod caching;
 mod checks;
+mod ci_recipes;
 mod config;
 mod context_ls;
 mod contexts;
