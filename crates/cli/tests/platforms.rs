@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rbuild_testdata::{Image, ImageIndex, Layout, Registry, busybox_image, foreign_busybox_image};
+use rbuild_testdata::{
+    Image, ImageIndex, Layout, Registry, busybox_image, foreign_busybox_image, validate,
+};
 
 use crate::fixture::{Fixture, Ran, have, ran, read, skipped, valid};
 
@@ -234,4 +236,48 @@ fn privileged_narrow_platforms_see_a_narrow_machine() {
         return skipped(TEST, "the kernel runs no programs of 386");
     }
     assert_eq!(read(&files, "machine"), "i686\n");
+}
+
+#[test]
+fn privileged_a_build_for_two_platforms_runs_the_steps_of_both() {
+    const TEST: &str = "privileged_a_build_for_two_platforms_runs_the_steps_of_both";
+    let fixture = Fixture::with(
+        "FROM base AS made\n\
+         RUN uname -m > /machine\n\
+         FROM base\n\
+         ARG TARGETARCH\n\
+         COPY --from=made /machine /\n\
+         RUN test \"$(uname -m)\" = \"$(cat /machine)\" && echo $TARGETARCH > /arch\n",
+    );
+    let Some(base) = base(TEST, &fixture) else { return };
+    let archive = fixture.path("out.tar");
+    let spec = format!("type=oci,dest={}", archive.display());
+    let files = fixture.path("out");
+    let local = format!("type=local,dest={}", files.display());
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        other => other,
+    };
+    let native = format!("linux/{architecture}");
+    let both = format!("{native},{FOREIGN}");
+    let built = build(&fixture, &base, &["--platform", &both, "-o", &spec, "-o", &local]);
+    if !can_emulate(TEST, &built) {
+        return;
+    }
+    built.ok();
+    let bytes = fs::read(&archive).expect("the archive");
+    let images = validate::oci_archive(&bytes).unwrap_or_else(|error| panic!("{error}"));
+    let platforms: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
+    assert_eq!(platforms, [native.as_str(), FOREIGN]);
+    for (platform, machine) in [(native.as_str(), std::env::consts::ARCH), (FOREIGN, "aarch64")] {
+        let folder = files.join(platform.replace('/', "_"));
+        assert_eq!(read(&folder, "machine").trim(), machine);
+        assert_eq!(read(&folder, "arch").trim(), &platform["linux/".len()..]);
+        let image = images.iter().find(|image| image.platform == platform).expect("the image");
+        let last = image.layers.last().and_then(|layer| layer.entry("arch")).expect("the file");
+        assert_eq!(last.content, format!("{}\n", &platform["linux/".len()..]).as_bytes());
+    }
+    // What ran is known for both.
+    let again = build(&fixture, &base, &["--platform", &both, "-o", "type=cacheonly"]).ok();
+    assert!(!again.steps_run().iter().any(|step| step.contains("RUN")), "{}", again.stderr);
 }
