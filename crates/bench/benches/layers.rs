@@ -107,7 +107,7 @@ fn blobs(criterion: &mut Criterion) {
         let write = |out| {
             let mut blob = LayerBlobWriter::new(out, compression).unwrap();
             blob.write_all(&content).unwrap();
-            blob.finish().unwrap().1
+            blob.finish().unwrap().out
         };
         group
             .bench_function(format!("write, {name}"), |bencher| bencher.iter(|| write(Vec::new())));

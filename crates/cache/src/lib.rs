@@ -72,9 +72,9 @@ pub use index::{
 };
 pub use layer::{
     AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, Compression,
-    CompressionError, Decoder, DiffError, EntryKind, LayerBlobReader, LayerBlobWriter,
-    OutsideHardlink, OverlayXattrs, TarEntry, TarReadError, TarWriteError, TarWriter, Xattr, apply,
-    diff, diff_merged, write_tree,
+    CompressionError, Decoder, DiffError, EntryKind, FinishedBlob, LayerBlobReader,
+    LayerBlobWriter, OutsideHardlink, OverlayXattrs, TOC_DIGEST, TarEntry, TarReadError,
+    TarWriteError, TarWriter, UNCOMPRESSED_SIZE, Xattr, apply, diff, diff_merged, write_tree,
 };
 pub use layer_of_file::layer_of_file;
 pub use layers::{Layers, LayersError, PendingLayer};

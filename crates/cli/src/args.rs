@@ -267,7 +267,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
     pub(crate) cache_to: Vec<CacheTo>,
 
-    /// How layers are compressed where --output and --cache-to do not say: gzip, zstd or uncompressed, with `:LEVEL`
+    /// How layers are compressed where --output and --cache-to do not say: gzip, zstd, estargz or uncompressed, with `:LEVEL`
     /// [default: gzip]. What is loaded into an engine is not compressed.
     #[arg(long, value_name = "TYPE[:LEVEL]", value_parser = compression_and_level)]
     pub(crate) compression: Option<Compression>,

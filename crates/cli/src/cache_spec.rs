@@ -8,7 +8,7 @@ use rbuild_oci::{Digest, Reference};
 
 use crate::commands::amounts::memory;
 use crate::fields::{Fields, csv_fields, with_nearest};
-use crate::output::told_compression;
+use crate::output::{oci_types, told_compression};
 
 /// Types that buildx has and rbuild does not.
 const OTHERS: [&str; 3] = ["gha", "s3", "azblob"];
@@ -136,6 +136,13 @@ impl std::fmt::Display for CacheFrom {
 }
 
 impl CacheTo {
+    /// The same, compressed like this where it does not say how, and has no media types that forbid it.
+    pub(crate) fn with_compression(self, otherwise: Option<Compression>) -> Self {
+        let is_oci = Some(self.types == DocumentTypes::Oci);
+        let fit = otherwise.filter(|kind| oci_types(Some(*kind), is_oci).is_ok());
+        Self { compression: self.compression.or(fit), ..self }
+    }
+
     /// Parses `type=local,dest=FOLDER[,key=value...]`, `type=registry,ref=NAME[,key=value...]` or a bare name.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const KNOWN: [&str; 15] = [
@@ -187,7 +194,7 @@ impl CacheTo {
             true => ExistingBlobs::OtherFormats,
         };
         let compression = told_compression(&mut fields, level)?;
-        let oci = fields.boolean("oci-mediatypes", true)?;
+        let oci = oci_types(compression, fields.switch("oci-mediatypes")?)?.unwrap_or(true);
         let image_manifest = fields.boolean("image-manifest", oci)?;
         if image_manifest && !oci {
             return Err("image-manifest=true needs oci-mediatypes=true".to_owned());

@@ -148,10 +148,11 @@ impl OutputSpec {
         Self::Load { names: Vec::new(), options }
     }
 
-    /// The same, compressed like this where it does not say how.
+    /// The same, compressed like this where it does not say how, and has no media types that forbid it.
     pub(crate) fn with_compression(mut self, otherwise: Option<Compression>) -> Self {
         if let Some(options) = self.image_options() {
-            options.compression = options.compression.or(otherwise);
+            let fit = otherwise.filter(|kind| oci_types(Some(*kind), options.oci_types).is_ok());
+            options.compression = options.compression.or(fit);
         }
         self
     }
@@ -366,6 +367,7 @@ fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
         true if level.is_some() => ExistingBlobs::All,
         true => ExistingBlobs::OtherFormats,
     };
+    let oci_types = oci_types(compression, fields.switch("oci-mediatypes")?)?;
     let foreign = match fields.boolean("prefer-nondist-layers", false)? {
         false => ForeignLayers::Include,
         true => ForeignLayers::Refer,
@@ -375,7 +377,7 @@ fn image_options(fields: &mut Fields) -> Result<ImageOptions, String> {
         existing,
         foreign,
         count: layer_count(fields)?,
-        oci_types: fields.switch("oci-mediatypes")?,
+        oci_types,
         attestation_image: !fields.boolean("oci-artifact", true)?,
         rewrite_timestamp: fields.switch("rewrite-timestamp")?,
         epoch: fields.number("source-date-epoch")?,
@@ -411,6 +413,21 @@ pub(crate) fn compression_and_level(text: &str) -> Result<Compression, String> {
     compression(Some(kind), Some(level))
 }
 
+/// What `oci-mediatypes` says, where the compression leaves a choice.
+pub(crate) fn oci_types(
+    compression: Option<Compression>,
+    said: Option<bool>,
+) -> Result<Option<bool>, String> {
+    match (compression, said) {
+        (Some(Compression::Estargz { .. }), Some(false)) => {
+            Err("compression=estargz needs OCI's media types: leave out oci-mediatypes=false"
+                .to_owned())
+        }
+        (Some(Compression::Estargz { .. }), _) => Ok(Some(true)),
+        _ => Ok(said),
+    }
+}
+
 /// The compression that the attributes `compression` and `compression-level` say.
 fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, String> {
     let within = |least: i32, most: i32, default: i32| match level {
@@ -427,9 +444,9 @@ fn compression(kind: Option<&str>, level: Option<i32>) -> Result<Compression, St
         }),
         Some("uncompressed") if level.is_none() => Ok(Compression::Uncompressed),
         Some("uncompressed") => Err("compression=uncompressed has no compression-level".to_owned()),
-        Some("estargz") => Err("compression=estargz is not supported yet".to_owned()),
+        Some("estargz") => Ok(Compression::Estargz { level: within(0, 9, 6)?.cast_unsigned() }),
         Some(other) => {
-            const KNOWN: [&str; 3] = ["gzip", "zstd", "uncompressed"];
+            const KNOWN: [&str; 4] = ["gzip", "zstd", "estargz", "uncompressed"];
             let message = format!("compression `{other}` is not supported: {}", KNOWN.join(", "));
             Err(with_nearest(message, other, &KNOWN))
         }
@@ -636,7 +653,10 @@ mod tests {
             ("type=tar,dest=x,compression=gzip", "type=tar has no `compression`"),
             ("type=tar,dest=x,dest=y", "`dest` is given twice"),
             ("type=image,compression=lzma", "compression `lzma` is not supported"),
-            ("type=image,compression=estargz", "estargz is not supported yet"),
+            (
+                "type=image,compression=estargz,oci-mediatypes=false",
+                "estargz needs OCI's media types",
+            ),
             ("type=image,compression=uncompressed,compression-level=1", "has no compression-level"),
             ("type=image,compression-level=99", "compression-level is 0 to 9"),
             ("type=image,compression-level=high", "`compression-level` is a number, not `high`"),

@@ -12,6 +12,7 @@ mod contexts;
 mod debug;
 mod entitlements;
 mod escapes;
+mod estargz;
 mod explain;
 mod failures;
 mod fixture;

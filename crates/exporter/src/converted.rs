@@ -1,6 +1,6 @@
 //! Layers of base images in another compression than they came in (`force-compression`).
 //!
-//! Only the blob changes: the archive, and with it the diff id, stays. What was made is noted under an encoder of its own, so
+//! Only the blob changes: the archive, and with it the diff id, stays, but for what eStargz adds. What was made is noted under an encoder of its own, so
 //! that it is never taken for what the base image has.
 
 use std::io::BufWriter;
@@ -50,11 +50,12 @@ pub(crate) fn convert(
     let mut out = BufWriter::with_capacity(BUFFER, out.map_err(compress)?);
     std::io::copy(&mut archive, &mut out).map_err(compress)?;
     let out = out.into_inner().map_err(|error| compress(error.into_error()))?;
-    let (diff_id, out) = out.finish().map_err(compress)?;
-    if own_diff_id(layer, blob)?.or(facts.diff_id) != Some(diff_id) {
+    let out = out.finish().map_err(compress)?;
+    if own_diff_id(layer, blob)?.or(facts.diff_id) != Some(archive.diff_id()) {
         return Err(LayerError::NoBlob { layer });
     }
-    let descriptor = keep(store, layer, (diff_id, out), form, encoder(form))?;
+    let diff_id = out.diff_id;
+    let descriptor = keep(store, layer, out, form, encoder(form))?;
     Ok(ImageLayer { descriptor, diff_id, created: facts.made(), encoder: Some(encoder(form)) })
 }
 

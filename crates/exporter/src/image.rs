@@ -1,6 +1,7 @@
 //! Puts layers, history and configuration together to a manifest (sections 4.2 and 4.3 of the behaviour
 //! reference). Pure: no file is touched.
 
+use rbuild_cache::{TOC_DIGEST, UNCOMPRESSED_SIZE};
 use rbuild_oci::{Descriptor, DiffId, History, ImageConfig, Manifest, MediaType};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -107,7 +108,7 @@ pub fn assemble(
     }
 }
 
-/// A layer's descriptor with the media type that these documents use, and none of our notes.
+/// A layer's descriptor with the media type that these documents use, and none of our notes but those of eStargz.
 pub(crate) fn in_types(
     descriptor: &Descriptor,
     types: DocumentTypes,
@@ -125,7 +126,13 @@ pub(crate) fn in_types(
         },
         None => (media_type.clone(), descriptor.urls.clone()),
     };
-    Descriptor { urls, ..Descriptor::new(media_type, descriptor.digest, descriptor.size) }
+    // Without these a runtime does not know that it can fetch single files.
+    let of_table = descriptor.annotations.iter();
+    let of_table =
+        of_table.filter(|(key, _)| [TOC_DIGEST, UNCOMPRESSED_SIZE].contains(&key.as_str()));
+    let annotations = of_table.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let described = Descriptor::new(media_type, descriptor.digest, descriptor.size);
+    Descriptor { urls, annotations, ..described }
 }
 
 /// Makes the number of layer-making entries equal to the number of layers; returns how many were too many.

@@ -6,9 +6,9 @@ use std::os::fd::AsFd as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
-    BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DiffError, Index,
-    IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError, Lease, LeaseError, Overlay,
-    TarWriteError, TarWriter, View, ViewError, diff,
+    BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DiffError,
+    FinishedBlob, Index, IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError, Lease,
+    LeaseError, Overlay, TOC_DIGEST, TarWriteError, TarWriter, View, ViewError, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -74,7 +74,7 @@ impl LayerForm {
     fn format(self) -> LayerCompression {
         match self.compression {
             Compression::Uncompressed => LayerCompression::None,
-            Compression::Gzip { .. } => LayerCompression::Gzip,
+            Compression::Gzip { .. } | Compression::Estargz { .. } => LayerCompression::Gzip,
             Compression::Zstd { .. } => LayerCompression::Zstd,
         }
     }
@@ -84,7 +84,10 @@ impl LayerForm {
         match self.existing {
             ExistingBlobs::Keep => true,
             ExistingBlobs::OtherFormats => {
+                let has_table = blob.descriptor.annotations.contains_key(TOC_DIGEST);
+                let is_for_lazy = matches!(self.compression, Compression::Estargz { .. });
                 blob.descriptor.media_type.layer_compression() == Some(self.format())
+                    && (has_table || !is_for_lazy)
             }
             ExistingBlobs::All => blob.encoder.is_some(),
         }
@@ -387,9 +390,10 @@ fn make(
         .map_err(|source| LayerError::Files { layer, source })?;
     let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
     let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
-    let (diff_id, blob) = blob.finish().map_err(compress)?;
+    let blob = blob.finish().map_err(compress)?;
 
-    let descriptor = keep(store, layer, (diff_id, blob), form, form.encoder())?;
+    let diff_id = blob.diff_id;
+    let descriptor = keep(store, layer, blob, form, form.encoder())?;
     // Only now the index knows the layer for sure, and whoever exports it next reads the same time.
     let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?;
     let facts = facts.unwrap_or_default();
@@ -405,13 +409,15 @@ fn make(
 pub(crate) fn keep(
     store: ExportStore<'_>,
     layer: LayerId,
-    (diff_id, blob): (DiffId, BlobWriter),
+    blob: FinishedBlob<BlobWriter>,
     form: LayerForm,
     encoder: String,
 ) -> Result<Descriptor, LayerError> {
+    let FinishedBlob { diff_id, annotations, out: blob } = blob;
     store.lease.pin_blobs(&[blob.digest()]).map_err(|source| LayerError::Pin { layer, source })?;
     let (digest, size) = blob.commit(None).map_err(|source| LayerError::Store { layer, source })?;
     let mut descriptor = Descriptor::new(form.media_type(), digest, size);
+    descriptor.annotations = annotations;
     descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
     let known =
         BlobFacts { descriptor: descriptor.clone(), encoder: Some(encoder), verified: true };

@@ -92,8 +92,9 @@ pub(crate) fn merged_layer(
         .map_err(|source| LayerError::Files { layer, source })?;
     let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
     let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
-    let (diff_id, blob) = blob.finish().map_err(compress)?;
-    let descriptor = keep(store, layer, (diff_id, blob), form, form.encoder())?;
+    let blob = blob.finish().map_err(compress)?;
+    let diff_id = blob.diff_id;
+    let descriptor = keep(store, layer, blob, form, form.encoder())?;
     Ok(ImageLayer { descriptor, diff_id, created: None, encoder })
 }
 

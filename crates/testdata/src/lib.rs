@@ -9,6 +9,7 @@
 //! the exception, because "this is invalid" is its answer.
 
 mod busybox;
+pub mod estargz;
 mod image;
 mod layer;
 mod layout;

@@ -1,16 +1,18 @@
 //! From an archive to the blob that an image names and back, hashed on the way.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use rbuild_oci::{DiffId, Hasher};
 
 use super::background_hasher::BackgroundHasher;
-use super::compression::{Compression, CompressionError, Decoder, Encoder};
+use super::compression::{Compression, CompressionError, Decoder, Encoded, Encoder};
 
 /// Takes an archive's bytes, hashes them, and writes the blob.
 #[derive(Debug)]
 pub struct LayerBlobWriter<W: Write> {
-    archive: BackgroundHasher,
+    /// `None` where the encoder does it.
+    archive: Option<BackgroundHasher>,
     encoder: Encoder<W>,
 }
 
@@ -18,20 +20,38 @@ impl<W: Write> LayerBlobWriter<W> {
     /// Starts a blob in `out`.
     pub fn new(out: W, compression: Compression) -> io::Result<Self> {
         let encoder = Encoder::new(compression, out)?;
-        Ok(Self { archive: BackgroundHasher::default(), encoder })
+        let archive = (!encoder.is_extending()).then(BackgroundHasher::default);
+        Ok(Self { archive, encoder })
     }
 
-    /// Writes what is left and returns the digest of the archive, and `out` with the whole blob.
-    pub fn finish(self) -> io::Result<(DiffId, W)> {
-        let out = self.encoder.finish()?;
-        Ok((DiffId(self.archive.finish()?), out))
+    /// Writes what is left and returns what was written.
+    pub fn finish(self) -> io::Result<FinishedBlob<W>> {
+        let Encoded { out, extended } = self.encoder.finish()?;
+        let (archive, annotations) = match (extended, self.archive) {
+            (Some(extended), _) => (extended.archive, extended.annotations),
+            (None, hasher) => (hasher.unwrap_or_default().finish()?, BTreeMap::new()),
+        };
+        Ok(FinishedBlob { diff_id: DiffId(archive), annotations, out })
     }
+}
+
+/// A blob that is written.
+#[derive(Debug)]
+pub struct FinishedBlob<W> {
+    /// The digest of the archive in the blob. eStargz adds to what was written.
+    pub diff_id: DiffId,
+    /// What the layer's descriptor has to say besides.
+    pub annotations: BTreeMap<String, String>,
+    /// Where the whole blob is.
+    pub out: W,
 }
 
 impl<W: Write> Write for LayerBlobWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.encoder.write(bytes)?;
-        self.archive.update(&bytes[..taken])?;
+        if let Some(archive) = &mut self.archive {
+            archive.update(&bytes[..taken])?;
+        }
         Ok(taken)
     }
 
@@ -80,7 +100,7 @@ mod tests {
         for compression in [Compression::Uncompressed, Compression::GZIP, Compression::ZSTD] {
             let mut writer = LayerBlobWriter::new(Vec::new(), compression).unwrap();
             writer.write_all(&content).unwrap();
-            let (diff_id, bytes) = writer.finish().unwrap();
+            let FinishedBlob { diff_id, out: bytes, .. } = writer.finish().unwrap();
             assert_eq!(diff_id, DiffId(Digest::of(&content)));
             let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();
             io::copy(&mut reader, &mut io::sink()).unwrap();

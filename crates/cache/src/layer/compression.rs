@@ -1,13 +1,16 @@
 //! Compressed layer blobs and archives: telling how one is compressed, reading it, and making one.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
+use rbuild_oci::Digest;
 use thiserror::Error;
 use zstd::zstd_safe::CParameter;
 
+use super::estargz::{EstargzEncoder, Finished, TOC_DIGEST, UNCOMPRESSED_SIZE};
 use super::gzip::GzipEncoder;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -25,6 +28,11 @@ pub enum Compression {
     Uncompressed,
     /// gzip (RFC 1952), one member.
     Gzip {
+        /// 0 to 9.
+        level: u32,
+    },
+    /// gzip, a member for each piece of a file, and a table of them ([`super::estargz`]).
+    Estargz {
         /// 0 to 9.
         level: u32,
     },
@@ -53,6 +61,7 @@ impl Compression {
         match self {
             Self::Uncompressed => "none".to_owned(),
             Self::Gzip { level } => format!("gzip-{level}/{}", super::gzip::ENCODER),
+            Self::Estargz { level } => format!("estargz-{level}/{}", super::estargz::ENCODER),
             Self::Zstd { level } => {
                 let version = zstd::zstd_safe::version_string();
                 format!("zstd-{level}/{version}-mt-{}", zstd_job(level))
@@ -76,6 +85,7 @@ pub(crate) struct Encoder<W: Write>(Kind<W>);
 enum Kind<W: Write> {
     Uncompressed(W),
     Gzip(GzipEncoder<W>),
+    Estargz(Box<EstargzEncoder<W>>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -84,6 +94,7 @@ impl<W: Write> std::fmt::Debug for Kind<W> {
         f.write_str(match self {
             Self::Uncompressed(_) => "Uncompressed",
             Self::Gzip(_) => "Gzip",
+            Self::Estargz(_) => "Estargz",
             Self::Zstd(_) => "Zstd",
         })
     }
@@ -94,6 +105,9 @@ impl<W: Write> Encoder<W> {
         Ok(Self(match compression {
             Compression::Uncompressed => Kind::Uncompressed(out),
             Compression::Gzip { level } => Kind::Gzip(GzipEncoder::new(out, level)),
+            Compression::Estargz { level } => {
+                Kind::Estargz(Box::new(EstargzEncoder::new(out, level)))
+            }
             Compression::Zstd { level } => {
                 let mut encoder = zstd::Encoder::new(out, level)?;
                 // Never zero: the single-threaded encoder cuts its blocks elsewhere and gives other bytes.
@@ -106,13 +120,43 @@ impl<W: Write> Encoder<W> {
         }))
     }
 
-    pub(crate) fn finish(self) -> io::Result<W> {
+    /// Whether it adds to the archive, and so has to say what became of it.
+    pub(crate) fn is_extending(&self) -> bool {
+        matches!(self.0, Kind::Estargz(_))
+    }
+
+    pub(crate) fn finish(self) -> io::Result<Encoded<W>> {
+        let plain = |out| Encoded { out, extended: None };
         match self.0 {
-            Kind::Uncompressed(out) => Ok(out),
-            Kind::Gzip(encoder) => encoder.finish(),
-            Kind::Zstd(encoder) => encoder.finish(),
+            Kind::Uncompressed(out) => Ok(plain(out)),
+            Kind::Gzip(encoder) => encoder.finish().map(plain),
+            Kind::Zstd(encoder) => encoder.finish().map(plain),
+            Kind::Estargz(encoder) => {
+                let Finished { out, archive, length, toc } = encoder.finish()?;
+                let annotations = BTreeMap::from([
+                    (TOC_DIGEST.to_owned(), toc.to_string()),
+                    (UNCOMPRESSED_SIZE.to_owned(), length.to_string()),
+                ]);
+                Ok(Encoded { out, extended: Some(Extended { archive, annotations }) })
+            }
         }
     }
+}
+
+/// What was compressed.
+#[derive(Debug)]
+pub(crate) struct Encoded<W> {
+    pub(crate) out: W,
+    /// Of formats that add something to the archive.
+    pub(crate) extended: Option<Extended>,
+}
+
+/// What became of an archive.
+#[derive(Debug)]
+pub(crate) struct Extended {
+    pub(crate) archive: Digest,
+    /// What the layer's descriptor has to say.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl<W: Write> Write for Encoder<W> {
@@ -120,6 +164,7 @@ impl<W: Write> Write for Encoder<W> {
         match &mut self.0 {
             Kind::Uncompressed(out) => out.write(bytes),
             Kind::Gzip(encoder) => encoder.write(bytes),
+            Kind::Estargz(encoder) => encoder.write(bytes),
             Kind::Zstd(encoder) => encoder.write(bytes),
         }
     }
@@ -278,7 +323,7 @@ mod tests {
             encoder.write_all(chunk).unwrap();
             encoder.flush().unwrap();
         }
-        encoder.finish().unwrap()
+        encoder.finish().unwrap().out
     }
 
     fn decode(blob: &[u8]) -> (Vec<u8>, &'static str) {

@@ -123,13 +123,13 @@ impl<W: Write> Write for GzipEncoder<W> {
     }
 }
 
-/// Waits for a block. On a thread of the pool it does the pool's work meanwhile, or a pool of one thread would
+/// Waits for a block or another result. On a thread of the pool it does the pool's work meanwhile, or a pool of one thread would
 /// wait for itself.
-fn wait(receiver: &Receiver<io::Result<Deflated>>) -> io::Result<Deflated> {
+pub(super) fn wait<T>(receiver: &Receiver<io::Result<T>>) -> io::Result<T> {
     let lost = || io::Error::other("a compression thread panicked");
     loop {
         match receiver.try_recv() {
-            Ok(deflated) => return deflated,
+            Ok(done) => return done,
             Err(TryRecvError::Disconnected) => return Err(lost()),
             Err(TryRecvError::Empty) => {}
         }

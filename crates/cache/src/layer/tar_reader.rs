@@ -596,7 +596,8 @@ fn number(field: &[u8]) -> Option<i64> {
     })
 }
 
-fn unsigned(field: &[u8]) -> Option<u64> {
+/// A number in a header's field that is not negative.
+pub(crate) fn unsigned(field: &[u8]) -> Option<u64> {
     u64::try_from(number(field)?).ok()
 }
 

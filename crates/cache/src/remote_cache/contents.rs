@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::config::{CacheConfig, ConfigRecord, RecordNotes, milliseconds};
 use crate::remote_mounts::MOUNT_INDEX_TYPE;
-use crate::{BlobFacts, LayerFacts};
+use crate::{BlobFacts, LayerFacts, TOC_DIGEST, UNCOMPRESSED_SIZE};
 
 /// What a document may have; a build of thousands of steps has less.
 const MOST_LAYERS: usize = 50_000;
@@ -141,7 +141,10 @@ impl CacheContents {
             };
             layers.push(Described {
                 parent,
-                descriptor: Descriptor::new(said.media_type, layer.blob, listed.size),
+                descriptor: Descriptor {
+                    annotations: kept(&listed.annotations),
+                    ..Descriptor::new(said.media_type, layer.blob, listed.size)
+                },
                 diff_id: said.diff_id,
                 created: said.created_at.as_deref().and_then(milliseconds),
                 encoder: said.encoder,
@@ -163,7 +166,10 @@ impl CacheContents {
             .enumerate()
             .map(|(position, (blob, diff_id))| Described {
                 parent: position.checked_sub(1),
-                descriptor: Descriptor::new(blob.media_type, blob.digest, blob.size),
+                descriptor: Descriptor {
+                    annotations: kept(&blob.annotations),
+                    ..Descriptor::new(blob.media_type, blob.digest, blob.size)
+                },
                 diff_id: *diff_id,
                 created: None,
                 encoder: None,
@@ -213,6 +219,14 @@ impl CacheContents {
         let layers = reading.facts.into_iter().collect();
         Ok(Self { layers, records: found, mounts: None })
     }
+}
+
+/// What is said of a layer that its images have to say, too.
+fn kept(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let of_table = annotations
+        .iter()
+        .filter(|(key, _)| [TOC_DIGEST, UNCOMPRESSED_SIZE].contains(&key.as_str()));
+    of_table.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The index of cache mounts among the blobs of a cache's manifest.

@@ -2,6 +2,7 @@
 
 mod archive;
 mod conformance;
+mod estargz;
 mod hostile;
 mod listing;
 pub(crate) mod namespace;

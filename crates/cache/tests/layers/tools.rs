@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rbuild_cache::{ApplyForm, Compression, LayerBlobReader, LayerBlobWriter, apply};
+use rbuild_cache::{ApplyForm, Compression, FinishedBlob, LayerBlobReader, LayerBlobWriter, apply};
 use rbuild_solver::Snapshot;
 use rbuild_testdata::{Image, Layer, Layout};
 
@@ -151,7 +151,7 @@ fn gzip_and_zstd_accept_our_blobs() {
     for (compression, program) in [(Compression::GZIP, "gzip"), (Compression::ZSTD, "zstd")] {
         let mut writer = LayerBlobWriter::new(Vec::new(), compression).unwrap();
         writer.write_all(&content).unwrap();
-        let (_, blob) = writer.finish().unwrap();
+        let blob = writer.finish().unwrap().out;
         assert!(blob.len() < content.len());
         run(Command::new(program).args(["--test", "--quiet"]), &blob);
     }
@@ -165,7 +165,7 @@ fn privileged_a_blob_becomes_the_layer_that_it_was() {
         for compression in [Compression::Uncompressed, Compression::GZIP, Compression::ZSTD] {
             let mut writer = LayerBlobWriter::new(Vec::new(), compression).unwrap();
             writer.write_all(&world.diff(&snapshot)).unwrap();
-            let (diff_id, bytes) = writer.finish().unwrap();
+            let FinishedBlob { diff_id, out: bytes, .. } = writer.finish().unwrap();
             let dir = tempfile::tempdir().unwrap();
             let root = fs::File::open(dir.path()).unwrap();
             let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();

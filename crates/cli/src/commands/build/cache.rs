@@ -68,7 +68,7 @@ impl CachePlan {
         let (inline, to): (Vec<_>, Vec<_>) = args
             .cache_to
             .iter()
-            .map(|to| CacheTo { compression: to.compression.or(args.compression), ..to.clone() })
+            .map(|to| to.clone().with_compression(args.compression))
             .partition(is_inline);
         if !inline.is_empty() && !outputs.has_image() {
             let message = "--cache-to type=inline writes into the image, and no output is one";
