@@ -725,6 +725,9 @@ pub(crate) struct PullArgs {
     /// The platform to fetch, such as linux/arm64 [default: this machine's].
     #[arg(long, value_name = "PLATFORM", env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// Fetch the image for all platforms that it is for, with what is said of it, whatever --platform says.
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
     /// Print nothing.
     #[arg(short, long)]
     pub(crate) quiet: bool,

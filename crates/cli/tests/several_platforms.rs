@@ -374,3 +374,34 @@ fn privileged_annotations_go_where_they_are_for() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn privileged_an_image_is_pulled_for_all_platforms() {
+    let registry = Registry::start();
+    let (name, other) =
+        (format!("{}/app:1", registry.address()), format!("{}/other:1", registry.address()));
+    let fixture = Fixture::with(
+        "FROM scratch AS all\nCOPY Dockerfile /\nFROM all\nARG TARGETARCH\nLABEL of=$TARGETARCH\n",
+    );
+    fixture.build(&["--platform", BOTH, "--provenance=true", "--push", "-t", &name]).ok();
+    let pushed = registry.manifest("app", "1").expect("the index");
+    let run = |args: &[&str]| {
+        let mut command = fixture.command("elsewhere");
+        // It is for those who say nothing.
+        command.env("DOCKER_DEFAULT_PLATFORM", "linux/arm64").args(args);
+        ran(command.output().expect("rbuild starts"))
+    };
+    let pulled = run(&["pull", "--all-platforms", &name]).ok().text();
+    assert!(pulled.trim().ends_with(&pushed.digest()), "{pulled}");
+    let archive = fixture.path("app.tar").display().to_string();
+    run(&["save", "--format=oci", &name, "-o", &archive]).ok();
+    let images = validate::oci_archive(&fs::read(&archive).expect("the archive")).expect("whole");
+    let of: Vec<&Value> =
+        images.iter().map(|image| &image.config["config"]["Labels"]["of"]).collect();
+    assert_eq!(of, ["amd64", "arm64"]);
+    run(&["tag", &name, &other]).ok();
+    run(&["push", "--all-platforms", &other]).ok();
+    assert_eq!(registry.manifest("other", "1").expect("the index").digest(), pushed.digest());
+    let missing = format!("{}/missing:1", registry.address());
+    assert!(run(&["pull", "--all-platforms", &missing]).fails(1).contains("cannot pull"));
+}

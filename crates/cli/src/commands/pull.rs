@@ -1,5 +1,7 @@
 //! `rbuild pull`.
 
+use std::collections::HashSet;
+
 use futures_util::future::try_join_all;
 use rbuild_cache::{ImageName, PullMode, PullProgress, Store};
 use rbuild_oci::{Platform, Reference};
@@ -13,7 +15,7 @@ use crate::machine::Machine;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
 
-/// Fetches an image, with its layers, for one platform, and gives it its name in the local image store.
+/// Fetches an image, with its layers, for one platform or all, and gives it its name in the local image store.
 pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(), CommandError> {
     let reference = Reference::parse(&args.image).map_err(|error| {
         CommandError::caused(Kind::Usage, format!("cannot pull `{}`", args.image), error)
@@ -22,13 +24,22 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
     let session = Session::open(store, machine, &Provided::default())?;
     in_runtime(async {
         let name = ImageName::Reference(reference.clone());
-        let image = session.images.resolve(&name, &platform, PullMode::Always).await;
+        let image = match args.all_platforms {
+            true => session.images.whole(&reference).await.map(|whole| (whole.top, whole.blobs)),
+            false => {
+                let image = session.images.resolve(&name, &platform, PullMode::Always).await;
+                image.map(|image| {
+                    let layers = image.layers.iter().map(|layer| layer.descriptor.clone());
+                    (image.manifest.clone(), layers.collect())
+                })
+            }
+        };
         let cannot_pull = |error| {
             CommandError::caused(Kind::Environment, format!("cannot pull `{}`", args.image), error)
         };
         let (bars, progress) = ByteBars::start();
         session.images.warn_of_mirrors(&session.reporting(&progress));
-        let image = match image {
+        let (top, mut blobs) = match image {
             Ok(image) => image,
             Err(error) => {
                 drop(progress);
@@ -36,10 +47,12 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
                 return Err(cannot_pull(error));
             }
         };
-        let progress = PullProgress { progress, vertex: image.manifest.digest };
-        let layers = image.layers.iter();
-        let layers = layers.map(|layer| session.images.ensure_blob(&layer.descriptor, &progress));
-        let fetched = try_join_all(layers).await;
+        let progress = PullProgress { progress, vertex: top.digest };
+        // Platforms share blobs.
+        let mut seen = HashSet::new();
+        blobs.retain(|blob| seen.insert(blob.digest));
+        let blobs = blobs.iter().map(|blob| session.images.ensure_blob(blob, &progress));
+        let fetched = try_join_all(blobs).await;
         drop(progress);
         bars.finish().await;
         fetched.map_err(cannot_pull)?;
@@ -53,11 +66,11 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
         session
             .store
             .index
-            .tag_image(&named.to_string(), &image.manifest)
+            .tag_image(&named.to_string(), &top)
             .map_err(|error| failed(error.into()))?;
         match args.quiet {
             true => Ok(()),
-            false => print(format!("{}\n", reference.pinned(image.digest())).as_bytes()),
+            false => print(format!("{}\n", reference.pinned(top.digest)).as_bytes()),
         }
     })
 }
