@@ -31,7 +31,7 @@ pub enum Compression {
         /// 0 to 9.
         level: u32,
     },
-    /// gzip, a member for each piece of a file, and a table of them ([`super::estargz`]).
+    /// gzip, a member for each piece of a file, and a table of them (module `estargz`).
     Estargz {
         /// 0 to 9.
         level: u32,
