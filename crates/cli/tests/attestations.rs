@@ -329,6 +329,42 @@ fn privileged_files_have_it_beside_them() {
 }
 
 #[test]
+fn privileged_stages_and_the_context_are_looked_into_where_the_file_says_so() {
+    let fixture = Fixture::with(
+        "ARG BUILDKIT_SBOM_SCAN_CONTEXT=false\n\
+         FROM scratch AS tools\nARG BUILDKIT_SBOM_SCAN_STAGE\nCOPY tools /\n\
+         FROM scratch AS other\nCOPY other /\n\
+         FROM scratch\nCOPY --from=tools /tool /\nCOPY --from=other /tool /other\n",
+    );
+    fixture.write("tools/tool", "1");
+    fixture.write("tools/requirements.txt", "six==1.16.0\n");
+    fixture.write("other/tool", "2");
+    fixture.write("Cargo.lock", "");
+    fixture.write("go.sum", "example.com/a v1.0.0 h1:x=\n");
+    let sbom = |args: &[&str]| {
+        let out = fixture.build_files(&[&["--sbom=true"], args].concat());
+        let mut names: Vec<_> = fs::read_dir(&out)
+            .expect("the folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sbom(&[]), ["other", "sbom.spdx.json", "tool"]);
+    let stage = ["--build-arg", "BUILDKIT_SBOM_SCAN_STAGE=other,tools"];
+    let context = ["--build-arg", "BUILDKIT_SBOM_SCAN_CONTEXT=true"];
+    let expected =
+        ["other", "sbom-context.spdx.json", "sbom-tools.spdx.json", "sbom.spdx.json", "tool"];
+    assert_eq!(sbom(&[&stage[..], &context].concat()), expected);
+    let out = fixture.path("out");
+    let of = |name: &str| parsed(read(&out, name).as_bytes())["predicate"].clone();
+    assert_eq!(purls(&of("sbom-tools.spdx.json")), ["pkg:pypi/six@1.16.0"]);
+    let all = ["pkg:golang/example.com/a@v1.0.0", "pkg:pypi/six@1.16.0"];
+    assert_eq!(purls(&of("sbom-context.spdx.json")), all);
+    assert!(purls(&of("sbom.spdx.json")).is_empty());
+}
+
+#[test]
 fn what_cannot_be_said_is_refused() {
     let fixture = Fixture::with("FROM scratch\nLABEL a=b\n");
     for (args, message) in [

@@ -29,6 +29,8 @@ pub struct BuildOptions {
     pub emulated: Vec<Platform>,
     /// Whether step names say their platform, as they do when there are several.
     pub multi_platform: bool,
+    /// Whether stages and the context are looked into for packages, where the file asks for it.
+    pub scans: bool,
     /// Which steps have to run although their result is known.
     pub no_cache: NoCache,
     /// `--build-context`, by name (`name` or `name::platform`).
@@ -67,6 +69,7 @@ impl BuildOptions {
             build_platform,
             emulated: Vec::new(),
             multi_platform: false,
+            scans: false,
             no_cache: NoCache::Stages(Vec::new()),
             contexts: BTreeMap::new(),
             context: None,
@@ -151,6 +154,8 @@ pub struct Build {
     pub graph: Graph,
     /// The state that becomes the image; `None` is an image without files.
     pub target: Option<Edge>,
+    /// What is looked into for packages beside it, if [`BuildOptions::scans`] says so.
+    pub scans: Vec<Scan>,
     /// The image's config. `rootfs.diff_ids` is empty, as layers are not known yet; history entries without a time get
     /// that of their layer.
     pub config: ImageConfig,
@@ -169,6 +174,15 @@ pub struct Build {
     /// The warnings that need evaluation, unfiltered: those of the text alone come from [`check`](crate::check()), and
     /// [`Checks::filter`](crate::Checks::filter) drops what is not wanted.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// Files that are looked into for packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// The stage, or `context`.
+    pub name: String,
+    /// Its files.
+    pub target: Edge,
 }
 
 /// A stage that is needed.

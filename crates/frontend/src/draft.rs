@@ -106,16 +106,19 @@ impl Draft {
         self.add(Op::File(FileOp { actions: vec![action] }), vec![node], None, meta)
     }
 
-    /// The graph of what `target` needs.
-    pub(crate) fn finish(mut self, target: Option<Node>) -> (Graph, Option<Edge>, Vec<LocalUse>) {
+    /// The graph of what `target` and `others` need, and where they are in it.
+    pub(crate) fn finish(
+        mut self,
+        target: Option<Node>,
+        others: &[Node],
+    ) -> (Graph, Option<Edge>, Vec<Edge>, Vec<LocalUse>) {
         let target = target.map(|target| self.as_files(target));
+        let others: Vec<Node> = others.iter().map(|other| self.as_files(*other)).collect();
         let mut is_needed = vec![false; self.planned.len()];
-        if let Some(Node(target)) = target {
-            is_needed[target] = true;
-            for index in (0..=target).rev() {
-                if is_needed[index] {
-                    self.planned[index].inputs.iter().for_each(|input| is_needed[input.0] = true);
-                }
+        target.iter().chain(&others).for_each(|node| is_needed[node.0] = true);
+        for index in (0..is_needed.len()).rev() {
+            if is_needed[index] {
+                self.planned[index].inputs.iter().for_each(|input| is_needed[input.0] = true);
             }
         }
         let mut locals = Vec::new();
@@ -143,7 +146,8 @@ impl Draft {
             made[index] = Some(Edge { vertex, output: 0 });
         }
         let target = target.and_then(|target| made[target.0]);
-        (builder.finish(), target, locals)
+        let others = others.iter().filter_map(|other| made[other.0]).collect();
+        (builder.finish(), target, others, locals)
     }
 }
 

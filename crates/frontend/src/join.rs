@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rbuild_solver::{Edge, Graph, GraphBuilder, MergeOp, Op, Vertex, VertexId, VertexMeta};
 
-use crate::Build;
 use crate::draft::FOLLOW_PATHS;
+use crate::{Build, Scan};
 
 /// The graph of several builds.
 #[derive(Debug)]
 pub struct Joined {
     /// What any of them needs.
     pub graph: Graph,
+    /// What is looked into for packages beside it, of each.
+    pub scans: Vec<Vec<Scan>>,
     /// The state that becomes the image of each, in their order; `None` is an image without files.
     pub targets: Vec<Option<Edge>>,
     /// A vertex that builds on all of them, for who wants to name the graph: nothing has to make it. `None` if no build
@@ -28,10 +30,13 @@ pub fn join(builds: &[Build]) -> Joined {
     let looked_at = looked_at(builds);
     let vertices = builds.iter().map(|build| build.graph.vertices().len()).sum();
     let mut builder = GraphBuilder::with_capacity(vertices);
+    let mut scans = Vec::with_capacity(builds.len());
     let targets: Vec<Option<Edge>> = builds
         .iter()
         .map(|build| {
             let moved = add(&mut builder, &build.graph, &looked_at);
+            let scan = |scan: &Scan| Scan { target: follow(&moved, scan.target), ..scan.clone() };
+            scans.push(build.scans.iter().map(scan).collect());
             build.target.map(|edge| follow(&moved, edge))
         })
         .collect();
@@ -51,7 +56,7 @@ pub fn join(builds: &[Build]) -> Joined {
             Some(Edge { vertex: builder.add(op, distinct, None, meta), output: 0 })
         }
     };
-    Joined { graph: builder.finish(), targets, all }
+    Joined { graph: builder.finish(), scans, targets, all }
 }
 
 /// What is looked at of each local folder, as its source says it; `None` for everything.

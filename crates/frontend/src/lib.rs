@@ -34,8 +34,8 @@ mod syntax;
 
 pub use args::is_private_name;
 pub use build::{
-    Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, StageSummary,
-    Stages,
+    Build, BuildOptions, LocalUse, NamedContext, NoCache, Outcome, RemoteContext, Scan,
+    StageSummary, Stages,
 };
 pub use check::{CheckOptionError, Checks, ContextFiles, Rule, check, check_own};
 pub use diagnostic::{Diagnostic, Edit, Label, Level};

@@ -5,7 +5,7 @@ use rbuild_solver::{CopyAction, FileAction, FileActionKind, FileOp, Op, VertexMe
 
 use super::lowering::{Lowering, step_count};
 use super::state::State;
-use crate::build::{Build, BuildOptions, Outcome, StageSummary, Stages};
+use crate::build::{Build, BuildOptions, Outcome, Scan, StageSummary, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::Dockerfile;
 use crate::draft::{Draft, Node};
@@ -34,7 +34,7 @@ pub fn lower(
     let needed = plan.needed(Stages::Target, images, &mut diagnostics);
     let mut lowering = Lowering::new(options, images, &plan, diagnostics);
     let states = lowering.stages(&plan, &needed);
-    let Lowering { mut diagnostics, mut draft, epoch, .. } = lowering;
+    let Lowering { mut diagnostics, mut draft, epoch, scans, .. } = lowering;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
@@ -51,7 +51,10 @@ pub fn lower(
         true => own_files(&mut draft, root),
         false => root,
     });
-    let (graph, edge, locals) = draft.finish(root);
+    let (names, nodes): (Vec<String>, Vec<Node>) = scans.into_iter().unzip();
+    let (graph, edge, scanned, locals) = draft.finish(root, &nodes);
+    let scans = names.into_iter().zip(scanned);
+    let scans = scans.map(|(name, target)| Scan { name, target }).collect();
     let summary = |index: &usize| {
         let stage = &plan.stages[*index];
         StageSummary { name: stage.label().into_owned(), steps: step_count(stage) }
@@ -59,6 +62,7 @@ pub fn lower(
     Ok(Outcome::Ready(Box::new(Build {
         graph,
         target: edge,
+        scans,
         base_history: state.base_history,
         platform: state.platform.clone(),
         config: finish_config(state, options),

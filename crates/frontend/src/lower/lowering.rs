@@ -65,6 +65,8 @@ pub(super) struct Lowering<'a> {
     pub(super) remotes: BTreeMap<String, Node>,
     /// The files of each stage that is done.
     pub(super) roots: Vec<Option<StageRoot>>,
+    /// What is looked into for packages beside the result.
+    pub(super) scans: Vec<(String, Node)>,
     /// Of the main context, unless it has exceptions: what those mean for a directory only a walk can tell.
     pub(super) ignored: Option<PatternMatcher>,
     pub(super) proxy: Option<ProxyEnv>,
@@ -98,6 +100,7 @@ impl<'a> Lowering<'a> {
             draft: Draft::default(),
             remotes: BTreeMap::new(),
             roots: vec![None; plan.stages.len()],
+            scans: Vec::new(),
             ignored: None,
             proxy: args::proxy(&options.build_args),
             epoch: None,
@@ -170,6 +173,7 @@ impl<'a> Lowering<'a> {
                 _ => None,
             };
             let state = self.stage(plan, *index, base);
+            self.note_scans(plan, *index, &state);
             self.roots[*index] = Some(StageRoot { node: state.root });
             if users[*index] > 0 || Some(*index) == plan.target {
                 states[*index] = Some(state);

@@ -18,6 +18,7 @@ mod mounts;
 mod ownership;
 mod remote;
 mod run;
+mod scans;
 mod signal;
 mod workdir;
 

@@ -354,7 +354,8 @@ fn prepare_llb(args: &BuildArgs, path: &Path) -> Result<Prepared, CommandError> 
         ..ImageConfig::default()
     };
     let target = Some(target);
-    let wanted = vec![Wanted { platform, target, config, base_history: 0, epoch: None }];
+    let wanted =
+        vec![Wanted { platform, target, scans: Vec::new(), config, base_history: 0, epoch: None }];
     Ok(Prepared {
         graph,
         target,
@@ -426,7 +427,8 @@ async fn build_and_export(
     let is_index = prepared.is_split || plans.attest.is_some();
     annotations::check(&plans.result, platforms, is_index)?;
     let Some(target) = prepared.target else {
-        return exported(session, &plans, &prepared, (&[], None), (recording, &progress)).await;
+        let made = Made::default();
+        return exported(session, &plans, &prepared, made, (recording, &progress)).await;
     };
     let entitlements = entitlements(args);
     check(&prepared, target, entitlements)?;
@@ -436,25 +438,24 @@ async fn build_and_export(
     let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
     let folders = std::mem::take(&mut prepared.folders);
     let worker = session.worker(folders, bounds, provided, &progress)?.keeping_failed();
-    let targets = prepared.wanted.iter().filter_map(|wanted| wanted.target).collect::<Vec<_>>();
-    let work =
-        Work { session, plans: &plans, prepared: &prepared, targets: &targets, worker: &worker };
+    let mut targets = prepared.wanted.iter().filter_map(|wanted| wanted.target).collect::<Vec<_>>();
+    let images = targets.len();
+    let scans = prepared.wanted.iter().flat_map(|wanted| &wanted.scans);
+    targets.extend(scans.map(|scan| scan.target));
+    let (plans, prepared, targets, worker) = (&plans, &prepared, &targets, &worker);
+    let work = Work { session, plans, prepared, targets, images, worker };
     let is_inline = prepared.inline_cache || plans.cache.is_inline();
     let mut keyed = Vec::new();
     let (built, images) = loop {
         let solved = work.solve(recording, &progress, &mut keyed).await;
         let (built, images) = match solved {
-            Ok(snapshots) => {
+            Ok(mut snapshots) => {
+                let scanned = snapshots.split_off(work.images);
                 let finished = work.finished(&keyed, Some(snapshots.clone()));
                 let cache = is_inline.then(|| cache::collect(session, true, &finished));
-                let cache = cache.transpose()?;
-                let built = exported(
-                    session,
-                    &plans,
-                    &prepared,
-                    (&snapshots, cache),
-                    (recording, &progress),
-                );
+                let inline_cache = cache.transpose()?;
+                let made = Made { images: &snapshots, scanned: &scanned, inline_cache };
+                let built = exported(session, plans, prepared, made, (recording, &progress));
                 let built = built.await;
                 (built, Some(snapshots))
             }
@@ -477,23 +478,22 @@ async fn build_and_export(
     }
 }
 
-/// Writes the outputs of a build. `snapshots` are the files of all that is wanted and has any; `inline_cache` goes into each
-/// image as far as it is of it.
+/// Writes the outputs of a build.
 async fn exported(
     session: &Arc<Session>,
     plans: &Plans,
     prepared: &Prepared,
-    (snapshots, inline_cache): (&[Snapshot], Option<FinishedRecords>),
+    made: Made<'_>,
     (recording, progress): (&Recording, &Progress),
 ) -> Result<result::Built, failure::BuildError> {
-    let mut snapshots = snapshots.iter().cloned();
+    let mut snapshots = made.images.iter().cloned();
     let each = prepared.wanted.iter().map(|wanted| {
         let files = wanted.target.and_then(|_| snapshots.next());
-        wanted.result(files.unwrap_or_default(), inline_cache.clone())
+        wanted.result(files.unwrap_or_default(), made.inline_cache.clone())
     });
     let each: Vec<_> = each.collect();
     let attesting = match plans.attest.is_some() {
-        true => Some(attesting(session, plans, prepared, recording, progress).await?),
+        true => Some(attesting(session, plans, prepared, made.scanned, recording, progress).await?),
         false => None,
     };
     let results = Results { each, is_split: prepared.is_split, attesting };
@@ -502,11 +502,23 @@ async fn exported(
     Ok(built)
 }
 
+/// The files that a solve has made.
+#[derive(Debug, Default)]
+struct Made<'a> {
+    /// Of all that is wanted and has any.
+    images: &'a [Snapshot],
+    /// Of what is looked into for packages beside that, a platform after the other.
+    scanned: &'a [Snapshot],
+    /// What goes into each image, as far as it is of it.
+    inline_cache: Option<FinishedRecords>,
+}
+
 /// What there is to say of the results.
 async fn attesting(
     session: &Session,
     plans: &Plans,
     prepared: &Prepared,
+    scanned: &[Snapshot],
     recording: &Recording,
     progress: &Progress,
 ) -> Result<Attesting, CommandError> {
@@ -517,11 +529,7 @@ async fn attesting(
         started: recording.started(),
         id: recording.id().as_str(),
     };
-    let text = prepared.source.as_ref().map_or("", rbuild_frontend::Source::text);
-    if plans.attest.has_sbom() && text.contains("BUILDKIT_SBOM_SCAN_") {
-        let message = "BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT are not supported yet: the SBOM is of the result alone";
-        progress.warn(message.to_owned());
-    }
+    let mut scanned = scanned.iter().cloned();
     let mut platforms = Vec::with_capacity(prepared.wanted.len());
     for wanted in &prepared.wanted {
         let build = match plans.attest.has_provenance() {
@@ -530,7 +538,9 @@ async fn attesting(
             }
             false => None,
         };
-        platforms.push(PlatformFacts { build, epoch: wanted.epoch });
+        let scans =
+            wanted.scans.iter().filter_map(|scan| Some((scan.name.clone(), scanned.next()?)));
+        platforms.push(PlatformFacts { build, epoch: wanted.epoch, scans: scans.collect() });
     }
     Ok(Attesting { plan: plans.attest.clone(), platforms: Arc::new(platforms) })
 }
@@ -540,7 +550,10 @@ struct Work<'a> {
     session: &'a Arc<Session>,
     plans: &'a Plans,
     prepared: &'a Prepared,
+    /// What is wanted, and then what is only looked into for packages.
     targets: &'a [Edge],
+    /// How many are wanted.
+    images: usize,
     worker: &'a Worker,
 }
 
@@ -560,7 +573,7 @@ impl Work<'_> {
     ) -> cache::Finished<'a> {
         let Prepared { graph, wanted, .. } = self.prepared;
         let epoch = wanted.iter().find_map(|wanted| wanted.epoch);
-        cache::Finished { graph, targets: self.targets, keyed, images, epoch }
+        cache::Finished { graph, targets: &self.targets[..self.images], keyed, images, epoch }
     }
 
     /// The files of each target. `keyed` gets the fast keys of vertices.
@@ -570,7 +583,7 @@ impl Work<'_> {
         progress: &Progress,
         keyed: &mut Vec<(VertexId, CacheKey)>,
     ) -> Result<Vec<Snapshot>, Unsolved> {
-        let Self { session, plans, prepared, targets, worker } = *self;
+        let Self { session, plans, prepared, targets, worker, .. } = *self;
         let records = session.records();
         let options = SolveOptions { max_parallelism: session.max_parallelism() };
         let graph = &prepared.graph;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rbuild_exporter::{BuildResult, FinishedRecords};
-use rbuild_frontend::Build;
+use rbuild_frontend::{Build, Scan};
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{Edge, Graph, Snapshot};
 
@@ -25,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) platform: Platform,
     /// The files; `None` if there are none.
     pub(crate) target: Option<Edge>,
+    /// What is looked into for packages beside it.
+    pub(crate) scans: Vec<Scan>,
     pub(crate) config: ImageConfig,
     pub(crate) base_history: usize,
     pub(crate) epoch: Option<i64>,
@@ -37,12 +39,16 @@ impl Joined {
             [build] => (std::mem::take(&mut build.graph), vec![build.target], build.target),
             builds => {
                 let joined = rbuild_frontend::join(builds);
+                for (build, scans) in builds.iter_mut().zip(joined.scans) {
+                    build.scans = scans;
+                }
                 (joined.graph, joined.targets, joined.all)
             }
         };
         let wanted = |(number, (build, target)): (usize, (Build, Option<Edge>))| Wanted {
             platform: asked.get(number).cloned().unwrap_or(build.platform),
             target,
+            scans: build.scans,
             config: build.config,
             base_history: build.base_history,
             epoch: build.source_date_epoch,

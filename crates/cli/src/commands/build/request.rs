@@ -49,6 +49,7 @@ impl Request {
         options.platform = platforms.first().cloned();
         options.multi_platform =
             platforms.len() > 1 || special_args::is_multi_platform(&options.build_args);
+        options.scans = AttestPlan::new(args, &options.build_args)?.has_sbom();
         options.no_cache = if args.no_cache {
             NoCache::All
         } else {

@@ -48,6 +48,10 @@ pub(crate) async fn export(
     let names = plan.names.iter().map(ToString::to_string).collect();
     let mut built = Built { image: None, names, provenance: Vec::new(), warnings: Vec::new() };
     if let Some(attesting) = &results.attesting {
+        let pull = session.reporting(progress);
+        for snapshot in attesting.scanned() {
+            session.images.ensure_unpacked(snapshot, &pull).await.map_err(fetch_error)?;
+        }
         let platforms = results.each.iter().map(|each| each.platform.clone());
         built.provenance = attesting.provenance(platforms);
     }

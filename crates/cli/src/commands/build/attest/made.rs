@@ -31,12 +31,20 @@ pub(crate) struct PlatformFacts {
     pub(crate) build: Option<BuildFacts>,
     /// `SOURCE_DATE_EPOCH`.
     pub(crate) epoch: Option<i64>,
+    /// Stages and contexts that are looked into for packages, by their names.
+    pub(crate) scans: Vec<(String, Snapshot)>,
 }
 
 impl Attesting {
     /// Whether files are looked into.
     pub(crate) fn needs_files(&self) -> bool {
         self.plan.sbom
+    }
+
+    /// The files that are looked into beside the results.
+    pub(crate) fn scanned(&self) -> impl Iterator<Item = &Snapshot> {
+        let scans = self.platforms.iter().flat_map(|facts| &facts.scans);
+        scans.map(|(_, snapshot)| snapshot)
     }
 
     /// How the results were made, as the metadata file says it: without layers, which depend on the output.
@@ -71,6 +79,7 @@ impl Attesting {
             let name = names.first().map_or_else(|| "image".to_owned(), Reference::familiar);
             let named = Described { name: &name, is_image: true, created: created(facts.epoch) };
             made.push(sbom(store, snapshot, &image.diff_ids(), named, progress)?);
+            made.extend(scans(store, facts, progress)?);
         }
         Ok(made)
     }
@@ -92,9 +101,25 @@ impl Attesting {
         if self.plan.sbom {
             let named = Described { name: "files", is_image: false, created: created(facts.epoch) };
             made.push(sbom(store, snapshot, &[], named, progress)?);
+            made.extend(scans(store, facts, progress)?);
         }
         Ok(made)
     }
+}
+
+/// What stages and contexts are of.
+fn scans(
+    store: ExportStore<'_>,
+    facts: &PlatformFacts,
+    progress: &Progress,
+) -> Result<Vec<Attestation>, ExportError> {
+    let said = facts.scans.iter().map(|(name, snapshot)| {
+        let described = Described { name, is_image: false, created: created(facts.epoch) };
+        let attestation = sbom(store, snapshot, &[], described, progress)?;
+        // A stage's name has no slash.
+        Ok(Attestation { file_name: format!("sbom-{name}.spdx.json"), ..attestation })
+    });
+    said.collect()
 }
 
 fn created(epoch: Option<i64>) -> i64 {
