@@ -12,7 +12,7 @@
 //! local image store, is flushed with one [`Content::sync`] before its name is written.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use rbuild_oci::{Algorithm, Digest, Hasher, VerifyError};
 use rustix::fs::{AtFlags, CWD, utimensat};
 use rustix::io::Errno;
 
+use crate::BlobBody;
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{Gate, TOUCHED};
 use crate::staging::{Staged, Staging};
@@ -127,6 +128,16 @@ impl Content {
             return Err(ContentError::Missing(*digest));
         }
         Ok(file)
+    }
+
+    /// A blob as what is sent to somebody. It is opened when that is done.
+    pub(crate) fn body(&self, digest: Digest, size: u64) -> BlobBody {
+        let content = self.clone();
+        BlobBody::new(move |position| {
+            let mut file = content.open(&digest, Some(size)).map_err(io::Error::other)?;
+            file.seek(SeekFrom::Start(position))?;
+            Ok(Box::new(file))
+        })
     }
 
     /// Reads a small blob, a document, and verifies it. A damaged one is deleted and missing.

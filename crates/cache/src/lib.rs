@@ -60,7 +60,7 @@ pub use gc::{
     CollectError, DiskSpace, FilterError, Item, ItemFilter, ItemKind, Kept, KindUsage,
     PruneOptions, Pruned, SpaceKeeper, SpaceLimits, Usage, prune,
 };
-pub use http::{Proxies, RetryPolicy, TransportError};
+pub use http::{BlobBody, Proxies, RetryPolicy, TransportError};
 pub use image_push::{ImagePush, PushError, PushedPlatforms};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
@@ -87,7 +87,7 @@ pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
-    BlobBody, BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
+    BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
     HostFilesError, LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount,
     RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
 };

@@ -1,6 +1,5 @@
 //! One image, into repositories.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -11,8 +10,8 @@ use rbuild_solver::{Event, StatusUpdate};
 use super::PushError;
 use super::contents::{Contents, PushedPlatforms, select};
 use crate::{
-    BlobBody, BlobSource, Content, Document, ImageSource, Index, Lease, Mount, PullProgress,
-    RegistryClient, Store,
+    BlobSource, Content, Document, ImageSource, Index, Lease, Mount, PullProgress, RegistryClient,
+    Store,
 };
 
 /// Blobs that are looked for, fetched or sent at a time, for one repository.
@@ -144,16 +143,10 @@ impl ImagePush {
             let fetched = self.images.ensure_blob(blob, progress).await;
             fetched.map_err(|source| PushError::Fetch { digest, source: Box::new(source) })?;
         }
-        let (content, size) = (self.content.clone(), blob.size);
-        let body = BlobBody::new(move |position| {
-            let mut file = content.open(&digest, Some(size)).map_err(io::Error::other)?;
-            io::Seek::seek(&mut file, io::SeekFrom::Start(position))?;
-            Ok(Box::new(file))
-        });
         let bar = Arc::new(Mutex::new(progress.blob(blob)));
         let body = {
             let bar = Arc::clone(&bar);
-            body.reporting(move |sent| {
+            self.content.body(digest, blob.size).reporting(move |sent| {
                 bar.lock().unwrap_or_else(PoisonError::into_inner).set(sent);
             })
         };

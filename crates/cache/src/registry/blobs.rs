@@ -1,13 +1,12 @@
 //! Blobs, as streams that survive a broken connection.
 
 use rbuild_oci::{Descriptor, Hasher, Reference};
-use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
-use reqwest::{Response, StatusCode};
+use reqwest::header::RANGE;
 
 use super::client::{Call, Failure, Retries, at};
 use super::mirrors::{Answer, Mirror};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
-use crate::http::broken;
+use crate::http::{Fault, Incoming};
 
 /// A blob on its way.
 ///
@@ -18,10 +17,7 @@ pub struct BlobStream {
     client: RegistryClient,
     of: Reference,
     descriptor: Descriptor,
-    response: Option<Response>,
-    received: u64,
-    /// Bytes of a new answer that were received already: the registry ignored the range.
-    skip: u64,
+    incoming: Incoming,
     retries: Retries,
     /// The first of the registry's endpoints that is asked.
     first: usize,
@@ -42,15 +38,13 @@ impl RegistryClient {
             client: self.clone(),
             of: of.clone(),
             descriptor: descriptor.clone(),
-            response: None,
-            received: 0,
-            skip: 0,
+            incoming: Incoming::new(descriptor.size),
             retries: self.retries(),
             first: 0,
             mirror: None,
             began: None,
         };
-        while stream.response.is_none() {
+        while !stream.incoming.is_connected() {
             stream.connect().await?;
         }
         Ok(stream)
@@ -87,34 +81,16 @@ impl RegistryClient {
 impl BlobStream {
     /// The next bytes; `None` when the registry has no more.
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, RegistryError> {
-        let size = self.descriptor.size;
         loop {
-            let Some(response) = &mut self.response else {
+            if !self.incoming.is_connected() {
                 self.connect().await?;
                 continue;
-            };
-            let url = response.url().clone();
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    let skipped = self.skip.min(chunk.len() as u64);
-                    self.skip -= skipped;
-                    let fresh = &chunk[skipped as usize..];
-                    self.received += fresh.len() as u64;
-                    if self.received > size {
-                        let actual = self.received;
-                        return Err(self.fail(self.wrong_size(actual)));
-                    }
-                    if !fresh.is_empty() {
-                        return Ok(Some(fresh.to_vec()));
-                    }
-                }
-                Ok(None) if self.received < size && self.received > 0 => {
-                    // Without a length, an answer that is cut short ends like a complete one.
-                    let error = self.wrong_size(self.received);
-                    self.interrupted(Failure::Transient(error, None)).await?;
-                }
-                Ok(None) => return Ok(None),
-                Err(error) => self.interrupted(broken(&url, error).into()).await?,
+            }
+            match self.incoming.chunk().await {
+                Ok(chunk) => return Ok(chunk),
+                // There is nothing to go on with.
+                Err(Fault::Size(actual)) => return Err(at(&self.of, self.wrong_size(actual))),
+                Err(fault) => self.interrupted(self.failure(fault)).await?,
             }
         }
     }
@@ -124,8 +100,8 @@ impl BlobStream {
     pub fn leave_mirror(&mut self, reason: &str) -> bool {
         let Some(mirror) = self.began.take() else { return false };
         self.pass_over(&mirror, reason.to_owned());
-        (self.received, self.skip) = (0, 0);
-        (self.response, self.mirror) = (None, None);
+        self.incoming = Incoming::new(self.descriptor.size);
+        self.mirror = None;
         true
     }
 
@@ -145,7 +121,6 @@ impl BlobStream {
 
     /// Goes on at the next server if it was a mirror that failed after it had begun to answer; else waits for another try.
     async fn interrupted(&mut self, failure: Failure) -> Result<(), RegistryError> {
-        self.response = None;
         if let Some(mirror) = self.mirror.take() {
             self.pass_over(&mirror, failure.reason());
             return Ok(());
@@ -158,57 +133,43 @@ impl BlobStream {
         let digest = self.descriptor.digest;
         let path = format!("blobs/{digest}");
         let mut call = Call::get(&self.of, path);
-        if self.received > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={}-", self.received))
-                .expect("digits are fit for a header");
+        if let Some(range) = self.incoming.range() {
             call.headers.insert(RANGE, range);
         }
         let Answer { response, mirror } = match self.client.try_send_from(&call, self.first).await {
             Ok(answer) => answer,
             Err(Failure::Final(RegistryErrorKind::Status { status: 404, .. })) => {
-                return Err(self.fail(RegistryErrorKind::BlobUnknown(digest)));
+                return Err(at(&self.of, RegistryErrorKind::BlobUnknown(digest)));
             }
             Err(failure) => return self.interrupted(failure).await,
         };
         self.mirror = mirror;
-        if self.received == 0 {
+        if self.incoming.range().is_none() {
             self.began.clone_from(&self.mirror);
         }
-        let resumes = response.status() == StatusCode::PARTIAL_CONTENT;
-        let start = if resumes { range_start(&response) } else { Some(0) };
-        // A range that we did not ask for cannot be put together with what is there.
-        let Some(start) = start.filter(|start| *start <= self.received) else {
-            let kind = RegistryErrorKind::Status {
+        match self.incoming.accept(response) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.interrupted(self.failure(fault)).await,
+        }
+    }
+
+    fn failure(&self, fault: Fault) -> Failure {
+        match fault {
+            Fault::Broken(error) => error.into(),
+            // Without a length, an answer that is cut short ends like a complete one.
+            Fault::Short(actual) => Failure::Transient(self.wrong_size(actual), None),
+            Fault::Size(actual) => Failure::Final(self.wrong_size(actual)),
+            Fault::Range => Failure::Final(RegistryErrorKind::Status {
                 status: 206,
                 method: "GET",
-                path: format!("/v2/{}/blobs/{digest}", self.of.repository()),
+                path: format!("/v2/{}/blobs/{}", self.of.repository(), self.descriptor.digest),
                 message: "the range is not the one that was asked for".to_owned(),
-            };
-            return self.interrupted(Failure::Final(kind)).await;
-        };
-        if let Some(length) = response.content_length()
-            && start.checked_add(length) != Some(self.descriptor.size)
-        {
-            let kind = self.wrong_size(start.saturating_add(length));
-            return self.interrupted(Failure::Final(kind)).await;
+            }),
         }
-        self.skip = self.received - start;
-        self.response = Some(response);
-        Ok(())
     }
 
     fn wrong_size(&self, actual: u64) -> RegistryErrorKind {
         let Self { descriptor, .. } = self;
         RegistryErrorKind::BlobSize { digest: descriptor.digest, expected: descriptor.size, actual }
     }
-
-    fn fail(&self, kind: RegistryErrorKind) -> RegistryError {
-        at(&self.of, kind)
-    }
-}
-
-/// The first position of `Content-Range: bytes 5-9/10`.
-fn range_start(response: &Response) -> Option<u64> {
-    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -12,14 +12,13 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
 use super::auth::Access;
-use super::body::BodyStream;
 use super::endpoints::{self, Endpoint, HostFiles, Rights};
 use super::mirrors::{Answer, Mirror, MirrorFault};
 use super::tokens::Identities;
 use super::{Credential, Credentials, RegistryError, RegistryErrorKind};
 use crate::http::{
-    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TlsFiles, TransportError,
-    broken, is_transient, location, retry_after, shorten,
+    BodyStream, HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, TlsFiles,
+    TransportError, broken, is_transient, location, retry_after, shorten,
 };
 
 /// Tokens have some kilobytes, error texts should.
@@ -418,7 +417,9 @@ impl RegistryClient {
             CallBody::Stream(stream) => request.body(stream.body()),
         };
         match call.body {
-            CallBody::Stream(stream) => Ok(stream.watch(url, request.send()).await?),
+            CallBody::Stream(stream) => {
+                Ok(stream.watch(url, request.send()).await.map_err(RegistryErrorKind::from)?)
+            }
             _ => Ok(request.send().await.map_err(|error| broken(url, error))?),
         }
     }

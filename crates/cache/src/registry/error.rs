@@ -6,7 +6,7 @@ use std::fmt;
 use rbuild_oci::{Digest, MediaType, VerifyError};
 
 use super::{CredentialsError, HostFilesError};
-use crate::http::TransportError;
+use crate::http::{SendError, TransportError};
 
 /// A registry did not give what it was asked for.
 #[derive(Debug)]
@@ -197,4 +197,13 @@ pub enum RegistryErrorKind {
     /// A document's type cannot be told to a registry.
     #[error("`{0}` is no media type")]
     MediaType(MediaType),
+}
+
+impl From<SendError> for RegistryErrorKind {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Transport(error) => Self::Transport(error),
+            SendError::Source { digest, source } => Self::Source { digest, source },
+        }
+    }
 }

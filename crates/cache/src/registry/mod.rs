@@ -2,7 +2,7 @@
 //!
 //! [`RegistryClient`] fetches a [`Document`] (a manifest or index, whole and bounded) or a [`BlobStream`], and writes: a blob
 //! is looked for ([`RegistryClient::has_blob`]), mounted from another repository ([`RegistryClient::mount_blob`]) or sent from
-//! anything that can be read twice ([`RegistryClient::put_blob`] with a [`BlobBody`]), then the document that names it
+//! anything that can be read twice ([`RegistryClient::put_blob`] with a [`BlobBody`](crate::BlobBody)), then the document that names it
 //! ([`RegistryClient::put_manifest`]). It is the caller's part to do that in this order. The client speaks
 //! HTTP to registries on the loopback and to those that it was told to, HTTPS to all others, answers the challenges of
 //! [`auth`], retries what is worth retrying, follows redirects without carrying credentials along, and verifies documents
@@ -20,7 +20,6 @@
 
 mod auth;
 mod blobs;
-mod body;
 mod challenge;
 mod client;
 mod credentials;
@@ -35,7 +34,6 @@ mod tokens;
 mod uploads;
 
 pub use blobs::BlobStream;
-pub use body::BlobBody;
 pub use client::{RegistryClient, RegistryOptions};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use endpoints::{HostFiles, HostFilesError};

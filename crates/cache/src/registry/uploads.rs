@@ -9,11 +9,10 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::auth::Access;
-use super::body::{BlobBody, BodyStream};
 use super::client::{Call, CallBody, Failure, Target, at};
 use super::manifests::stored;
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
-use crate::http::location;
+use crate::http::{BlobBody, BodyStream, location};
 
 /// The first size of pieces, and by how much they shrink when that is too much: 8 MiB, then 1 MiB, which is what nginx
 /// takes when nobody told it otherwise.

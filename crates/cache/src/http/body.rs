@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use rbuild_oci::Digest;
+use rbuild_oci::{Algorithm, Digest, Hasher};
 use reqwest::{Response, Url};
 use tokio::task::JoinHandle;
 
-use super::RegistryErrorKind;
-use crate::http::{READ_TIMEOUT, TransportError, broken};
+use super::{READ_TIMEOUT, TransportError, broken};
 
 /// What is read at a time; while one such piece is sent, the next is read.
 const PIECE: u64 = 512 << 10;
-/// How long a registry may think about a whole body. Some copy it before they answer.
+/// How long a server may think about a whole body. Some copy it before they answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 type Open = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync;
@@ -59,11 +58,41 @@ impl BlobBody {
     pub fn reporting(self, sent: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self { sent: Arc::new(sent), ..self }
     }
+
+    /// The SHA-256 digest of the `size` bytes from `start` on, for which they are read.
+    pub(crate) async fn sha256(&self, start: u64, size: u64) -> io::Result<Digest> {
+        let open = Arc::clone(&self.open);
+        let hash = move || {
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            let (mut reader, mut left) = (open(start)?, size);
+            while left > 0 {
+                let (rest, piece) = read_piece(reader, left);
+                let piece = piece?;
+                hasher.update(&piece);
+                (reader, left) = (rest, left - piece.len() as u64);
+            }
+            Ok(hasher.finish())
+        };
+        tokio::task::spawn_blocking(hash)
+            .await
+            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+    }
+}
+
+/// Why bytes were not sent, or not answered.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    Transport(TransportError),
+    /// The blob could not be read.
+    Source {
+        digest: Digest,
+        source: io::Error,
+    },
 }
 
 /// A part of a [`BlobBody`], as one request sends it.
 #[derive(Debug)]
-pub(super) struct BodyStream {
+pub(crate) struct BodyStream {
     body: BlobBody,
     /// Of the whole blob, for errors.
     digest: Digest,
@@ -82,12 +111,12 @@ struct State {
 
 impl BodyStream {
     /// The `size` bytes from `start` on.
-    pub(super) fn new(body: &BlobBody, digest: Digest, start: u64, size: u64) -> Self {
+    pub(crate) fn new(body: &BlobBody, digest: Digest, start: u64, size: u64) -> Self {
         Self { body: body.clone(), digest, start, size, state: Arc::default() }
     }
 
     /// The bytes, read anew.
-    pub(super) fn body(&self) -> reqwest::Body {
+    pub(crate) fn body(&self) -> reqwest::Body {
         self.state.sent.store(0, Ordering::Relaxed);
         let (open, start) = (Arc::clone(&self.body.open), self.start);
         let size = self.size;
@@ -105,11 +134,11 @@ impl BodyStream {
     }
 
     /// Waits for the answer to a request that sends these bytes, as long as they move.
-    pub(super) async fn watch(
+    pub(crate) async fn watch(
         &self,
         url: &Url,
         request: impl Future<Output = reqwest::Result<Response>>,
-    ) -> Result<Response, RegistryErrorKind> {
+    ) -> Result<Response, SendError> {
         let result = tokio::select! {
             result = request => result.map_err(|error| broken(url, error)),
             limit = self.stall() => Err(TransportError::Stalled {
@@ -120,8 +149,8 @@ impl BodyStream {
         result.map_err(|error| {
             let read = self.state.error.lock().unwrap_or_else(PoisonError::into_inner).take();
             match read {
-                Some(source) => RegistryErrorKind::Source { digest: self.digest, source },
-                None => error.into(),
+                Some(source) => SendError::Source { digest: self.digest, source },
+                None => SendError::Transport(error),
             }
         })
     }
