@@ -35,6 +35,7 @@ mod registry;
 mod remote_cache;
 mod remote_mounts;
 mod remove_tree;
+mod s3;
 mod staging;
 mod store;
 mod tree;
@@ -87,19 +88,24 @@ pub use overlay::{MAX_LAYERS, Overlay, OverlayError, Upper};
 pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
-    BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles,
-    HostFilesError, LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount,
-    RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
+    BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles, HostFilesError,
+    LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount, RegistryClient,
+    RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
 };
 pub use remote_cache::{
-    CACHE_CONFIG_TYPE, CacheConfig, CacheFormError, CacheImportError, ConfigChain, ConfigLayer,
-    ConfigRecord, INLINE_CACHE, ImportedCache, LayerAnnotations, RecordLayer, RecordNotes,
+    BucketCache, BucketCacheError, CACHE_CONFIG_TYPE, CacheConfig, CacheFormError,
+    CacheImportError, CacheName, ConfigChain, ConfigLayer, ConfigRecord, INLINE_CACHE,
+    ImportedCache, LayerAnnotations, OtherBlobs, RecordLayer, RecordNotes, S3Cache,
 };
 pub use remote_mounts::{
     ExportedMounts, MountExportError, MountIndex, MountIndexError, MountStore, PackError,
     WantedMounts, export_mounts,
 };
 pub use remove_tree::remove_tree;
+pub use s3::{
+    Buckets, BucketsOptions, ObjectStream, S3Bucket, S3Client, S3Credentials, S3Error, S3ErrorKind,
+    S3Limits, S3Object,
+};
 pub use store::{Store, StoreError};
 pub use tree::{
     Entry, InPlace, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,

@@ -1,6 +1,7 @@
 //! The crate's public face, against real parts.
 #![expect(clippy::unwrap_used, reason = "test")]
 
+mod buckets;
 mod collect;
 mod downloads;
 mod faults;

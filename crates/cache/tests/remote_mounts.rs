@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbuild_cache::{
-    CacheMountKey, CacheMountUse, ImageName, ImageSource, ImageSourceOptions, LayoutImage,
-    OciLayout, Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions,
+    CacheMountKey, CacheMountUse, CacheName, ImageName, ImageSource, ImageSourceOptions,
+    LayoutImage, OciLayout, Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions,
     RenewCacheMount, Store, TakenCacheMount,
 };
 use rbuild_solver::{Event, Progress};
@@ -95,7 +95,8 @@ impl World {
         let pull = PullProgress { progress, ..PullProgress::discard() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let name = ImageName::Layout(OciLayout::new(&self.cache()), LayoutImage::Only);
+            let layout = ImageName::Layout(OciLayout::new(&self.cache()), LayoutImage::Only);
+            let name = CacheName::Image(layout);
             images.import_cache(&name).await.unwrap();
             let (sharing, renew) = (CacheMountUse::Shared, RenewCacheMount::IfEmpty);
             let taken = self.store.cache_mounts.try_take(&self.key, sharing, renew).unwrap();

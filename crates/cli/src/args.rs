@@ -13,6 +13,7 @@ use crate::cache_spec::{CacheFrom, CacheTo};
 use crate::commands::{self, amounts};
 use crate::config::Config;
 use crate::error::CommandError;
+use crate::hidden::without_secrets;
 use crate::output::{OnFailure, OutputSpec, compression_and_level};
 use crate::paths;
 use crate::progress::Mode;
@@ -65,15 +66,18 @@ pub(crate) struct Typed {
 pub(crate) fn parse() -> Result<Typed, CommandError> {
     let command = || without_empty_variables(Cli::command());
     let from = |matches: &clap::ArgMatches| {
-        Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
+        Cli::from_arg_matches(matches).unwrap_or_else(|error| without_secrets(error).exit())
     };
-    let mut matches = command().get_matches();
+    let matched = |command: clap::Command| {
+        command.try_get_matches().unwrap_or_else(|error| without_secrets(error).exit())
+    };
+    let mut matches = matched(command());
     let mut cli = from(&matches);
     let variable = |name: &str| std::env::var(name).ok();
     let config = Config::read(cli.config.as_deref(), &paths::config_files(), variable)?;
     if !config.is_empty() {
         config.check(&command())?;
-        matches = config.apply(command()).get_matches();
+        matches = matched(config.apply(command()));
         cli = from(&matches);
     }
     Ok(Typed { cli, config, matches })
@@ -259,11 +263,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
 
-    /// Use what another machine built: `type=registry,ref=NAME`, a name, or `type=local,src=FOLDER[,tag=NAME][,digest=DIGEST]`.
+    /// Use what another machine built: `type=registry,ref=NAME`, a name, `type=local,src=FOLDER[,tag=NAME][,digest=DIGEST]`, or `type=s3,bucket=NAME,region=NAME`.
     #[arg(long, value_name = "SPEC", value_parser = CacheFrom::parse)]
     pub(crate) cache_from: Vec<CacheFrom>,
 
-    /// Write what was built for other machines: `type=registry,ref=NAME`, `type=local,dest=FOLDER`, with `mode=min|max` and more.
+    /// Write what was built for other machines: `type=registry,ref=NAME`, `type=local,dest=FOLDER`, `type=s3,bucket=NAME,region=NAME`, with `mode=min|max` and more.
     #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
     pub(crate) cache_to: Vec<CacheTo>,
 

@@ -8,10 +8,14 @@ use rbuild_oci::{Digest, Reference};
 
 use crate::commands::amounts::memory;
 use crate::fields::{Fields, csv_fields, with_nearest};
+use crate::hidden::hide_secrets;
 use crate::output::{oci_types, told_compression};
+use crate::s3_spec::{S3_ATTRIBUTES, S3_WRITE_ATTRIBUTES, S3Spec};
 
 /// Types that buildx has and rbuild does not.
-const OTHERS: [&str; 3] = ["gha", "s3", "azblob"];
+const OTHERS: [&str; 2] = ["gha", "azblob"];
+/// Types that are read.
+const READ: [&str; 4] = ["local", "registry", "inline", "s3"];
 const INSECURE: &str = "registry.insecure";
 const TAG: &str = "latest";
 /// What `mounts-max` is unless it is given.
@@ -21,9 +25,18 @@ const MOST_OF_MOUNTS: u64 = 2 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheFrom {
     /// Where it is.
-    pub(crate) name: ImageName,
+    pub(crate) source: CacheSource,
     /// Whether its registry may be anybody, and speak plain HTTP.
     pub(crate) insecure: bool,
+}
+
+/// Where a cache is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CacheSource {
+    /// At a registry, or in a folder.
+    Image(ImageName),
+    /// In a bucket.
+    S3(Box<S3Spec>),
 }
 
 /// One `--cache-to`.
@@ -66,6 +79,8 @@ pub(crate) enum CacheDestination {
     Local(CacheLayout),
     /// A name at a registry.
     Registry(Reference),
+    /// A bucket.
+    S3(Box<S3Spec>),
     /// The images that the build writes.
     Inline,
 }
@@ -78,6 +93,7 @@ impl CacheDestination {
                 one.folder == other.folder && (one.tag == other.tag || one.reset || other.reset)
             }
             (Self::Registry(one), Self::Registry(other)) => one == other,
+            (Self::S3(one), Self::S3(other)) => one.is_same(other),
             (Self::Inline, Self::Inline) => true,
             _ => false,
         }
@@ -89,15 +105,21 @@ impl std::fmt::Display for CacheDestination {
         match self {
             Self::Local(layout) => write!(f, "`{}`", layout.folder.display()),
             Self::Registry(reference) => write!(f, "`{}`", reference.familiar()),
+            Self::S3(spec) => write!(f, "`{spec}`"),
             Self::Inline => f.write_str("the image"),
         }
     }
 }
 
 impl CacheFrom {
-    /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`, `type=registry,ref=NAME` or a bare name.
+    /// Parses `type=local,src=FOLDER[,tag=NAME|,digest=DIGEST]`, `type=registry,ref=NAME`, `type=s3,bucket=NAME,..` or a bare name.
+    /// An error repeats no secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (mut fields, kind) = parsed(text, &["local", "registry", "inline"])?;
+        Self::parse_fields(text).map_err(|error| hide_secrets(&error))
+    }
+
+    fn parse_fields(text: &str) -> Result<Self, String> {
+        let (mut fields, kind) = parsed(text, &READ)?;
         if kind == "inline" {
             return Err(
                 "a cache in an image is read with type=registry,ref=IMAGE or type=local,src=FOLDER"
@@ -105,10 +127,15 @@ impl CacheFrom {
             );
         }
         if kind == "registry" {
-            let name = ImageName::Reference(reference(&mut fields)?);
+            let source = CacheSource::Image(ImageName::Reference(reference(&mut fields)?));
             let insecure = fields.boolean(INSECURE, false)?;
             fields.end(&["ref", INSECURE])?;
-            return Ok(Self { name, insecure });
+            return Ok(Self { source, insecure });
+        }
+        if kind == "s3" {
+            let source = CacheSource::S3(Box::new(S3Spec::to_read(&mut fields)?));
+            fields.end(&S3_ATTRIBUTES)?;
+            return Ok(Self { source, insecure: false });
         }
         let source = fields.needed("src", "FOLDER")?;
         let image = match (fields.take("digest"), fields.take("tag")) {
@@ -121,16 +148,22 @@ impl CacheFrom {
         };
         fields.end(&["src", "digest", "tag"])?;
         let layout = OciLayout::new(&absolute(&source)?);
-        Ok(Self { name: ImageName::Layout(layout, image), insecure: false })
+        let source = CacheSource::Image(ImageName::Layout(layout, image));
+        Ok(Self { source, insecure: false })
     }
 }
 
 impl std::fmt::Display for CacheFrom {
     /// As people read it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.name {
-            ImageName::Layout(layout, _) => write!(f, "local:{}", layout.folder().display()),
-            ImageName::Reference(reference) => f.write_str(&reference.familiar()),
+        match &self.source {
+            CacheSource::Image(ImageName::Layout(layout, _)) => {
+                write!(f, "local:{}", layout.folder().display())
+            }
+            CacheSource::Image(ImageName::Reference(reference)) => {
+                f.write_str(&reference.familiar())
+            }
+            CacheSource::S3(spec) => spec.fmt(f),
         }
     }
 }
@@ -143,8 +176,13 @@ impl CacheTo {
         Self { compression: self.compression.or(fit), ..self }
     }
 
-    /// Parses `type=local,dest=FOLDER[,key=value...]`, `type=registry,ref=NAME[,key=value...]` or a bare name.
+    /// Parses `type=local,dest=FOLDER[,key=value...]`, `type=registry,ref=NAME[,key=value...]`, `type=s3,bucket=NAME[,key=value..]` or a
+    /// bare name. An error repeats no secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_fields(text).map_err(|error| hide_secrets(&error))
+    }
+
+    fn parse_fields(text: &str) -> Result<Self, String> {
         const KNOWN: [&str; 15] = [
             "ref",
             INSECURE,
@@ -162,7 +200,7 @@ impl CacheTo {
             "mounts",
             "mounts-max",
         ];
-        let (mut fields, kind) = parsed(text, &["local", "registry", "inline"])?;
+        let (mut fields, kind) = parsed(text, &READ)?;
         let mut insecure = false;
         let destination = match kind.as_str() {
             "inline" => return Self::inline(fields),
@@ -170,6 +208,7 @@ impl CacheTo {
                 insecure = fields.boolean(INSECURE, false)?;
                 CacheDestination::Registry(reference(&mut fields)?)
             }
+            "s3" => CacheDestination::S3(Box::new(S3Spec::to_write(&mut fields)?)),
             _ => {
                 let folder = absolute(&fields.needed("dest", "FOLDER")?)?;
                 let tag = fields.take("tag").unwrap_or_else(|| TAG.to_owned());
@@ -194,6 +233,12 @@ impl CacheTo {
             true => ExistingBlobs::OtherFormats,
         };
         let compression = told_compression(&mut fields, level)?;
+        if matches!(destination, CacheDestination::S3(_)) {
+            let form = ["oci-mediatypes", "image-manifest"];
+            if let Some(key) = form.iter().find(|key| !fields.is_missing(key)) {
+                return Err(format!("there is no `{key}` with type=s3: a bucket has no manifests"));
+            }
+        }
         let oci = oci_types(compression, fields.switch("oci-mediatypes")?)?.unwrap_or(true);
         let image_manifest = fields.boolean("image-manifest", oci)?;
         if image_manifest && !oci {
@@ -205,7 +250,7 @@ impl CacheTo {
             return Err(message.to_owned());
         }
         let mounts = mounts(&mut fields)?;
-        fields.end(&KNOWN)?;
+        fields.end(&[&KNOWN[..], &S3_ATTRIBUTES, &S3_WRITE_ATTRIBUTES].concat())?;
         Ok(Self {
             mounts,
             insecure,
@@ -323,7 +368,7 @@ mod tests {
         let from = CacheFrom::parse("type=local,src=/c").unwrap();
         let layout = OciLayout::new(Path::new("/c"));
         let latest = LayoutImage::Named("latest".to_owned());
-        assert_eq!(from.name, ImageName::Layout(layout, latest));
+        assert_eq!(from.source, CacheSource::Image(ImageName::Layout(layout, latest)));
         assert_eq!(from.to_string(), "local:/c");
         let to = CacheTo::parse("type=local,dest=/c,mode=max,tag=x,compression=zstd").unwrap();
         let layout = CacheLayout { folder: PathBuf::from("/c"), tag: "x".to_owned(), reset: false };
@@ -346,6 +391,11 @@ mod tests {
         assert!(CacheFrom::parse(insecure).unwrap().insecure);
         let to = CacheTo::parse("type=local,dest=/c,oci-mediatypes=false").unwrap();
         assert!(!to.image_manifest);
+        let s3 =
+            "type=s3,bucket=b,region=r,name=main;feature/x,access_key_id=A,secret_access_key=B";
+        assert_eq!(CacheFrom::parse(s3).unwrap().to_string(), "s3:b/manifests/main;feature/x");
+        let to = CacheTo::parse(&format!("{s3},mode=max,compression=zstd,mounts=all")).unwrap();
+        assert!(to.max && to.mounts.is_some() && matches!(to.destination, CacheDestination::S3(_)));
     }
 
     #[test]
@@ -379,6 +429,24 @@ mod tests {
             ("type=local,dest=/c,mounts-max=1GB", "mounts-max needs mounts="),
             ("type=inline,mounts=all", "there is no attribute `mounts`"),
             ("type=registry,ref=a,tag=b", "there is no attribute `tag`"),
+            ("type=registry,ref=a,bucket=b", "there is no attribute `bucket`"),
+            ("type=s3,ref=a", "there is no attribute `ref`"),
+            ("type=s3,buckt=a", "no attribute `buckt`; did you mean `bucket`?"),
+            ("type=s3,endpoint-url=http://x", "did you mean `endpoint_url`?"),
+            ("type=s3,endpoint_url=minio:9000", "an address such as https://"),
+            ("type=s3,name=", "one of them is empty"),
+            ("type=s3,name=a;;b", "one of them is empty"),
+            ("type=s3,bucket=", "`bucket` is empty"),
+            ("type=s3,prefix=../", "without `.` and `..`"),
+            ("type=s3,access_key_id=A", "belong together"),
+            ("type=s3,session_token=A", "belong together"),
+            ("type=s3,upload_parallelism=0", "a number from 1 to 64, not 0"),
+            ("type=s3,retry_max_attempts=x", "`retry_max_attempts` is a number"),
+            ("type=s3,retry_mode=adaptive", "retry_mode=adaptive is not supported"),
+            ("type=s3,touch_refresh=day", "a time such as 24h, not `day`"),
+            ("type=s3,use_path_style=yes", "`use_path_style` is true or false"),
+            ("type=s3,image-manifest=true", "a bucket has no manifests"),
+            ("type=s4", "did you mean `s3`?"),
         ] {
             let error = CacheTo::parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -390,6 +458,9 @@ mod tests {
             ("type=registry", "ref=NAME is needed"),
             ("type=inline", "is read with type=registry,ref=IMAGE"),
             ("UPPER", "`UPPER`: "),
+            ("type=s3,bucket=b,touch_refresh=1h", "an attribute of --cache-to"),
+            ("type=s3,bucket=b,mode=max", "there is no attribute `mode`"),
+            ("type=s3,\"secret_access_key=x", "secret_access_key=***"),
             ("type=registry,ref=a,src=/c", "there is no attribute `src`"),
         ] {
             let error = CacheFrom::parse(text).unwrap_err();

@@ -4,17 +4,20 @@
 
 mod annotation;
 mod args;
+mod aws;
 mod cache_spec;
 mod commands;
 mod config;
 mod error;
 mod fields;
+mod hidden;
 mod machine;
 mod output;
 mod paths;
 mod printable;
 mod progress;
 mod registry_args;
+mod s3_spec;
 mod wiring;
 
 use std::io::Write as _;

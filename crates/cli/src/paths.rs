@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rbuild_cache::{HostFiles, Proxies};
 
+use crate::aws::AwsSettings;
 use crate::error::{CommandError, Kind};
 
 /// The folder of the store: as given, else by the user's kind. To be called before a user namespace makes
@@ -83,6 +84,12 @@ pub(crate) fn proxies() -> Proxies {
         value.filter(|value| !value.is_empty())
     };
     Proxies { http: text("http_proxy"), https: text("https_proxy"), exceptions: text("no_proxy") }
+}
+
+/// What AWS's variables and files say.
+pub(crate) fn aws_settings() -> Result<AwsSettings, CommandError> {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    AwsSettings::read(|name| env::var(name).ok(), home.as_deref())
 }
 
 /// The first file of this name in the absolute folders of PATH that can be executed.

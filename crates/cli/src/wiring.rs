@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Credentials, DownloadsOptions, HostFiles, ImagePush, ImageSource, ImageSourceOptions, Lease,
-    LocalRecords, Overlay, OverlayXattrs, PullProgress, RegistryClient, RegistryOptions, Store,
+    Buckets, BucketsOptions, Credentials, DownloadsOptions, HostFiles, ImagePush, ImageSource,
+    ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs, PullProgress, RegistryClient,
+    RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
@@ -31,6 +32,7 @@ pub(crate) struct Session {
     pub(crate) images: ImageSource,
     registry: RegistryClient,
     registries: RegistryArgs,
+    pub(crate) buckets: Buckets,
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
     isolation: Isolation,
@@ -93,6 +95,8 @@ impl Session {
             registry.clone(),
             options,
         );
+        let buckets = Buckets::new(buckets_options());
+        let images = images.with_buckets(buckets.clone());
         let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
         let git = GitOptions {
             environment: paths::git_environment(),
@@ -107,6 +111,7 @@ impl Session {
             images,
             registry,
             registries: machine.registries.clone(),
+            buckets,
             remotes,
             open_files,
             isolation: machine.isolation,
@@ -211,5 +216,15 @@ pub(crate) fn registry_options(args: &RegistryArgs) -> RegistryOptions {
         credentials: Credentials::from_files(paths::credential_files()),
         proxies: paths::proxies(),
         ..RegistryOptions::default()
+    }
+}
+
+/// How buckets are reached. Settings of AWS's that cannot be read are an error where a cache in a bucket is named, not for all else.
+fn buckets_options() -> BucketsOptions {
+    let aws = paths::aws_settings().unwrap_or_default();
+    BucketsOptions {
+        proxies: paths::proxies(),
+        credentials: aws.credentials().unwrap_or_default(),
+        certificates: aws.authorities.into_iter().collect(),
     }
 }

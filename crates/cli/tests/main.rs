@@ -37,6 +37,7 @@ mod remote;
 mod remote_cache;
 mod remote_mounts;
 mod rules;
+mod s3_cache;
 mod servers;
 mod several_platforms;
 mod space;

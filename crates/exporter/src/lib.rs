@@ -33,8 +33,8 @@ pub use attestation::{
 };
 pub use attested_files::AttestedFilesError;
 pub use build_cache::{
-    CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords, make_cache,
-    missing_blobs, write_cache_layout,
+    BucketDocument, CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords,
+    make_bucket_document, make_cache, missing_blobs, write_cache_layout,
 };
 pub use engine::{DockerEngine, Engine, EngineError, EnginePlace, Podman};
 pub use export::{

@@ -119,29 +119,7 @@ impl Registry {
 
     /// Passes a request on as it is, and the answer back: the ground on which a [`crate::Scripted`] puts its faults.
     pub fn forward(&self, request: &Request) -> Reply {
-        // Of an old client the registry expects no chunks.
-        let mut head = format!("{} {} HTTP/1.0\r\n", request.method, request.path);
-        for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
-            head.extend([name, ": ", value, "\r\n"]);
-        }
-        head.push_str("\r\n");
-        let mut stream = TcpStream::connect(("127.0.0.1", self.process.port))
-            .expect("the registry accepts connections");
-        stream.write_all(head.as_bytes()).expect("the registry reads the request");
-        stream.write_all(&request.body).expect("the registry reads the body");
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("the registry answers");
-        let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-        let end = end.expect("an HTTP answer has a head");
-        let answer = Answer::parse(&bytes[..end + 4]);
-        let mut reply = Reply::new(answer.status, &bytes[end + 4..]);
-        reply.content_length = answer.header("content-length").and_then(|text| text.parse().ok());
-        for (name, value) in answer.head.lines().skip(1).filter_map(|line| line.split_once(':')) {
-            if !["content-length", "connection"].contains(&name.to_lowercase().as_str()) {
-                reply = reply.header(name, value.trim());
-            }
-        }
-        reply
+        forward(self.process.port, request)
     }
 
     /// Where the registry keeps the blob `digest` (`sha256:hex`), for tests that take it away or damage it.
@@ -169,6 +147,33 @@ impl Registry {
         stream.read_to_end(&mut answer).expect("the registry answers");
         Answer::parse(&answer)
     }
+}
+
+/// Passes a request on to a port of the loopback.
+pub(crate) fn forward(port: u16, request: &Request) -> Reply {
+    // Of an old client a server expects no chunks.
+    let mut head = format!("{} {} HTTP/1.0\r\n", request.method, request.path);
+    for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    let mut stream =
+        TcpStream::connect(("127.0.0.1", port)).expect("the server accepts connections");
+    stream.write_all(head.as_bytes()).expect("the server reads the request");
+    stream.write_all(&request.body).expect("the server reads the body");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("the server answers");
+    let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let end = end.expect("an HTTP answer has a head");
+    let answer = Answer::parse(&bytes[..end + 4]);
+    let mut reply = Reply::new(answer.status, &bytes[end + 4..]);
+    reply.content_length = answer.header("content-length").and_then(|text| text.parse().ok());
+    for (name, value) in answer.head.lines().skip(1).filter_map(|line| line.split_once(':')) {
+        if !["content-length", "connection"].contains(&name.to_lowercase().as_str()) {
+            reply = reply.header(name, value.trim());
+        }
+    }
+    reply
 }
 
 struct Answer {

@@ -7,7 +7,7 @@ use super::DocumentError;
 use crate::part_error::from_parts;
 use crate::{
     ApplyError, CompressionError, ContentError, IndexError, LayersError, LayoutError, LeaseError,
-    LockError, PartError, RegistryError, ViewError,
+    LockError, PartError, RegistryError, S3Error, ViewError,
 };
 
 /// An image, or a layer of one, cannot be had. `image` is the name as people write it.
@@ -19,6 +19,9 @@ pub enum ImageError {
     /// The layout folder.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] S3Error),
     /// A manifest or index that is none.
     #[error("document `{digest}` of image `{image}` cannot be used")]
     Document {

@@ -11,8 +11,8 @@ use super::reader::chunks;
 use super::{ImageError, ImageSource, PullProgress};
 use crate::disk_error::DiskError;
 use crate::{
-    BlobSource, BlobStream, BlobWriter, Content, ContentError, LockName, OciLayout,
-    RegistryErrorKind,
+    BlobSource, BlobStream, BlobWriter, Content, ContentError, LockName, ObjectStream, OciLayout,
+    RegistryErrorKind, S3Bucket,
 };
 
 /// Where blobs come from.
@@ -20,6 +20,7 @@ use crate::{
 pub(super) enum Origin {
     Registry(Reference),
     Layout(OciLayout),
+    Bucket { bucket: S3Bucket, prefix: String },
 }
 
 impl Origin {
@@ -30,6 +31,9 @@ impl Origin {
                 Reference::parse(&format!("{registry}/{repository}")).ok().map(Self::Registry)
             }
             BlobSource::OciLayout { path } => Some(Self::Layout(OciLayout::new(path))),
+            BlobSource::S3 { bucket, prefix } => {
+                Some(Self::Bucket { bucket: bucket.clone(), prefix: prefix.clone() })
+            }
         }
     }
 
@@ -40,6 +44,9 @@ impl Origin {
                 repository: reference.repository().to_owned(),
             },
             Self::Layout(layout) => BlobSource::OciLayout { path: layout.folder().to_owned() },
+            Self::Bucket { bucket, prefix } => {
+                BlobSource::S3 { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
         }
     }
 }
@@ -49,6 +56,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Registry(reference) => write!(f, "`{}`", reference.name()),
             Self::Layout(layout) => write!(f, "`{}`", layout.folder().display()),
+            Self::Bucket { bucket, prefix } => write!(f, "`{bucket}/{prefix}`"),
         }
     }
 }
@@ -123,14 +131,20 @@ impl ImageSource {
                 let mut stream = self.registry.blob(&reference, descriptor).await?;
                 loop {
                     let incoming = self.incoming(descriptor, from.clone())?;
-                    let received =
-                        receive(&mut stream, incoming, progress.clone(), read.clone()).await;
+                    let coming = Stream::Blob(&mut stream);
+                    let received = receive(coming, incoming, progress.clone(), read.clone()).await;
                     let wrong = received.as_ref().err().and_then(what_is_wrong);
                     match wrong {
                         Some(reason) if stream.leave_mirror(&reason) => {}
                         _ => return received,
                     }
                 }
+            }
+            Origin::Bucket { bucket, prefix } => {
+                let key = format!("{prefix}{}", descriptor.digest);
+                let object = self.buckets.of(&bucket).open(&key, descriptor.size).await?;
+                let incoming = self.incoming(descriptor, from)?;
+                receive(Stream::Object(object), incoming, progress, read).await
             }
         }
     }
@@ -148,9 +162,24 @@ impl ImageSource {
     }
 }
 
-/// Passes what a registry sends to a thread that reads it.
+/// A blob that comes over the network.
+enum Stream<'a> {
+    Blob(&'a mut BlobStream),
+    Object(ObjectStream),
+}
+
+impl Stream<'_> {
+    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ImageError> {
+        Ok(match self {
+            Self::Blob(blob) => blob.chunk().await?,
+            Self::Object(object) => object.chunk().await?,
+        })
+    }
+}
+
+/// Passes what a server sends to a thread that reads it.
 async fn receive<T: Send + 'static>(
-    stream: &mut BlobStream,
+    mut stream: Stream<'_>,
     incoming: Incoming,
     mut progress: BlobProgress,
     read: impl FnOnce(IncomingBlob) -> Result<T, ImageError> + Send + 'static,

@@ -321,7 +321,8 @@ impl Search<'_> {
             }
         }
         let bytes = match &self.origin {
-            None => return Err(ContentError::Missing(digest).into()),
+            // No image is in a bucket.
+            None | Some(Origin::Bucket { .. }) => return Err(ContentError::Missing(digest).into()),
             Some(Origin::Layout(layout)) => layout.read(descriptor)?,
             // A registry keeps configurations with the layers and everything else apart.
             Some(Origin::Registry(reference)) if is_config(&descriptor.media_type) => {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::remote_cache::BrokenLayers;
 use crate::remote_mounts::RemoteMounts;
 use crate::{
-    ArchiveLimits, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
+    ArchiveLimits, Buckets, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
     RegistryClient, Store,
 };
 
@@ -33,6 +33,7 @@ pub struct ImageSource {
     pub(super) transfers: Arc<Semaphore>,
     pub(crate) broken: BrokenLayers,
     pub(crate) mounts: RemoteMounts,
+    pub(crate) buckets: Buckets,
 }
 
 /// How layers are fetched and unpacked.
@@ -207,6 +208,7 @@ impl ImageSource {
             transfers: Arc::new(Semaphore::new(options.parallel.max(1))),
             broken: BrokenLayers::default(),
             mounts: RemoteMounts::default(),
+            buckets: Buckets::default(),
             options,
         }
     }
@@ -215,5 +217,11 @@ impl ImageSource {
     #[must_use]
     pub fn with_registry(self, registry: RegistryClient) -> Self {
         Self { registry, ..self }
+    }
+
+    /// The same source, which reaches buckets so.
+    #[must_use]
+    pub fn with_buckets(self, buckets: Buckets) -> Self {
+        Self { buckets, ..self }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::database::{Index, IndexError};
 use super::value::{digest, from_millis, json, now, to_json, unreadable};
+use crate::S3Bucket;
 
 /// What is known of a layer. Its directory need not exist.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,6 +82,13 @@ pub enum BlobSource {
     OciLayout {
         /// Its directory.
         path: PathBuf,
+    },
+    /// A bucket.
+    S3 {
+        /// Which.
+        bucket: S3Bucket,
+        /// What comes before the digest in the keys of blobs.
+        prefix: String,
     },
 }
 

@@ -1,8 +1,10 @@
 //! The document of a cache (section 2.7 of the behaviour reference).
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rbuild_oci::{DiffId, Digest, MediaType};
+use rbuild_oci::{Descriptor, DiffId, Digest, MediaType};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -14,7 +16,7 @@ pub const CACHE_CONFIG_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";
 pub const INLINE_CACHE: &str = "moby.buildkit.cache.v0";
 
 /// A cache: layers, and what is known to result in them. Keys that are not named here are left out when reading.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CacheConfig {
     /// The layers, each with the one below it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -22,6 +24,16 @@ pub struct CacheConfig {
     /// The records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ConfigRecord>,
+    /// What a manifest would list besides the layers. Only where there is no manifest; BuildKit does not know this key.
+    #[serde(rename = "rbuild", default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<OtherBlobs>,
+}
+
+/// Blobs of a cache that are no layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherBlobs {
+    /// What they are.
+    pub blobs: Vec<Descriptor>,
 }
 
 /// A layer on top of others: one blob on two bases is two of these.
@@ -121,6 +133,18 @@ impl RecordNotes {
 }
 
 impl CacheConfig {
+    /// What the manifest of a cache lists, for one without: each layer's blob once, as its annotations describe it, and the others.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = HashSet::new();
+        let layer = |layer: &ConfigLayer| {
+            let said = layer.annotations.as_ref()?;
+            Some(Descriptor::new(said.media_type.clone(), layer.blob, said.size))
+        };
+        let others = self.others.iter().flat_map(|others| others.blobs.iter().cloned());
+        let blobs = self.layers.iter().filter_map(layer).chain(others);
+        blobs.filter(|blob| seen.insert(blob.digest)).collect()
+    }
+
     /// The records as an image's configuration has them under [`INLINE_CACHE`]; the layers are the image's.
     pub fn to_inline(&self) -> String {
         STANDARD.encode(serde_json::to_vec(&self.records).expect("plain documents serialise"))
@@ -166,7 +190,8 @@ mod tests {
             chains: vec![],
             rbuild: None,
         };
-        let config = CacheConfig { layers: vec![layer(-1), layer(0)], records: vec![record] };
+        let config =
+            CacheConfig { layers: vec![layer(-1), layer(0)], records: vec![record], others: None };
         let annotations = format!(
             r#""annotations":{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","diffID":"{blob}","size":7,"createdAt":"1970-01-01T00:01:40Z"}}"#
         );
@@ -175,6 +200,7 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&config).unwrap(), expected);
         assert_eq!(serde_json::from_str::<CacheConfig>(&expected).unwrap(), config);
+        assert_eq!(config.blobs(), [Descriptor::new(MediaType::OciLayerGzip, blob, 7)]);
         assert_eq!(CacheConfig::records_from_inline(&config.to_inline()), Some(config.records));
         assert_eq!(CacheConfig::records_from_inline("not base64"), None);
         assert_eq!(milliseconds("1970-01-01T00:01:40Z"), Some(100_000));

@@ -435,7 +435,7 @@ mod tests {
         let blobs: Vec<Descriptor> = ["a", "b", "c"]
             .map(|name| Descriptor::new(MediaType::OciLayerGzip, Digest::of(name.as_bytes()), 9))
             .to_vec();
-        CacheContents::of_config(CacheConfig { layers, records }, &blobs)
+        CacheContents::of_config(CacheConfig { layers, records, others: None }, &blobs)
             .map_err(|error| error.to_string())
     }
 

@@ -5,7 +5,8 @@ use rbuild_oci::{Descriptor, Digest, VerifyError};
 use super::contents::CacheFormError;
 use super::read::Place;
 use crate::{
-    BlobSource, DocumentError, ImageName, ImageSource, IndexError, LayoutError, RegistryError,
+    BlobSource, CacheName, DocumentError, ImageSource, IndexError, LayoutError, RegistryError,
+    S3Error,
 };
 
 /// A cache that was read.
@@ -26,6 +27,19 @@ pub enum CacheImportError {
     /// The layout folder.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] S3Error),
+    /// A bucket without it.
+    #[error("`{bucket}/{prefix}` has nothing called `{names}`")]
+    NoName {
+        /// The bucket.
+        bucket: String,
+        /// Where in it.
+        prefix: String,
+        /// What was looked for.
+        names: String,
+    },
     /// Its manifest.
     #[error("its manifest cannot be used")]
     Document(#[from] DocumentError),
@@ -79,8 +93,8 @@ impl ImageSource {
     ///
     /// No layer is fetched. That happens when one is needed as files, or an output must contain it; one that cannot be
     /// had then is noted, see [`ImageSource::give_up_broken`].
-    pub async fn import_cache(&self, name: &ImageName) -> Result<ImportedCache, CacheImportError> {
-        let place = Place::of(&self.registry, name);
+    pub async fn import_cache(&self, name: &CacheName) -> Result<ImportedCache, CacheImportError> {
+        let place = Place::of(self, name);
         let mut imported = ImportedCache { records: 0, new: 0 };
         for contents in place.contents(name).await? {
             imported.records += contents.records.len();
@@ -95,9 +109,9 @@ impl ImageSource {
     /// The index of cache mounts that a cache has, and where its blobs are.
     pub(crate) async fn mount_index_of(
         &self,
-        name: &ImageName,
+        name: &CacheName,
     ) -> Result<Option<(Descriptor, BlobSource)>, CacheImportError> {
-        let place = Place::of(&self.registry, name);
+        let place = Place::of(self, name);
         let index = place.mount_index(name).await?;
         Ok(index.map(|index| (index, place.to_blob_source())))
     }

@@ -2,8 +2,10 @@
 //! build needs them.
 //!
 //! [`CacheConfig`] is the document, in the form that BuildKit reads and writes. [`ImageSource::import_cache`] reads one
-//! from a registry or an OCI layout, checks all of it, and puts it into the index. From then on it is looked up
+//! from a registry, an OCI layout or a bucket, checks all of it, and puts it into the index. From then on it is looked up
 //! like everything else, and its layers are fetched, verified and unpacked as those of base images are.
+//!
+//! A bucket has the document under a name, and no manifest: what it lists, the document says too. [`BucketCache`] writes it.
 //!
 //! # Layers go by their chain
 //!
@@ -15,16 +17,20 @@
 //! [`ImageSource::import_cache`]: crate::ImageSource::import_cache
 
 mod broken;
+mod bucket;
 mod config;
 mod contents;
 mod import;
+mod name;
 mod read;
 
 pub(crate) use broken::BrokenLayers;
+pub use bucket::{BucketCache, BucketCacheError};
 pub use config::{
     CACHE_CONFIG_TYPE, CacheConfig, ConfigChain, ConfigLayer, ConfigRecord, INLINE_CACHE,
-    LayerAnnotations, RecordLayer, RecordNotes,
+    LayerAnnotations, OtherBlobs, RecordLayer, RecordNotes,
 };
 pub use contents::CacheFormError;
 pub(crate) use contents::{CacheContents, ImportedRecord};
 pub use import::{CacheImportError, ImportedCache};
+pub use name::{CacheName, S3Cache};

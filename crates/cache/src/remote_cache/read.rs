@@ -5,8 +5,9 @@ use rbuild_oci::{Descriptor, Digest, Hasher, ImageConfig, Manifest, Reference, V
 use super::config::{CACHE_CONFIG_TYPE, CacheConfig, INLINE_CACHE};
 use super::contents::{CacheContents, mount_index};
 use super::import::CacheImportError;
+use super::name::{CacheName, S3Cache};
 use crate::image_source::ImageDocument;
-use crate::{BlobSource, ImageName, OciLayout, RegistryClient};
+use crate::{BlobSource, ImageName, ImageSource, OciLayout, RegistryClient, S3Client};
 
 const LARGEST_MANIFEST: u64 = 4 << 20;
 const LARGEST_IMAGE_CONFIG: u64 = 8 << 20;
@@ -18,14 +19,18 @@ const MOST_PLATFORMS: usize = 32;
 pub(super) enum Place<'a> {
     Registry(&'a RegistryClient, &'a Reference),
     Layout(&'a OciLayout),
+    Bucket(S3Client, &'a S3Cache),
 }
 
 impl<'a> Place<'a> {
     /// Where a name is looked for.
-    pub(super) fn of(registry: &'a RegistryClient, name: &'a ImageName) -> Self {
+    pub(super) fn of(images: &'a ImageSource, name: &'a CacheName) -> Self {
         match name {
-            ImageName::Reference(reference) => Self::Registry(registry, reference),
-            ImageName::Layout(layout, _) => Self::Layout(layout),
+            CacheName::Image(ImageName::Reference(reference)) => {
+                Self::Registry(&images.registry, reference)
+            }
+            CacheName::Image(ImageName::Layout(layout, _)) => Self::Layout(layout),
+            CacheName::S3(cache) => Self::Bucket(images.buckets.of(&cache.bucket), cache),
         }
     }
 
@@ -37,14 +42,21 @@ impl<'a> Place<'a> {
                 repository: reference.repository().to_owned(),
             },
             Self::Layout(layout) => BlobSource::OciLayout { path: layout.folder().to_owned() },
+            Self::Bucket(_, cache) => {
+                BlobSource::S3 { bucket: cache.bucket.clone(), prefix: cache.blobs.clone() }
+            }
         }
     }
 
     /// Reads what a name means: a cache, or an image with records in its configuration.
     pub(super) async fn contents(
         &self,
-        name: &ImageName,
+        name: &CacheName,
     ) -> Result<Vec<CacheContents>, CacheImportError> {
+        let name = match name {
+            CacheName::Image(name) => name,
+            CacheName::S3(_) => return self.of_bucket().await?.into_iter().map(of_plain).collect(),
+        };
         match self.top(name).await? {
             ImageDocument::Manifest(manifest) => {
                 Ok(vec![self.of_manifest(*manifest).await?.ok_or(CacheImportError::NoRecords)?])
@@ -76,12 +88,40 @@ impl<'a> Place<'a> {
     /// The index of cache mounts that a cache has.
     pub(super) async fn mount_index(
         &self,
-        name: &ImageName,
+        name: &CacheName,
     ) -> Result<Option<Descriptor>, CacheImportError> {
+        let name = match name {
+            CacheName::Image(name) => name,
+            CacheName::S3(_) => {
+                let configs = self.of_bucket().await?;
+                return Ok(configs.iter().find_map(|config| mount_index(&config.blobs())));
+            }
+        };
         Ok(match self.top(name).await? {
             ImageDocument::Manifest(manifest) => mount_index(&manifest.layers),
             ImageDocument::Index(index) => mount_index(&index.manifests),
         })
+    }
+
+    /// The documents that a bucket has under any of the cache's names.
+    async fn of_bucket(&self) -> Result<Vec<CacheConfig>, CacheImportError> {
+        let Self::Bucket(client, cache) = self else { unreachable!("a place is made of its name") };
+        let mut found = Vec::new();
+        for name in &cache.names {
+            let key = cache.manifest(name);
+            if let Some(bytes) = client.read(&key, LARGEST_CACHE_CONFIG).await? {
+                found.push(serde_json::from_slice(&bytes).map_err(CacheImportError::Json)?);
+            }
+        }
+        if found.is_empty() {
+            let (bucket, names) = (cache.bucket.to_string(), cache.names.join("`, `"));
+            return Err(CacheImportError::NoName {
+                bucket,
+                prefix: cache.manifests.clone(),
+                names,
+            });
+        }
+        Ok(found)
     }
 
     /// What a name means.
@@ -139,7 +179,7 @@ impl<'a> Place<'a> {
             Self::Registry(registry, reference) => {
                 Ok(registry.manifest(&reference.pinned(descriptor.digest)).await?.bytes)
             }
-            Self::Layout(_) => self.blob(descriptor, LARGEST_MANIFEST).await,
+            Self::Layout(_) | Self::Bucket(..) => self.blob(descriptor, LARGEST_MANIFEST).await,
         }
     }
 
@@ -154,8 +194,18 @@ impl<'a> Place<'a> {
                 let bytes = registry.small_blob(reference, descriptor).await?;
                 verified(digest, bytes)
             }
+            Self::Bucket(client, cache) => {
+                let bytes = client.read(&cache.blob(&digest), size).await?.unwrap_or_default();
+                verified(digest, bytes)
+            }
         }
     }
+}
+
+/// A document that is not listed by a manifest.
+fn of_plain(config: CacheConfig) -> Result<CacheContents, CacheImportError> {
+    let blobs = config.blobs();
+    Ok(CacheContents::of_config(config, &blobs)?)
 }
 
 fn verified(expected: Digest, bytes: Vec<u8>) -> Result<Vec<u8>, CacheImportError> {

@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use super::index::{LARGEST_INDEX, MountIndex, MountIndexError, PackedMount};
 use super::pack::ArchiveReader;
 use crate::{
-    ApplyError, ApplyForm, ApplyOptions, BlobSource, CacheMountError, CacheMountKey, ContentError,
-    FreshCacheMount, ImageError, ImageName, ImageSource, IndexError, PullProgress, apply,
+    ApplyError, ApplyForm, ApplyOptions, BlobSource, CacheMountError, CacheMountKey, CacheName,
+    ContentError, FreshCacheMount, ImageError, ImageSource, IndexError, PullProgress, apply,
 };
 
 /// Packs that are fetched at a time.
@@ -198,7 +198,7 @@ impl ImageSource {
     /// left out: it will be packed anew.
     pub async fn remote_mounts(
         &self,
-        name: &ImageName,
+        name: &CacheName,
         progress: &PullProgress,
     ) -> Vec<Arc<MountIndex>> {
         let mut noted = self.mounts.all();

@@ -8,6 +8,7 @@ use super::images::{print, table};
 use crate::args::ConfigShowArgs;
 use crate::config::{Config, Entry, Origin, SETTINGS, Setting};
 use crate::error::CommandError;
+use crate::hidden::hide_secrets;
 use crate::paths;
 
 /// What a setting comes to, and where from.
@@ -26,7 +27,10 @@ pub(crate) fn show(
     let mut text = String::new();
     let mut rows = Vec::new();
     for setting in &SETTINGS {
-        let Shown { values, origin } = shown(setting, config, command, typed);
+        let Shown { mut values, origin } = shown(setting, config, command, typed);
+        if ["build.cache-from", "build.cache-to"].contains(&setting.key) {
+            values.iter_mut().for_each(|value| *value = hide_secrets(value));
+        }
         if args.json {
             let document = json!({ "key": setting.key, "values": values, "from": origin });
             text.push_str(&document.to_string());

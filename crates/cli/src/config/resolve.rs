@@ -10,6 +10,7 @@ use clap::{Arg, Command};
 use super::file::{self, Said};
 use super::settings::{Form, SETTINGS, Setting};
 use crate::error::CommandError;
+use crate::hidden::without_secrets;
 
 /// What is set, by the key of the setting.
 #[derive(Debug, Default)]
@@ -121,7 +122,7 @@ impl Config {
                 let words = ["rbuild", rest[0]].map(str::to_owned).into_iter().chain(flags);
                 let words = words.chain([rest[1].to_owned()]);
                 if let Err(error) = command.clone().try_get_matches_from(words) {
-                    let text = error.to_string();
+                    let text = without_secrets(error).to_string();
                     let reason = text.lines().next().unwrap_or_default();
                     let reason = reason.strip_prefix("error: ").unwrap_or(reason);
                     let message = format!("{origin}: `{}`: {reason}", setting.key);

@@ -96,7 +96,11 @@ pub(crate) fn cache_config(
             }
         }
     }
-    let config = CacheConfig { layers: forest.layers, records: entries.into_values().collect() };
+    let config = CacheConfig {
+        layers: forest.layers,
+        records: entries.into_values().collect(),
+        others: None,
+    };
     Ok((config, forest.blobs))
 }
 

@@ -53,7 +53,8 @@ pub(crate) fn inline_cache(
             }
         }
     }
-    let config = CacheConfig { layers: Vec::new(), records: entries.into_values().collect() };
+    let records = entries.into_values().collect();
+    let config = CacheConfig { records, ..CacheConfig::default() };
     Ok(config.to_inline())
 }
 

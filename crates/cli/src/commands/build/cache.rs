@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rbuild_cache::{
-    ImageName, LayoutImage, MountIndex, MountStore, OciLayout, PullProgress, Store, WantedMounts,
-    export_mounts,
+    BucketCache, CacheName, ImageName, LayoutImage, MountIndex, MountStore, OciLayout,
+    PullProgress, Store, WantedMounts, export_mounts,
 };
 use rbuild_exporter::{
-    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_cache, missing_blobs,
-    needs, write_cache_layout,
+    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_bucket_document,
+    make_cache, missing_blobs, needs, write_cache_layout,
 };
 use rbuild_oci::Descriptor;
 use rbuild_solver::{
@@ -19,17 +19,35 @@ use rbuild_solver::{
 
 use super::plan::Plan;
 use crate::args::BuildArgs;
-use crate::cache_spec::{CacheDestination, CacheFrom, CacheTo, MountsTo};
+use crate::cache_spec::{CacheDestination, CacheFrom, CacheSource, CacheTo, MountsTo};
 use crate::error::{CommandError, Kind, chain};
+use crate::paths;
+use crate::s3_spec::S3Target;
 use crate::wiring::Session;
 
 /// All caches of a build, checked before it begins.
 #[derive(Clone, Debug)]
 pub(super) struct CachePlan {
-    from: Vec<CacheFrom>,
-    to: Vec<CacheTo>,
+    from: Vec<PlannedFrom>,
+    to: Vec<PlannedTo>,
     /// Whether images are to be caches too.
     inline: bool,
+}
+
+/// A cache to read.
+#[derive(Clone, Debug)]
+struct PlannedFrom {
+    spec: CacheFrom,
+    /// Its bucket, if it is in one.
+    bucket: Option<S3Target>,
+}
+
+/// A cache to write.
+#[derive(Clone, Debug)]
+struct PlannedTo {
+    spec: CacheTo,
+    /// Its bucket, if it goes to one.
+    bucket: Option<S3Target>,
 }
 
 /// What there is to export.
@@ -70,6 +88,8 @@ impl CachePlan {
             .iter()
             .map(|to| to.clone().with_compression(args.compression))
             .partition(is_inline);
+        let to = to.into_iter().map(PlannedTo::of).collect::<Result<_, _>>()?;
+        let from = from.into_iter().map(PlannedFrom::of).collect::<Result<_, _>>()?;
         if !inline.is_empty() && !outputs.has_image() {
             let message = "--cache-to type=inline writes into the image, and no output is one";
             return Err(
@@ -81,12 +101,13 @@ impl CachePlan {
 
     /// The registries that may be anybody.
     pub(super) fn insecure(&self) -> Vec<String> {
-        let from = self.from.iter().filter(|from| from.insecure).map(|from| &from.name);
-        let from = from.filter_map(|name| match name {
-            ImageName::Reference(reference) => Some(reference),
-            ImageName::Layout(..) => None,
+        let from = self.from.iter().filter(|from| from.spec.insecure);
+        let from = from.filter_map(|from| match &from.spec.source {
+            CacheSource::Image(ImageName::Reference(reference)) => Some(reference),
+            _ => None,
         });
-        let to = self.to.iter().filter(|to| to.insecure).filter_map(|to| match &to.destination {
+        let to = self.to.iter().filter(|to| to.spec.insecure);
+        let to = to.filter_map(|to| match &to.spec.destination {
             CacheDestination::Registry(reference) => Some(reference),
             _ => None,
         });
@@ -111,17 +132,19 @@ impl CachePlan {
         progress: &Progress,
     ) -> Vec<CommandError> {
         let mut failed = Vec::new();
-        for to in self.to.iter().filter(|to| to.on_failure || finished.images.is_some()) {
-            let name = match &to.destination {
+        let is_due = |to: &&PlannedTo| to.spec.on_failure || finished.images.is_some();
+        for to in self.to.iter().filter(is_due) {
+            let name = match &to.spec.destination {
                 CacheDestination::Local(_) => "client directory",
                 CacheDestination::Registry(_) => "registry",
+                CacheDestination::S3(_) => "S3",
                 CacheDestination::Inline => continue,
             };
             let vertex = progress.start(&format!("exporting cache to {name}"));
             let pull = PullProgress { progress: progress.clone(), vertex };
             let exported = export(session, to, finished, &pull).await;
             match exported {
-                Err(error) if to.ignore_error => {
+                Err(error) if to.spec.ignore_error => {
                     let message = format!("the cache was not exported: {}", error.reason());
                     progress.send(Event::Warning { vertex: Some(vertex), message });
                     progress.complete(vertex, false, None);
@@ -152,9 +175,60 @@ pub(super) fn try_again(session: &Session, progress: &Progress) -> bool {
     }
 }
 
-async fn import(session: &Session, from: &CacheFrom, progress: &Progress) {
-    let vertex = progress.start(&format!("importing cache manifest from {from}"));
-    if let Err(error) = session.images.import_cache(&from.name).await {
+impl PlannedFrom {
+    fn of(spec: CacheFrom) -> Result<Self, CommandError> {
+        let bucket = match &spec.source {
+            CacheSource::S3(spec) => Some(spec.resolve(&paths::aws_settings()?)?),
+            CacheSource::Image(_) => None,
+        };
+        Ok(Self { spec, bucket })
+    }
+
+    fn name(&self, session: &Session) -> Option<CacheName> {
+        match (&self.spec.source, &self.bucket) {
+            (CacheSource::Image(name), _) => Some(CacheName::Image(name.clone())),
+            (CacheSource::S3(_), bucket) => bucket.as_ref().map(|bucket| bucket.name(session)),
+        }
+    }
+}
+
+impl PlannedTo {
+    fn of(spec: CacheTo) -> Result<Self, CommandError> {
+        let bucket = match &spec.destination {
+            CacheDestination::S3(spec) => Some(spec.resolve(&paths::aws_settings()?)?),
+            _ => None,
+        };
+        Ok(Self { spec, bucket })
+    }
+
+    /// What it is read as; `None` for what is within images.
+    fn name(&self, session: &Session) -> Option<CacheName> {
+        Some(match (&self.spec.destination, &self.bucket) {
+            (CacheDestination::Registry(name), _) => {
+                CacheName::Image(ImageName::Reference(name.clone()))
+            }
+            (CacheDestination::Local(layout), _) => {
+                let tag = LayoutImage::Named(layout.tag.clone());
+                CacheName::Image(ImageName::Layout(OciLayout::new(&layout.folder), tag))
+            }
+            (CacheDestination::S3(_), bucket) => bucket.as_ref()?.name(session),
+            (CacheDestination::Inline, _) => return None,
+        })
+    }
+}
+
+impl S3Target {
+    /// What it is read as, by who may.
+    fn name(&self, session: &Session) -> CacheName {
+        session.buckets.add(&self.client(&session.buckets));
+        CacheName::S3(self.cache.clone())
+    }
+}
+
+async fn import(session: &Session, from: &PlannedFrom, progress: &Progress) {
+    let Some(name) = from.name(session) else { return };
+    let vertex = progress.start(&format!("importing cache manifest from {}", from.spec));
+    if let Err(error) = session.images.import_cache(&name).await {
         let message = format!("the cache is not used: {}", chain(&error));
         progress.send(Event::Warning { vertex: Some(vertex), message });
     }
@@ -163,7 +237,7 @@ async fn import(session: &Session, from: &CacheFrom, progress: &Progress) {
 
 async fn export(
     session: &Arc<Session>,
-    to: &CacheTo,
+    to: &PlannedTo,
     finished: &Finished<'_>,
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
@@ -182,18 +256,13 @@ async fn export(
 /// What caches have of cache mounts: chunks that need not be sent again.
 async fn remote_mounts(
     session: &Session,
-    to: &CacheTo,
+    to: &PlannedTo,
     pull: &PullProgress,
 ) -> Vec<Arc<MountIndex>> {
-    let name = match (&to.mounts, &to.destination) {
-        (None, _) | (_, CacheDestination::Inline) => return Vec::new(),
-        (_, CacheDestination::Registry(name)) => ImageName::Reference(name.clone()),
-        (_, CacheDestination::Local(layout)) => {
-            let tag = LayoutImage::Named(layout.tag.clone());
-            ImageName::Layout(OciLayout::new(&layout.folder), tag)
-        }
-    };
-    session.images.remote_mounts(&name, pull).await
+    match to.spec.mounts.as_ref().and_then(|_| to.name(session)) {
+        Some(name) => session.images.remote_mounts(&name, pull).await,
+        None => Vec::new(),
+    }
 }
 
 /// Packs the cache mounts that go along.
@@ -224,7 +293,7 @@ async fn mounts(
 
 async fn export_once(
     session: &Arc<Session>,
-    to: &CacheTo,
+    PlannedTo { spec: to, bucket }: &PlannedTo,
     finished: &Finished<'_>,
     packs: &[Arc<MountIndex>],
     pull: &PullProgress,
@@ -250,6 +319,9 @@ async fn export_once(
             session.images.ensure_unpacked(&snapshot, pull).await.map_err(fetch_error)?;
         }
     }
+    if let Some(bucket) = bucket {
+        return to_bucket(session, bucket, records, layers, mounts, pull).await;
+    }
     let form = CacheForm { layers, types: to.types, image_manifest: to.image_manifest };
     let documents = {
         let session = Arc::clone(session);
@@ -262,8 +334,8 @@ async fn export_once(
             let pushed = pushes.push(&documents.descriptor, std::slice::from_ref(name), pull).await;
             pushed.map_err(export_error)
         }
-        // The image has it.
-        CacheDestination::Inline => Ok(()),
+        // The image has it, or it is written by now.
+        CacheDestination::Inline | CacheDestination::S3(_) => Ok(()),
     }
 }
 
@@ -314,6 +386,27 @@ impl Finished<'_> {
             vertex = self.graph.vertex(vertex).inputs.first()?.vertex;
         }
     }
+}
+
+async fn to_bucket(
+    session: &Arc<Session>,
+    target: &S3Target,
+    records: FinishedRecords,
+    layers: LayerForm,
+    mounts: Vec<Descriptor>,
+    pull: &PullProgress,
+) -> Result<(), CommandError> {
+    let document = {
+        let session = Arc::clone(session);
+        let make = move || make_bucket_document(session.export_store(), &records, layers, mounts);
+        blocking(make).await?
+    };
+    let client = target.client(&session.buckets);
+    session.buckets.add(&client);
+    let (cache, touch_refresh) = (target.cache.clone(), target.touch_refresh);
+    let writing = BucketCache { client, cache, touch_refresh };
+    let written = writing.write(&session.images, &document.bytes, &document.blobs, pull).await;
+    written.map_err(export_error)
 }
 
 async fn to_folder(

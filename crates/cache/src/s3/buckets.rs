@@ -1,0 +1,76 @@
+//! The buckets that this process knows, and who it is to them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{S3Bucket, S3Client, S3Credentials, S3Limits};
+use crate::Proxies;
+use crate::http::{HttpClients, HttpOptions, TlsFiles};
+
+/// How buckets are reached.
+#[derive(Clone, Debug, Default)]
+pub struct BucketsOptions {
+    /// The proxies of the environment.
+    pub proxies: Proxies,
+    /// PEM files with authorities to trust besides the system's.
+    pub certificates: Vec<PathBuf>,
+    /// Who asks for what earlier builds have found in buckets that this one does not name.
+    pub credentials: Option<S3Credentials>,
+}
+
+/// Makes clients for buckets, and keeps them. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Buckets(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clients: Arc<HttpClients>,
+    tls: TlsFiles,
+    credentials: Option<S3Credentials>,
+    known: Mutex<HashMap<S3Bucket, S3Client>>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let clients = Arc::new(HttpClients::new(HttpOptions::default()));
+        Self { clients, tls: TlsFiles::default(), credentials: None, known: Mutex::default() }
+    }
+}
+
+impl Buckets {
+    /// Nothing is connected to yet.
+    pub fn new(options: BucketsOptions) -> Self {
+        let BucketsOptions { proxies, certificates, credentials } = options;
+        let tls = TlsFiles { authorities: certificates.clone(), ..TlsFiles::default() };
+        let clients = Arc::new(HttpClients::new(HttpOptions { proxies, certificates }));
+        Self(Arc::new(Inner { clients, tls, credentials, known: Mutex::default() }))
+    }
+
+    /// A client for a bucket. What [`Buckets::add`] has not seen does not use it.
+    pub fn client(
+        &self,
+        bucket: S3Bucket,
+        credentials: Option<S3Credentials>,
+        limits: S3Limits,
+    ) -> S3Client {
+        let Inner { clients, tls, .. } = &*self.0;
+        S3Client::new(bucket, credentials, limits, Arc::clone(clients), tls.clone())
+    }
+
+    /// Makes a client the one for its bucket, unless there is one.
+    pub fn add(&self, client: &S3Client) {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(client.bucket().clone()).or_insert_with(|| client.clone());
+    }
+
+    /// The client for a bucket.
+    pub(crate) fn of(&self, bucket: &S3Bucket) -> S3Client {
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let credentials = self.0.credentials.clone();
+            self.client(bucket.clone(), credentials, S3Limits::default())
+        };
+        known.entry(bucket.clone()).or_insert_with(new).clone()
+    }
+}
