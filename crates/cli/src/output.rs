@@ -24,8 +24,9 @@ const OF_IMAGES: [&str; 10] = [
     "rewrite-timestamp",
     "source-date-epoch",
 ];
-const OF_STORE: [&str; 8] = [
+const OF_STORE: [&str; 9] = [
     "store",
+    "store-allow-incomplete",
     "unpack",
     "push",
     "push-by-digest",
@@ -113,6 +114,8 @@ pub(crate) struct FilesOptions {
 /// How an image is kept in the local image store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreOptions {
+    /// Whether layers that only a cache has are left there.
+    pub(crate) allow_incomplete: bool,
     /// Whether layers of base images are unpacked, which else is left to the first step that reads them.
     pub(crate) unpack: bool,
     /// Whether its names with its digest are names, too.
@@ -250,6 +253,7 @@ fn image(fields: &mut Fields, push: bool) -> Result<OutputSpec, String> {
     }
     let dangling = prefix.map(|prefix| DanglingName { prefix, only_without_name: empty_only });
     let kept = StoreOptions {
+        allow_incomplete: fields.boolean("store-allow-incomplete", false)?,
         unpack: fields.boolean("unpack", false)?,
         canonical: fields.boolean("name-canonical", false)?,
         dangling,
@@ -260,6 +264,7 @@ fn image(fields: &mut Fields, push: bool) -> Result<OutputSpec, String> {
     }
     let store = fields.boolean("store", true)?;
     let of_store = [
+        ("store-allow-incomplete", kept.allow_incomplete),
         ("unpack", kept.unpack),
         ("name-canonical", kept.canonical),
         ("dangling-name-prefix", kept.dangling.is_some()),
@@ -560,11 +565,12 @@ mod tests {
                 },
             ),
             (
-                "type=image,\"name=a:1, b\",unpack=true,name-canonical=true,dangling-name-prefix=x,danging-name-empty-only=1",
+                "type=image,\"name=a:1, b\",store-allow-incomplete=true,unpack=true,name-canonical=true,dangling-name-prefix=x,danging-name-empty-only=1",
                 OutputSpec::Image {
                     names: vec!["a:1".to_owned(), "b".to_owned()],
                     options: ImageOptions::default(),
                     store: Some(StoreOptions {
+                        allow_incomplete: true,
                         unpack: true,
                         canonical: true,
                         dangling: Some(DanglingName {
@@ -667,6 +673,7 @@ mod tests {
             ("type=image,name=*", "name the image with -t"),
             ("type=image,unpack=true,rewrite-timestamp=true", "conflicts with unpack=true"),
             ("type=image,store=false,unpack=true", "store=false leaves that out"),
+            ("type=image,store=false,store-allow-incomplete=true", "store=false leaves that out"),
             ("type=image,dangling-name-empty-only=true", "needs dangling-name-prefix"),
             ("type=oci,dest=x,store=false", "store=false is for type=image"),
             ("type=oci,dest=x,oci-mediatypes=false", "oci-mediatypes=false is for type=docker"),

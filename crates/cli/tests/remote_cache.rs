@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rbuild_testdata::{Registry, sha256};
 
-use crate::fixture::{Fixture, Ran, read, valid};
+use crate::fixture::{Fixture, Ran, ran, read, valid};
 
 const TWO_STAGES: &str = "FROM busybox AS made\n\
     COPY source /source\n\
@@ -178,6 +178,37 @@ fn privileged_a_broken_cache_costs_a_build() {
     let built = fixture.build_in("late", &["-o", &archive]).ok();
     assert!(built.stderr.contains("that a cache promised cannot be had"), "{}", built.stderr);
     valid("oci", &path);
+}
+
+#[test]
+fn privileged_an_image_that_is_kept_needs_no_cache() {
+    let fixture = fixture();
+    fixture.build(&["-o", "type=cacheonly", "--cache-to", &to(&fixture, ",mode=max")]).ok();
+    let cache = from(&fixture);
+    let saved = fixture.path("saved.tar").display().to_string();
+    let save = |store: &str| {
+        let mut command = fixture.command(store);
+        command.args(["save", "app", "--format=oci", "-o", &saved]);
+        ran(command.output().expect("rbuild starts"))
+    };
+    let incomplete = "type=image,store-allow-incomplete=true";
+    for (store, more) in [("whole", &[][..]), ("lazy", &["-o", incomplete])] {
+        let args = [&["--cache-from", &cache, "-t", "app"], more].concat();
+        let built = fixture.build_in(store, &args).ok();
+        assert_eq!(instructions(&built), [""; 0], "{}", built.stderr);
+    }
+    assert_eq!(layers_here(&fixture, "whole"), 0, "an image takes blobs, not files");
+    fs::remove_dir_all(fixture.path("cache")).expect("the cache");
+    save("whole").ok();
+    valid("oci", &fixture.path("saved.tar"));
+    let error = save("lazy").fails(1);
+    assert!(error.contains("cannot fetch a layer of the image: "), "{error}");
+    assert!(error.contains("/cache`") && error.contains("build the image again"), "{error}");
+    // That makes it whole.
+    let built = fixture.build_in("lazy", &["-t", "app"]).ok();
+    assert!(built.stderr.contains("that a cache promised cannot be had"), "{}", built.stderr);
+    save("lazy").ok();
+    valid("oci", &fixture.path("saved.tar"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError};
 use rbuild_oci::{ImageConfig, Reference, ReferenceError};
-use rbuild_solver::Snapshot;
+use rbuild_solver::{LayerId, Snapshot};
 
 use crate::archive::{ArchiveError, ArchiveForm, write_archive};
 use crate::attestation::Attestation;
@@ -35,6 +35,16 @@ pub struct BuildResult {
     pub epoch: Option<i64>,
     /// What was built, if images are to be caches too.
     pub inline_cache: Option<FinishedRecords>,
+}
+
+impl BuildResult {
+    /// The layers of the base image, as far as its history tells.
+    pub fn base_layers(&self) -> &[LayerId] {
+        let history = self.config.history.iter().take(self.base_history);
+        let count = history.filter(|entry| !entry.empty_layer).count();
+        let layers = self.snapshot.layers();
+        &layers[..count.min(layers.len())]
+    }
 }
 
 /// Where an image goes.

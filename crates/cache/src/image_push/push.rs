@@ -140,7 +140,7 @@ impl ImagePush {
             }
         }
         if !is_here {
-            let fetched = self.images.ensure_blob(blob, progress).await;
+            let fetched = self.images.ensure_cache_blob(blob, progress).await;
             fetched.map_err(|source| PushError::Fetch { digest, source: Box::new(source) })?;
         }
         let bar = Arc::new(Mutex::new(progress.blob(blob)));

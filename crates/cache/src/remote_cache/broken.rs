@@ -58,7 +58,8 @@ impl ImageSource {
         Ok((deleted > 0).then_some(why))
     }
 
-    /// Makes sure that a blob of a layer is in the store, to be written to another cache.
+    /// Makes sure that a blob of a layer is in the store, to be written elsewhere. If only a cache had it, and has it no
+    /// more, that is noted.
     pub async fn ensure_cache_blob(
         &self,
         descriptor: &Descriptor,

@@ -71,7 +71,12 @@ async fn write(
     let fetched = try_join_all(blobs.map(|blob| session.images.ensure_blob(blob, &pull))).await;
     drop(pull);
     bars.finish().await;
-    fetched.map_err(fetch_error)?;
+    fetched.map_err(|error| {
+        fetch_error(error).hint(
+            "build the image again: what a cache does not have any more is then made anew (--no-cache-filter=STAGE makes \
+             all of a stage)",
+        )
+    })?;
     let document = match &wanted[..] {
         [only] if !top.media_type.is_index() => {
             let config = Some(only.manifest.config.digest);

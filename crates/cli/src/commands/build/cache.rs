@@ -1,6 +1,7 @@
 //! Caches that other machines use: `--cache-from` before a build, `--cache-to` after it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -112,6 +113,18 @@ impl CachePlan {
             _ => None,
         });
         from.chain(to).map(|reference| reference.registry().to_owned()).collect()
+    }
+
+    /// The folders that caches are in.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        let from = self.from.iter().filter_map(|from| match &from.spec.source {
+            CacheSource::Image(ImageName::Layout(layout, _)) => Some(layout.folder()),
+            _ => None,
+        });
+        from.chain(self.to.iter().filter_map(|to| match &to.spec.destination {
+            CacheDestination::Local(layout) => Some(layout.folder.as_path()),
+            _ => None,
+        }))
     }
 
     /// Whether images are to be caches too.

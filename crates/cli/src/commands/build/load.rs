@@ -46,7 +46,7 @@ async fn give(
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
     for layer in load.1.manifest.layers.iter().skip(there) {
-        session.images.ensure_blob(layer, pull).await.map_err(fetch_error)?;
+        session.images.ensure_cache_blob(layer, pull).await.map_err(fetch_error)?;
     }
     let (session, load) = (Arc::clone(session), Arc::clone(load));
     blocking(move || {

@@ -19,6 +19,7 @@ pub(crate) mod platforms;
 mod provided;
 pub(crate) mod record;
 mod remote;
+mod replaced;
 pub(crate) mod request;
 pub(crate) mod result;
 mod special_args;
@@ -73,6 +74,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     annotations::add(&args.annotation, &mut plan)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let cache = cache::CachePlan::new(args, &plan)?;
+    replaced::check(args, (&plan, &on_failure, &cache), store.root())?;
     let attest = request::attest_plan(args)?;
     plan.check(1, attest.is_some())?;
     let provided = provided_by(args)?;

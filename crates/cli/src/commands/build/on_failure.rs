@@ -1,6 +1,5 @@
 //! `--on-failure`: what a failed step has left goes where the user wants it, such as the report of failed tests.
 
-use std::iter;
 use std::sync::Arc;
 
 use rbuild_exporter::BuildResult;
@@ -28,7 +27,6 @@ impl OnFailurePlan {
             // Names are for the build that succeeds.
             let output = on_failure.output.clone().with_compression(args.compression);
             let planned = plan::planned(&output, &[])?;
-            planned.iter().try_for_each(|planned| plan::check_folder(planned, iter::empty()))?;
             if let Some(planned) = &planned {
                 annotations::check_types(planned)?;
                 let mut noted = annotations::of(planned).iter();
@@ -42,6 +40,11 @@ impl OnFailurePlan {
             return Err(CommandError::usage(message));
         }
         Ok(Self(outputs))
+    }
+
+    /// All of them.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &PlannedOutput> {
+        self.0.iter().map(|(output, _)| output)
     }
 
     /// Writes what `vertex`, which failed, has left; returns what went wrong with that.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 
 use rbuild_exporter::{
     ArchiveForm, DanglingName, DocumentTypes, FileDestination, FilesDestination, FolderMode,
@@ -34,6 +33,8 @@ pub(super) enum PlannedOutput {
     Image {
         options: ImageOptions,
         types: DocumentTypes,
+        /// Which layers are fetched for it.
+        needed: NeededLayers,
         /// Whether layers are unpacked, too.
         unpack: bool,
         /// `None` where registries are all.
@@ -45,6 +46,17 @@ pub(super) enum PlannedOutput {
         destination: FilesDestination,
         options: FilesOptions,
     },
+}
+
+/// Which layers that are elsewhere must be here for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NeededLayers {
+    /// All: what is written holds them.
+    All,
+    /// Those on top of the base image: only a cache has them, and nobody promised to keep that.
+    Added,
+    /// Those without which the manifest might be wrong.
+    Disputed,
 }
 
 /// Registries that an image goes to.
@@ -103,37 +115,7 @@ pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
     if let Some(twice) = written_twice(outputs.iter()) {
         return Err(CommandError::usage(format!("two outputs go to {twice}: one would be lost")));
     }
-    let context = args.context.iter().map(PathBuf::from).filter(|path| path.is_dir());
-    outputs.iter().try_for_each(|output| check_folder(output, context.clone()))?;
     Ok(Plan { outputs, names })
-}
-
-/// Refuses to delete what an output should replace, where that holds more than results: one of `used`, or where we are.
-pub(super) fn check_folder(
-    output: &PlannedOutput,
-    used: impl Iterator<Item = PathBuf>,
-) -> Result<(), CommandError> {
-    let PlannedOutput::Files {
-        destination: FilesDestination::Folder { path, mode: FolderMode::Replace, .. },
-        ..
-    } = output
-    else {
-        return Ok(());
-    };
-    // What is not there yet holds nothing.
-    let Ok(folder) = path.canonicalize() else { return Ok(()) };
-    let home = std::env::home_dir();
-    let mut used = used.chain([PathBuf::from(".")]).chain(home);
-    match used.find(|used| used.canonicalize().is_ok_and(|used| used.starts_with(&folder))) {
-        None => Ok(()),
-        Some(used) => {
-            let (path, used) = (path.display(), used.display());
-            let message = format!(
-                "mode=delete would delete what is in `{path}` beside the result, and that is, or holds, `{used}`"
-            );
-            Err(CommandError::usage(message).hint("give the result a folder of its own"))
-        }
-    }
 }
 
 impl Plan {
@@ -187,6 +169,15 @@ pub(super) fn planned(
             // Where it has no tag at the registry, it should not have one here.
             let names = if has_tags { names } else { Vec::new() };
             let unpack = store.as_ref().is_some_and(|store| store.unpack);
+            let needed = match &store {
+                // What is pushed is at the registry that it names, and what has no name is not there to stay.
+                Some(StoreOptions { allow_incomplete: false, dangling, .. })
+                    if push.is_none() && (!names.is_empty() || dangling.is_some()) =>
+                {
+                    NeededLayers::Added
+                }
+                _ => NeededLayers::Disputed,
+            };
             let destination = match store.clone() {
                 None => None,
                 Some(StoreOptions { canonical, dangling, .. }) => {
@@ -198,7 +189,7 @@ pub(super) fn planned(
             };
             let types = types(options, DocumentTypes::Oci);
             let (options, load) = (options.clone(), None);
-            Some(PlannedOutput::Image { options, types, unpack, destination, push, load })
+            Some(PlannedOutput::Image { options, types, needed, unpack, destination, push, load })
         }
         OutputSpec::Archive { form, place, names: own, options } => {
             let form = match form {
@@ -216,6 +207,7 @@ pub(super) fn planned(
             Some(PlannedOutput::Image {
                 options: options.clone(),
                 types: types(options, DocumentTypes::Oci),
+                needed: NeededLayers::All,
                 unpack: false,
                 destination: Some(destination),
                 push: None,
@@ -228,6 +220,7 @@ pub(super) fn planned(
             Some(PlannedOutput::Image {
                 options: options.clone(),
                 types: types(options, DocumentTypes::Oci),
+                needed: NeededLayers::Disputed,
                 unpack: false,
                 destination: None,
                 push: None,

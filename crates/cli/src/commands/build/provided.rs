@@ -55,6 +55,23 @@ pub(crate) fn provided(
     Ok(Provided { secrets, agents })
 }
 
+/// The files and sockets that `--secret` and `--ssh` name, as far as they can be understood.
+pub(super) fn paths(
+    args: &BuildArgs,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Vec<PathBuf> {
+    let secrets = args.secret.iter().filter_map(|text| match SecretSpec::parse(text).ok()?.from {
+        SecretSource::File(path) => Some(path),
+        SecretSource::Variable(_) => None,
+        SecretSource::Either(name) => environment(&name).is_none().then(|| name.into()),
+    });
+    let given = args.ssh.iter().filter_map(|text| text.split_once('='));
+    let given = given.flat_map(|(_, paths)| paths.split(',')).map(PathBuf::from);
+    let agent = (!args.ssh.is_empty()).then(|| environment("SSH_AUTH_SOCK")).flatten();
+    let paths = secrets.chain(given).chain(agent.map(PathBuf::from));
+    paths.filter(|path| !path.as_os_str().is_empty()).collect()
+}
+
 /// Whether a context is a git repository behind ssh.
 fn names_ssh(args: &BuildArgs) -> bool {
     let named = args.build_context.iter().filter_map(|named| named.split_once('='));

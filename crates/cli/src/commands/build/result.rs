@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rbuild_cache::PullProgress;
 use rbuild_exporter::{
     ArchiveForm, AttestationForm, BuildResult, DocumentTypes, FilesDestination, Image,
-    ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, PlacedFiles, annotate,
-    export_files, export_image, image_needs, make_attestation_manifest, make_image, make_index,
+    ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, NeededBlob, PlacedFiles,
+    annotate, export_files, export_image, image_needs, make_attestation_manifest, make_image,
+    make_index,
 };
 use rbuild_oci::{Platform, Reference};
 use rbuild_solver::Progress;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use super::attest::Attesting;
 use super::failure::BuildError;
 use super::metadata;
-use super::plan::{Plan, PlannedOutput, PlannedPush};
+use super::plan::{NeededLayers, Plan, PlannedOutput, PlannedPush};
 use super::platforms::Results;
 use crate::annotation::{AnnotationKind, annotations_of};
 use crate::args::BuildArgs;
@@ -110,11 +111,7 @@ async fn one(
 ) -> Result<Option<NamedDocument>, CommandError> {
     let all_names: Vec<Reference> = output.names().to_vec();
     match output {
-        PlannedOutput::Image { options, types, unpack, destination, push, load } => {
-            let is_whole = matches!(
-                destination,
-                Some(ImageDestination::Archive { .. } | ImageDestination::Folder { .. })
-            );
+        PlannedOutput::Image { options, types, needed, unpack, destination, push, load } => {
             let attesting = results.attesting.clone();
             let types = if attesting.is_some() { oci_types(types, &pull.progress) } else { types };
             let unpack = unpack || attesting.as_ref().is_some_and(Attesting::needs_files);
@@ -124,7 +121,7 @@ async fn one(
                 let layers = layer_form(&options, result.epoch, &pull.progress);
                 let form =
                     ImageForm { layers, types, foreign: options.foreign, count: options.count };
-                let image = image(session, result, form, (is_whole, unpack), pull).await?;
+                let image = image(session, result, form, (needed, unpack), pull).await?;
                 let of =
                     |kind| annotations_of(&options.annotations, kind, Some(&platform.platform));
                 let mut image =
@@ -248,18 +245,22 @@ fn oci_types(types: DocumentTypes, progress: &Progress) -> DocumentTypes {
     DocumentTypes::Oci
 }
 
-/// Makes the image of one result; `is_whole` if its base layers are needed, too, `unpack` if all are to be
-/// unpacked.
+/// Makes the image of one result, with the layers that are needed; `unpack` if all are to be unpacked.
 async fn image(
     session: &Arc<Session>,
     result: &Arc<BuildResult>,
     form: ImageForm,
-    (is_whole, unpack): (bool, bool),
+    (needed, unpack): (NeededLayers, bool),
     pull: &PullProgress,
 ) -> Result<Image, CommandError> {
     let needs = image_needs(session.export_store(), result, form).map_err(export_error)?;
-    let wanted = if is_whole { &needs.blobs } else { &needs.disputed };
-    for blob in wanted.iter().chain(&needs.convert) {
+    let base = result.base_layers();
+    let is_needed = |blob: &&NeededBlob| match needed {
+        NeededLayers::All => true,
+        NeededLayers::Added => !base.contains(&blob.layer) || needs.disputed.contains(blob),
+        NeededLayers::Disputed => needs.disputed.contains(blob),
+    };
+    for blob in needs.blobs.iter().filter(is_needed).chain(&needs.convert) {
         session
             .images
             .ensure_layer_blob(&blob.layer, blob.first, pull)
@@ -328,7 +329,7 @@ pub(crate) fn push_error(error: rbuild_cache::PushError) -> CommandError {
 }
 
 pub(crate) fn fetch_error(error: rbuild_cache::ImageError) -> CommandError {
-    CommandError::caused(Kind::Environment, "cannot fetch a layer of the base image", error)
+    CommandError::caused(Kind::Environment, "cannot fetch a layer of the image", error)
 }
 
 impl Built {
