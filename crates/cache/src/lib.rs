@@ -62,7 +62,7 @@ pub use gc::{
     PruneOptions, Pruned, SpaceKeeper, SpaceLimits, Usage, prune,
 };
 pub use http::{BlobBody, Proxies, RetryPolicy, TransportError};
-pub use image_push::{ImagePush, PushError, PushedPlatforms};
+pub use image_push::{ImagePush, PushError, PushedPlatforms, names_of_entries};
 pub use image_source::{
     DocumentError, FetchError, ImageError, ImageLayer, ImageName, ImageNameError, ImageSource,
     ImageSourceOptions, PullMode, PullProgress, ResolvedImage, WholeImage,

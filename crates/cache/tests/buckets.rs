@@ -75,6 +75,7 @@ fn limits() -> S3Limits {
         attempts: 3,
         first_delay: Duration::ZERO,
         longest_delay: Duration::from_secs(1),
+        ..RetryPolicy::default()
     };
     S3Limits { retry, uploads: 2 }
 }

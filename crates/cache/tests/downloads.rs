@@ -22,6 +22,7 @@ fn downloads(fixture: &Fixture) -> Downloads {
         attempts: 3,
         first_delay: Duration::ZERO,
         longest_delay: Duration::from_secs(1),
+        ..RetryPolicy::default()
     };
     let options = DownloadsOptions { retry, limit: 1000, ..DownloadsOptions::default() };
     Downloads::new(&fixture.store, fixture.store.lease().unwrap(), options)

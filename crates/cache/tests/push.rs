@@ -29,6 +29,7 @@ pub(crate) fn options() -> RegistryOptions {
         attempts: 3,
         first_delay: Duration::ZERO,
         longest_delay: Duration::from_secs(1),
+        ..RetryPolicy::default()
     };
     RegistryOptions { retry, ..RegistryOptions::default() }
 }

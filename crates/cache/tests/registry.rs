@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rbuild_cache::{
     Credentials, RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, RetryPolicy,
+    TransportError,
 };
 use rbuild_oci::{Descriptor, Digest, MediaType, Reference};
 use rbuild_testdata::{
@@ -19,6 +20,7 @@ fn impatient() -> RegistryOptions {
         attempts: 3,
         first_delay: Duration::ZERO,
         longest_delay: Duration::from_secs(1),
+        ..RetryPolicy::default()
     };
     RegistryOptions { retry, ..RegistryOptions::default() }
 }
@@ -113,7 +115,7 @@ async fn logs_in_with_a_password() {
     assert!(matches!(*error.kind, RegistryErrorKind::LoginNeeded { .. }), "{error}");
     assert!(error.to_string().contains(&format!("rbuild login {}", reference.registry())));
     let error = with("wrong").manifest(&reference).await.unwrap_err();
-    assert!(matches!(*error.kind, RegistryErrorKind::Denied { .. }), "{error}");
+    assert!(matches!(*error.kind, RegistryErrorKind::LoginRefused { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -255,6 +257,33 @@ async fn refuses_another_manifest_than_the_digest_says() {
     let pinned = reference(&server.address(), &format!("a/b@{digest}"));
     let error = said(&client().manifest(&pinned).await.unwrap_err());
     assert!(error.contains("is not what was asked for: content has digest"), "{error}");
+}
+
+#[tokio::test]
+async fn the_words_of_a_refusal_are_passed_on() {
+    for status in [403, 404] {
+        let body = r#"{"errors":[{"code":"DENIED","message":"quota exceeded for x"}]}"#;
+        let server = Scripted::start(move |_, _| Reply::new(status, body));
+        let error = client().manifest(&reference(&server.address(), "a:1")).await.unwrap_err();
+        assert!(error.to_string().contains("the registry says: quota exceeded for x"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    // Connections are taken by the kernel, and never looked at.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = impatient();
+    options.retry.answer_limit = Duration::from_millis(50);
+    let address = silent.local_addr().unwrap().to_string();
+    let asked = RegistryClient::new(options).manifest(&reference(&address, "a:1")).await;
+    let error = asked.unwrap_err();
+    let RegistryErrorKind::Transport(TransportError::NoAnswer { .. }) = &*error.kind else {
+        panic!("{error}");
+    };
+    // Once more than once, whatever the policy says of others.
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(silent.incoming().take_while(Result::is_ok).count(), 2);
 }
 
 #[tokio::test]

@@ -664,7 +664,7 @@ pub(crate) struct PushArgs {
     /// Name of an image, which is where it goes.
     pub(crate) image: String,
     /// Of an image for several platforms, push all, or fail when one is not in the local image store. Without it, the only one
-    /// that is there is pushed by itself.
+    /// that is there is pushed by itself, unless that would take the place of the index that it came from.
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
     /// Of an image for several platforms, push this one by itself.

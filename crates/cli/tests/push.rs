@@ -185,6 +185,29 @@ fn privileged_stored_images_are_pushed_and_pulled() {
     let inspected = elsewhere(&["inspect", &name]).ok().text();
     assert!(inspected.contains("s390x"), "{inspected}");
 
+    // By itself it would hide the other one, which is not here.
+    let there = || registry.manifest("many", "1").expect("the tag is there");
+    let error = elsewhere(&["push", &name]).fails(2);
+    assert!(error.contains("it would hide linux/amd64") && error.contains("--partial"), "{error}");
+    let error = elsewhere(&["push", "--all-platforms", &name]).fails(2);
+    assert!(error.contains("the registry also has linux/amd64"), "{error}");
+    elsewhere(&["push", "--partial", &name]).ok();
+    let listed: serde_json::Value = serde_json::from_slice(&there().bytes).expect("JSON");
+    assert_eq!(listed["manifests"].as_array().map(Vec::len), Some(2), "{listed}");
+    let other = format!("{}/copied:1", registry.address());
+    elsewhere(&["tag", &name, &other]).ok();
+    elsewhere(&["push", &other]).ok();
+    elsewhere(&["push", "--platform", "linux/s390x", &name]).ok();
+    let copied = registry.manifest("copied", "1").expect("the tag is there");
+    assert_eq!(there().digest(), copied.digest());
+    // That is all there is now.
+    elsewhere(&["push", &name]).ok();
+    registry.push("many", "1", &index.publish());
+
+    let app = format!("{}/app:1", registry.address());
+    let warned = elsewhere(&["pull", "--platform", "linux/s390x", &app]).ok().stderr;
+    assert!(warned.contains("is for linux/amd64, not for linux/s390x"), "{warned}");
+
     for (args, code, part) in [
         (&["push", "none:1"][..], 2, "no image `none:1`"),
         (&["push", "--platform", "linux/arm64", &name], 1, "is not for linux/arm64"),

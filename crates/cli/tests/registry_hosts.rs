@@ -33,7 +33,11 @@ fn privileged_an_authority_of_ones_own_is_believed_where_it_is_configured() {
     let fixture = with_image(&name);
     // Everybody believes that the loopback speaks plain HTTP.
     let error = fixture.run(["push", &name]).fails(1);
-    assert!(error.contains("answered 400"), "{error}");
+    assert!(error.contains("answered 400 to plain HTTP"), "{error}");
+    assert!(error.contains(&format!("server = \"https://{host}\"")), "{error}");
+    let checked = fixture.run(["registry", "check", &host]);
+    assert!(checked.text().contains("TLS         FAILED"), "{}", checked.text());
+    checked.fails(1);
     let spec = format!("type=registry,name={host}/insecure:1,registry.insecure=true");
     fixture.build(&["-o", &spec]).ok();
     assert!(registry.manifest("insecure", "1").is_some());
@@ -54,7 +58,7 @@ fn privileged_an_authority_of_ones_own_is_believed_where_it_is_configured() {
     let command = ["pull", &name];
     ran(fixture.command("elsewhere").args(command).output().expect("rbuild starts")).ok();
     let checked = fixture.run(["registry", "check", &format!("{host}/app")]).ok().text();
-    assert_eq!(checked.matches(" ok").count(), 6, "{checked}");
+    assert_eq!(checked.matches(" ok").count(), 7, "{checked}");
 }
 
 #[test]
@@ -74,6 +78,73 @@ fn privileged_a_mirror_serves_a_registry_that_is_not_there() {
     // Who asks no registry reads none of it.
     fixture.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     fixture.build(&[]).ok();
+}
+
+#[test]
+fn all_servers_that_fail_are_named() {
+    let fixture = Fixture::new();
+    let mirror = Scripted::start(|_, _| Reply::new(404, "there is nothing here"));
+    let folder = fixture.path(".config/rbuild/certs.d/registry.invalid");
+    fs::create_dir_all(&folder).expect("a folder");
+    let text = format!("[host.'http://{}']\n", mirror.address());
+    fs::write(folder.join("hosts.toml"), text).expect("a file");
+    let error = fixture.run(["pull", "registry.invalid/base:1"]).fails(1);
+    let told = format!("mirror `{}` of `registry.invalid` is passed over", mirror.address());
+    assert_eq!(error.matches(&told).count(), 1, "{error}");
+    assert!(error.contains("there is nothing here"), "{error}");
+    assert!(error.contains("ERROR: cannot pull `registry.invalid/base:1`"), "{error}");
+}
+
+#[test]
+fn a_check_hints_at_what_helps() {
+    let fixture = Fixture::new();
+    let check = |subject: &str, part: &str, words: &[&str]| {
+        let mut command = fixture.command("store");
+        command.env("https_proxy", "http://name:secret@127.0.0.1:1");
+        let checked =
+            ran(command.args(["registry", "check", subject]).output().expect("it starts"));
+        let text = checked.text();
+        assert!(text.contains(&format!("{part:<12}FAILED")), "{text}");
+        let all = text + &checked.fails(1);
+        words.iter().for_each(|words| assert!(all.contains(words), "{words}: {all}"));
+        assert!(!all.contains("secret"), "{all}");
+        all
+    };
+    for (status, hint) in [(429, "wait a while"), (500, "the registry itself fails")] {
+        let server = Scripted::start(move |_, _| Reply::new(status, ""));
+        check(
+            &server.address(),
+            "answer",
+            &["TLS         none: it is spoken to by plain HTTP", hint],
+        );
+    }
+    let html = |status| Reply::new(status, "<html>").header("Content-Type", "text/html");
+    let page = Scripted::start(move |_, _| html(200));
+    check(&page.address(), "answer", &["a page for people", "not another server"]);
+    let half = Scripted::start(move |request, _| match &*request.method {
+        _ if request.path == "/v2/" => Reply::new(200, "{}"),
+        "POST" => html(200),
+        _ => Reply::new(404, ""),
+    });
+    let checked = check(&format!("{}/app", half.address()), "push", &["that begins no upload"]);
+    assert!(checked.contains("pull        ok"), "{checked}");
+    let proxy = "through the proxy `http://127.0.0.1:1` (of https_proxy";
+    check("registry.example", "connection", &[proxy]);
+
+    let folder = fixture.path(".config/rbuild/certs.d/registry.example");
+    fs::create_dir_all(&folder).expect("a folder");
+    let hosts = folder.join("hosts.toml");
+    fs::write(&hosts, "[host.'http://a.example']\ncapabilities = ['pul']\n").expect("a file");
+    let checked = check("registry.example", "settings", &["`pul`", "registries.md"]);
+    assert!(!checked.contains("name  "), "{checked}");
+
+    let basic =
+        Scripted::start(|_, _| Reply::new(401, "").header("WWW-Authenticate", "Basic realm=x"));
+    fs::create_dir(fixture.path(".docker")).expect("a folder");
+    let config = r#"{"credsStore":"there-is-none"}"#;
+    fs::write(fixture.path(".docker/config.json"), config).expect("a file");
+    let words = ["`docker-credential-there-is-none` cannot be run", "install the helper"];
+    check(&basic.address(), "login", &words);
 }
 
 #[test]

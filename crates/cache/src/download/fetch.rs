@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc2822;
 use super::receive::{Bounds, Received, receive};
 use super::{Download, DownloadError, DownloadErrorKind};
 use crate::http::{
-    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, broken, is_transient, location,
+    HttpClients, HttpOptions, MOST_REDIRECTS, Proxies, RetryPolicy, is_transient, location,
     retry_after, shorten,
 };
 use crate::image_source::PullProgress;
@@ -242,8 +242,10 @@ impl Inner {
             if let Some(value) = download.authorization.as_ref().filter(|_| url.origin() == home) {
                 request = request.header(AUTHORIZATION, value.clone());
             }
-            let response =
-                request.send().await.map_err(|error| fail(broken(&url, error).into()))?;
+            let response = request
+                .send()
+                .await
+                .map_err(|error| fail(self.clients.broken(&url, error).into()))?;
             match response.status() {
                 StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
                 // A part was not asked for.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{LOCATION, RETRY_AFTER};
-use reqwest::{NoProxy, Proxy, Response, Url};
+use reqwest::{Proxy, Response, Url};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
-use super::TransportError;
+use super::{Proxies, TransportError};
 
 /// What Go's client follows, and with it every other tool.
 pub(crate) const MOST_REDIRECTS: usize = 10;
@@ -22,17 +22,6 @@ pub(crate) const MOST_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Without a byte for this long, a connection counts as broken.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The proxies of the environment, read by the caller. Never used for the loopback.
-#[derive(Clone, Debug, Default)]
-pub struct Proxies {
-    /// For `http://`, as in `http_proxy`.
-    pub http: Option<String>,
-    /// For `https://`, as in `https_proxy`.
-    pub https: Option<String>,
-    /// What is reached directly, as in `no_proxy`.
-    pub exceptions: Option<String>,
-}
 
 /// How servers are reached.
 #[derive(Clone, Debug, Default)]
@@ -98,12 +87,28 @@ impl HttpClients {
         self.client(url, tls, true)
     }
 
+    /// As [`broken`], and names the proxy that the request went through.
+    pub(crate) fn broken(&self, url: &Url, error: reqwest::Error) -> TransportError {
+        match (broken(url, error), self.options.proxies.of(url)) {
+            (
+                TransportError::Resolve { host, source } | TransportError::Connect { host, source },
+                Ok(Some(proxy)),
+            ) => {
+                let (proxy, variable) = (proxy.shown(), proxy.variable);
+                TransportError::Proxied { host, proxy, variable, source }
+            }
+            (error, _) => error,
+        }
+    }
+
     fn client(
         &self,
         url: &Url,
         tls: &TlsFiles,
         is_for_uploads: bool,
     ) -> Result<reqwest::Client, TransportError> {
+        // What cannot be used is an error, and no way around it.
+        self.options.proxies.of(url)?;
         let tls = (url.scheme() == "https").then(|| tls.clone());
         let kind = ClientKind { tls, is_for_uploads };
         // Held while a client is made, so that nobody makes a second one with connections of its own.
@@ -141,27 +146,11 @@ fn http_client(
     if let Some(read_timeout) = read_timeout {
         builder = builder.read_timeout(read_timeout);
     }
-    for (scheme, address) in [("http", &proxies.http), ("https", &proxies.https)] {
-        let Some(address) = address.as_deref().filter(|address| !address.is_empty()) else {
-            continue;
-        };
-        let address = proxy_url(address)?;
-        let proxy = Proxy::custom(move |url: &Url| {
-            let direct = url.host_str().is_none_or(is_loopback);
-            (url.scheme() == scheme && !direct).then(|| address.clone())
-        });
-        let exceptions = proxies.exceptions.as_deref().and_then(NoProxy::from_string);
-        builder = builder.proxy(proxy.no_proxy(exceptions));
-    }
+    let proxies = proxies.clone();
+    let proxy_of = move |url: &Url| Some(proxies.of(url).ok()??.address);
+    builder = builder.proxy(Proxy::custom(proxy_of));
     builder = builder.tls_backend_preconfigured(tls_config(tls)?);
     builder.build().map_err(TransportError::Setup)
-}
-
-/// A proxy may be written without its scheme.
-fn proxy_url(address: &str) -> Result<Url, TransportError> {
-    let text =
-        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    Url::parse(&text).map_err(|_| TransportError::Proxy(address.to_owned()))
 }
 
 /// `None` trusts nobody: a client that must never speak HTTPS.

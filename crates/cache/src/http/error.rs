@@ -19,6 +19,28 @@ pub enum TransportError {
         /// Why.
         source: reqwest::Error,
     },
+    /// The proxy on the way is not there, or does not let anybody through.
+    #[error(
+        "cannot reach `{host}` through the proxy `{proxy}` (of {variable}; no_proxy has exceptions)"
+    )]
+    Proxied {
+        /// The host.
+        host: String,
+        /// The proxy's address, without a login.
+        proxy: String,
+        /// What names it.
+        variable: &'static str,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// A server took the connection, and said nothing.
+    #[error("`{host}` gives no answer: nothing came within {seconds} seconds")]
+    NoAnswer {
+        /// The host.
+        host: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The two sides cannot agree on who they are, or how they speak.
     #[error("the TLS handshake with `{host}` failed")]
     Handshake {
@@ -44,8 +66,13 @@ pub enum TransportError {
         seconds: u64,
     },
     /// The address of a proxy cannot be used.
-    #[error("the proxy `{0}` is not an address")]
-    Proxy(String),
+    #[error("the proxy `{address}` of {variable} is not an address")]
+    Proxy {
+        /// What names it.
+        variable: &'static str,
+        /// What it is.
+        address: String,
+    },
     /// The HTTP client cannot be set up.
     #[error("cannot set up the HTTP client")]
     Setup(#[source] reqwest::Error),
@@ -70,6 +97,13 @@ pub enum TransportError {
 impl TransportError {
     /// Whether it may go better the next time.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Broken { .. } | Self::Stalled { .. })
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::Proxied { .. }
+                | Self::NoAnswer { .. }
+                | Self::Broken { .. }
+                | Self::Stalled { .. }
+        )
     }
 }

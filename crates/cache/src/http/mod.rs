@@ -5,16 +5,17 @@ mod body;
 mod client;
 mod error;
 mod incoming;
+mod proxies;
 mod retry;
 
 pub use body::BlobBody;
 pub(crate) use body::{BodyStream, SendError};
-pub use client::Proxies;
 pub(crate) use client::{
     HttpClients, HttpOptions, MOST_REDIRECTS, READ_TIMEOUT, TlsFiles, broken, is_loopback,
     location, retry_after, shorten,
 };
 pub use error::TransportError;
 pub(crate) use incoming::{Fault, Incoming};
+pub use proxies::Proxies;
 pub use retry::RetryPolicy;
 pub(crate) use retry::is_transient;

@@ -12,6 +12,8 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
     /// The longest wait that a server may ask for with `Retry-After`; when it asks for more, the request fails.
     pub longest_delay: Duration,
+    /// How long the answer to a small request may take to begin.
+    pub answer_limit: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -20,6 +22,7 @@ impl Default for RetryPolicy {
             attempts: 4,
             first_delay: Duration::from_millis(200),
             longest_delay: Duration::from_secs(60),
+            answer_limit: Duration::from_secs(30),
         }
     }
 }

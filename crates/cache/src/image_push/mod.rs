@@ -8,11 +8,13 @@
 //!
 //! Where a blob went is noted as a place that has it, so that the next repository can mount it.
 
+mod beside;
 mod contents;
 mod error;
 mod push;
 mod tag;
 
+pub use beside::names_of_entries;
 pub use contents::PushedPlatforms;
 pub use error::PushError;
 pub use push::ImagePush;

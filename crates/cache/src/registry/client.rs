@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rbuild_oci::Reference;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Semaphore;
 
-use super::auth::Access;
+use super::auth::{Access, Challenge};
 use super::endpoints::{self, Endpoint, HostFiles, Rights};
 use super::mirrors::{Answer, Mirror, MirrorFault};
 use super::tokens::Identities;
@@ -153,6 +155,19 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether the answer needs no work of the registry to begin, such as fetching a blob from elsewhere or checking a document.
+    fn is_small(&self) -> bool {
+        match &self.target {
+            Target::Named(_) => false,
+            Target::Base => true,
+            Target::Below(path) => match self.method {
+                Method::GET => path.starts_with("manifests/"),
+                Method::PUT | Method::PATCH => false,
+                _ => true,
+            },
+        }
+    }
+
     /// Where it goes at an endpoint.
     pub(super) fn url(&self, to: &Endpoint) -> Option<Url> {
         let registry = self.of.registry();
@@ -205,6 +220,7 @@ impl Failure {
             kind,
             RegistryErrorKind::Transport(
                 TransportError::Connect { .. }
+                    | TransportError::Proxied { .. }
                     | TransportError::Handshake { .. }
                     | TransportError::Resolve { .. }
             )
@@ -243,6 +259,12 @@ impl Retries {
             Failure::Final(kind) => return Err(kind),
             Failure::Transient(kind, retry_after) => (kind, retry_after),
         };
+        // Who says nothing at all seldom does the next time, and each time is long.
+        let is_silent =
+            matches!(kind, RegistryErrorKind::Transport(TransportError::NoAnswer { .. }));
+        if is_silent && self.attempt > 1 {
+            return Err(kind);
+        }
         let Some(delay) = self.policy.delay(self.attempt, retry_after) else { return Err(kind) };
         self.attempt += 1;
         tokio::time::sleep(delay).await;
@@ -302,6 +324,7 @@ impl RegistryClient {
             fit.retain(|(number, _)| *number >= first);
         }
         let mut fit = fit.into_iter().peekable();
+        let mut passed_over = Vec::new();
         while let Some((number, endpoint)) = fit.next() {
             let is_last = fit.peek().is_none();
             let failed = match self.try_send_to(call, endpoint).await {
@@ -319,7 +342,16 @@ impl RegistryClient {
                 false => is_unreachable,
             };
             if !goes_on || is_last {
+                // What the last one says is the error; the others may be why it was asked.
+                let what = format!("`{} {}`", call.method_name(), call.path());
+                for (mirror, reason) in passed_over {
+                    self.note_fault(&mirror, call.of.registry(), &what, reason);
+                }
                 return Err(failed);
+            }
+            if endpoint.is_mirror {
+                let mirror = Mirror { authority: endpoint.authority(), next: number + 1 };
+                passed_over.push((mirror, failed.reason()));
             }
             endpoint.is_down.store(is_unreachable, Ordering::Relaxed);
         }
@@ -420,7 +452,24 @@ impl RegistryClient {
             CallBody::Stream(stream) => {
                 Ok(stream.watch(url, request.send()).await.map_err(RegistryErrorKind::from)?)
             }
-            _ => Ok(request.send().await.map_err(|error| broken(url, error))?),
+            _ if call.is_small() => self.answered(url, request).await,
+            _ => Ok(request.send().await.map_err(|error| self.0.clients.broken(url, error))?),
+        }
+    }
+
+    /// The answer to a small request, which has to begin soon.
+    pub(super) async fn answered(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let limit = self.0.options.retry.answer_limit;
+        match tokio::time::timeout(limit, request.send()).await {
+            Ok(answer) => Ok(answer.map_err(|error| self.0.clients.broken(url, error))?),
+            Err(_) => {
+                let host = url.host_str().unwrap_or_default().to_owned();
+                Err(TransportError::NoAnswer { host, seconds: limit.as_secs() }.into())
+            }
         }
     }
 
@@ -473,18 +522,36 @@ impl RegistryClient {
     ) -> Failure {
         let status = response.status();
         let retry_after = retry_after(&response);
+        let headers = response.headers();
+        let challenge = Challenge::parse(headers.get_all(WWW_AUTHENTICATE).iter());
+        let is_registry = headers.contains_key("Docker-Distribution-Api-Version");
         // The registry's words are a courtesy: without them the status still says enough.
         let body = read_bounded(&mut response, SMALL_ANSWER, "an error").await.unwrap_or_default();
+        let said = said(&body);
+        let registry = || call.of.registry().to_owned();
+        let is_refused_login =
+            status == StatusCode::UNAUTHORIZED && matches!(challenge, Ok(Challenge::Basic));
         let kind = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 match self.credential(call.of, endpoint).await {
-                    Ok(Some(_)) if call.access != Access::Pull => {
-                        RegistryErrorKind::PushDenied { registry: call.of.registry().to_owned() }
+                    Ok(Some(_)) if is_refused_login => {
+                        RegistryErrorKind::LoginRefused { registry: registry() }
                     }
-                    Ok(Some(_)) => denied(call.of),
-                    Ok(None) => login_needed(call.of),
+                    Ok(Some(_)) if call.access != Access::Pull => {
+                        RegistryErrorKind::PushDenied { registry: registry(), said }
+                    }
+                    Ok(Some(_)) => denied(call.of, said),
+                    Ok(None) => login_needed(call.of, said),
                     Err(kind) => kind,
                 }
+            }
+            // Go's servers answer so, and nginx, to what is no TLS.
+            StatusCode::BAD_REQUEST
+                if endpoint.api.scheme() == "http"
+                    && !is_registry
+                    && (body.is_empty() || String::from_utf8_lossy(&body).contains("HTTPS")) =>
+            {
+                RegistryErrorKind::NotEncrypted { registry: endpoint.authority() }
             }
             StatusCode::TOO_MANY_REQUESTS => {
                 RegistryErrorKind::TooManyRequests { registry: call.of.registry().to_owned() }
@@ -558,10 +625,19 @@ pub(super) fn message_of(body: &[u8]) -> String {
     }
 }
 
-pub(super) fn denied(of: &Reference) -> RegistryErrorKind {
-    RegistryErrorKind::Denied { registry: of.registry().to_owned() }
+/// The messages of a registry's error document; nothing where there is none.
+pub(super) fn said(body: &[u8]) -> String {
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    match document["errors"].is_array() {
+        true => message_of(body),
+        false => String::new(),
+    }
 }
 
-pub(super) fn login_needed(of: &Reference) -> RegistryErrorKind {
-    RegistryErrorKind::LoginNeeded { registry: of.registry().to_owned() }
+pub(super) fn denied(of: &Reference, said: String) -> RegistryErrorKind {
+    RegistryErrorKind::Denied { registry: of.registry().to_owned(), said }
+}
+
+pub(super) fn login_needed(of: &Reference, said: String) -> RegistryErrorKind {
+    RegistryErrorKind::LoginNeeded { registry: of.registry().to_owned(), said }
 }

@@ -58,7 +58,7 @@ pub enum CredentialsError {
         /// Whose login.
         registry: String,
         /// Why, without anything that a helper printed: that could be a secret.
-        reason: &'static str,
+        reason: String,
     },
 }
 
@@ -125,6 +125,10 @@ fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsE
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(CredentialsError::Open { path: path.to_owned(), source }),
     };
+    let unusable = |reason: &str| {
+        let (path, registry) = (path.to_owned(), server.to_owned());
+        CredentialsError::Unusable { path, registry, reason: reason.to_owned() }
+    };
     let reason = match docker_credential::get_credential_from_reader(BufReader::new(file), server) {
         // `docker logout` leaves an entry without a login.
         Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => return Ok(None),
@@ -141,7 +145,8 @@ fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsE
             | CredentialRetrievalError::HelperFailure { .. },
         ) => return Ok(None),
         Err(CredentialRetrievalError::HelperCommunicationError) => {
-            "its credential helper cannot be run"
+            let reason = format!("{} cannot be run", helper(path, server));
+            return Err(unusable(&reason));
         }
         Err(CredentialRetrievalError::MalformedHelperResponse) => {
             "its credential helper printed no login"
@@ -154,7 +159,18 @@ fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsE
         }
         Err(CredentialRetrievalError::ConfigReadError) => "the file is not JSON of this format",
     };
-    Err(CredentialsError::Unusable { path: path.to_owned(), registry: server.to_owned(), reason })
+    Err(unusable(reason))
+}
+
+/// The program that a file names for the logins of a server.
+fn helper(path: &Path, server: &str) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    let name = config["credHelpers"][server].as_str().or(config["credsStore"].as_str());
+    match name {
+        Some(name) => format!("its credential helper `docker-credential-{name}`"),
+        None => "its credential helper".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +216,7 @@ mod tests {
         assert!(said("{").contains("is not JSON"));
         let wrong = said(r#"{"auths": {"a.b": {"auth": "geheim!"}}}"#);
         assert!(wrong.contains("`auth`") && !wrong.contains("geheim"), "{wrong}");
-        assert!(said(r#"{"credsStore": "there-is-none"}"#).contains("cannot be run"));
+        let missing = said(r#"{"credsStore": "there-is-none"}"#);
+        assert!(missing.contains("`docker-credential-there-is-none` cannot be run"), "{missing}");
     }
 }

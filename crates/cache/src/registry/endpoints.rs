@@ -326,6 +326,15 @@ fn host(file: &Path, address: &str, said: Table) -> Result<Endpoint, HostFilesEr
         match key.as_str() {
             "capabilities" => {
                 let names: Vec<String> = value.try_into().map_err(wrong)?;
+                let is_known = |name: &&String| {
+                    ["pull", "resolve", "push", "referrers"].contains(&name.as_str())
+                };
+                if let Some(other) = names.iter().find(|name| !is_known(name)) {
+                    let message = format!(
+                        "`{other}` of `{address}` is no capability: pull, resolve and push are"
+                    );
+                    return Err(wrong_form(file, message));
+                }
                 let has = |name: &str| names.iter().any(|given| given == name);
                 endpoint.rights =
                     Rights { pull: has("pull"), resolve: has("resolve"), push: has("push") };

@@ -36,6 +36,11 @@ impl Error for RegistryError {
     }
 }
 
+/// What a registry said itself, after what we make of it.
+fn quoted(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!("; the registry says: {said}") }
+}
+
 /// See [`RegistryError`].
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryErrorKind {
@@ -44,32 +49,41 @@ pub enum RegistryErrorKind {
     Transport(#[from] TransportError),
     /// The registry wants to know who is asking, and nothing is configured.
     #[error(
-        "access denied: the repository does not exist or needs a login (log in with `rbuild login {registry}`)"
+        "access denied: the repository does not exist or needs a login (log in with `rbuild login {registry}`){}",
+        quoted(.said)
     )]
     LoginNeeded {
         /// The name to log in to.
         registry: String,
+        /// The registry's own words, if it had any.
+        said: String,
     },
     /// The registry knows who is asking and refuses.
     #[error(
         "access denied: the configured login is not accepted, or may not read this repository (log in again with \
-         `rbuild login {registry}`)"
+         `rbuild login {registry}`){}",
+        quoted(.said)
     )]
     Denied {
         /// The name to log in to.
         registry: String,
+        /// The registry's own words, if it had any.
+        said: String,
     },
     /// The registry knows who is asking, and does not let them write.
     #[error(
         "access denied: the configured login may not push to this repository (log in as another user with \
-         `rbuild login {registry}`, or see whether the repository has to be created first)"
+         `rbuild login {registry}`, or see whether the repository has to be created first){}",
+        quoted(.said)
     )]
     PushDenied {
         /// The name to log in to.
         registry: String,
+        /// The registry's own words, if it had any.
+        said: String,
     },
     /// The registry does not accept the login as such.
-    #[error("`{registry}` does not accept this name and password")]
+    #[error("the login was refused (401): `{registry}` does not accept this name and password")]
     LoginRefused {
         /// The registry.
         registry: String,
@@ -107,10 +121,12 @@ pub enum RegistryErrorKind {
         message: String,
     },
     /// There is no such tag or manifest.
-    #[error("`{reference}` not found: there is no such repository, tag or digest")]
+    #[error("`{reference}` not found: there is no such repository, tag or digest{}", quoted(.said))]
     ManifestUnknown {
         /// The tag or digest.
         reference: String,
+        /// The registry's own words, if it had any.
+        said: String,
     },
     /// A manifest names a blob that the registry does not have.
     #[error("blob `{0}` is missing at the registry")]
@@ -119,6 +135,15 @@ pub enum RegistryErrorKind {
     #[error("the registry limits requests (429): wait, or log in with `rbuild login {registry}`")]
     TooManyRequests {
         /// The name to log in to.
+        registry: String,
+    },
+    /// What was said without encryption was not understood.
+    #[error(
+        "the server answered 400 to plain HTTP, as those do that speak HTTPS: if it does, put `server = \"https://{registry}\"` \
+         into ~/.config/rbuild/certs.d/{registry}/hosts.toml, or its authority's certificate there as ca.crt"
+    )]
+    NotEncrypted {
+        /// The registry, or the mirror.
         registry: String,
     },
     /// Any other refusal.

@@ -1,6 +1,9 @@
 //! Who a registry takes us for.
 
+use std::sync::atomic::Ordering;
+
 use rbuild_oci::Reference;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, StatusCode};
 
 use super::auth::{Access, Validity};
@@ -71,12 +74,34 @@ impl RegistryClient {
     pub async fn may_push(&self, of: &Reference) -> Result<(), RegistryError> {
         let target = || Target::Below("blobs/uploads/".to_owned());
         let begun = self.asked(of, || Call::new(Method::POST, of, Access::Push, target())).await?;
-        if let Some(url) = begun.and_then(|begun| location(&begun.url().clone(), &begun)) {
-            let call = Call::new(Method::DELETE, of, Access::Push, Target::Named(url));
-            // Sessions that nobody uses run out by themselves.
-            let _ = self.try_send(&call).await;
-        }
+        let refused = |status: u16, message: &str| {
+            let (path, message) =
+                (format!("/v2/{}/blobs/uploads/", of.repository()), message.to_owned());
+            at(of, RegistryErrorKind::Status { status, method: "POST", path, message })
+        };
+        let Some(begun) = begun else {
+            return Err(refused(404, "there is no such repository, and a push does not make it"));
+        };
+        let session = location(&begun.url().clone(), &begun);
+        let Some(url) = session.filter(|_| begun.status() == StatusCode::ACCEPTED) else {
+            let status = begun.status().as_u16();
+            return Err(refused(
+                status,
+                "that begins no upload, so it is no registry that answers",
+            ));
+        };
+        let call = Call::new(Method::DELETE, of, Access::Push, Target::Named(url));
+        // Sessions that nobody uses run out by themselves.
+        let _ = self.try_send(&call).await;
         Ok(())
+    }
+
+    /// Whether the registry itself is spoken to without encryption, as was found out by asking it.
+    pub async fn is_unencrypted(&self, of: &Reference) -> bool {
+        let Ok(endpoints) = self.endpoints(of).await else { return false };
+        let is_up =
+            |endpoint: &&Endpoint| !endpoint.is_mirror && !endpoint.is_down.load(Ordering::Relaxed);
+        endpoints.iter().find(is_up).is_some_and(|endpoint| endpoint.api.scheme() == "http")
     }
 
     /// The answer to a question; `None` when there is no such thing.
@@ -103,7 +128,9 @@ impl RegistryClient {
         let mut origins = endpoints.iter().filter(|endpoint| !endpoint.is_mirror).peekable();
         while let Some(endpoint) = origins.next() {
             match self.log_in_at(&call, endpoint, validity).await {
-                Err(failure) if failure.is_unreachable() && origins.peek().is_some() => {}
+                Err(failure) if failure.is_unreachable() && origins.peek().is_some() => {
+                    endpoint.is_down.store(true, Ordering::Relaxed);
+                }
                 done => return done,
             }
         }
@@ -124,7 +151,18 @@ impl RegistryClient {
         };
         let response = self.send_once(call, &url, endpoint, None).await?;
         if response.status().is_success() {
-            return Ok(LoggedIn { standing: Standing::NotAsked, identity: None });
+            let content_type = response.headers().get(CONTENT_TYPE);
+            let is_page = content_type.is_some_and(|of| of.as_bytes().starts_with(b"text/html"));
+            return match is_page {
+                false => Ok(LoggedIn { standing: Standing::NotAsked, identity: None }),
+                true => Err(Failure::Final(RegistryErrorKind::Status {
+                    status: response.status().as_u16(),
+                    method: "GET",
+                    path: "/v2/".to_owned(),
+                    message: "that is a page for people, so it is no registry that answers"
+                        .to_owned(),
+                })),
+            };
         }
         if response.status() != StatusCode::UNAUTHORIZED {
             return Err(self.refused(call, response, endpoint).await);

@@ -58,8 +58,11 @@ impl RegistryClient {
         let mut call = Call::get(reference, format!("manifests/{name}"));
         call.headers.insert(ACCEPT, HeaderValue::from_static(DOCUMENTS));
         let sent = self.try_send_from(&call, first).await.map_err(|failure| match failure {
-            Failure::Final(RegistryErrorKind::Status { status: 404, .. }) => {
-                Failure::Final(RegistryErrorKind::ManifestUnknown { reference: name.clone() })
+            Failure::Final(RegistryErrorKind::Status { status: 404, message, .. }) => {
+                // A page for people says nothing of a manifest.
+                let said = Some(message).filter(|said| !said.starts_with('<')).unwrap_or_default();
+                let reference = name.clone();
+                Failure::Final(RegistryErrorKind::ManifestUnknown { reference, said })
             }
             failure => failure,
         });

@@ -57,6 +57,10 @@ impl RegistryClient {
             what: what.to_owned(),
             reason,
         };
-        self.0.mirror_faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+        let mut faults = self.0.mirror_faults.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is tried again fails again.
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
     }
 }

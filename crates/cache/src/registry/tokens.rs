@@ -11,10 +11,11 @@ use tokio::sync::Mutex;
 use super::auth::{Challenge, Token, TokenRequest, Validity};
 use super::client::{
     AuthorizationKey, Call, Failure, SMALL_ANSWER, denied, login_needed, message_of, read_bounded,
+    said,
 };
 use super::endpoints::Endpoint;
 use super::{Credential, RegistryClient, RegistryErrorKind};
-use crate::http::{broken, is_transient, retry_after};
+use crate::http::{is_transient, retry_after};
 
 /// Identity tokens that their service has replaced, by those that are stored. Held over the exchange: a service may take
 /// each one once only.
@@ -81,7 +82,7 @@ impl RegistryClient {
             (None, Some(Credential::Password { name, password })) => {
                 (basic(&name, &password), None)
             }
-            (None, _) => return Err(Failure::Final(login_needed(of))),
+            (None, _) => return Err(Failure::Final(login_needed(of, String::new()))),
         };
         let mut header =
             HeaderValue::from_str(&value).map_err(|_| RegistryErrorKind::Challenge {
@@ -121,9 +122,7 @@ impl RegistryClient {
             let form_type = "application/x-www-form-urlencoded";
             http.post(posted_to.clone()).header(CONTENT_TYPE, form_type).body(form)
         };
-        let send = async |builder: reqwest::RequestBuilder| {
-            builder.send().await.map_err(|error| broken(&url, error))
-        };
+        let send = async |builder: reqwest::RequestBuilder| self.answered(&url, builder).await;
         let mut response = match (password, form) {
             (None, Some(form)) => send(post(form)).await?,
             (None, None) => send(http.get(url.clone())).await?,
@@ -149,7 +148,9 @@ impl RegistryClient {
             StatusCode::OK => Token::parse(&answer)
                 .ok_or_else(|| Failure::Final(failed(b"there is no token in it"))),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Failure::Final(if with_login { denied(of) } else { login_needed(of) }))
+                let said = said(&answer);
+                let refused = if with_login { denied(of, said) } else { login_needed(of, said) };
+                Err(Failure::Final(refused))
             }
             status if is_transient(status.as_u16()) => {
                 Err(Failure::Transient(failed(&answer), retry_after))

@@ -12,7 +12,8 @@ use super::images::print;
 use crate::args::PullArgs;
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
-use crate::progress::ByteBars;
+use crate::printable;
+use crate::progress::{ByteBars, print_after};
 use crate::wiring::Session;
 
 /// Fetches an image, with its layers, for one platform or all, and gives it its name in the local image store.
@@ -25,12 +26,14 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
     in_runtime(async {
         let name = ImageName::Reference(reference.clone());
         let image = match args.all_platforms {
-            true => session.images.whole(&reference).await.map(|whole| (whole.top, whole.blobs)),
+            true => {
+                session.images.whole(&reference).await.map(|whole| (whole.top, whole.blobs, None))
+            }
             false => {
                 let image = session.images.resolve(&name, &platform, PullMode::Always).await;
                 image.map(|image| {
                     let layers = image.layers.iter().map(|layer| layer.descriptor.clone());
-                    (image.manifest.clone(), layers.collect())
+                    (image.manifest.clone(), layers.collect(), Some(image.config.platform()))
                 })
             }
         };
@@ -39,7 +42,7 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
         };
         let (bars, progress) = ByteBars::start();
         session.images.warn_of_mirrors(&session.reporting(&progress));
-        let (top, mut blobs) = match image {
+        let (top, mut blobs, is_for) = match image {
             Ok(image) => image,
             Err(error) => {
                 drop(progress);
@@ -60,6 +63,10 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
             let message = format!("cannot keep `{}` in the local image store", args.image);
             CommandError::new(Kind::Environment, format!("{message}: {error}"))
         };
+        if let Some(is_for) = is_for.filter(|is_for| platform.distance(is_for).is_none()) {
+            let message = format!("`{}` is for {is_for}, not for {platform}", args.image);
+            print_after(&format!("WARN: {}\n", printable::line(&message)));
+        }
         // The name must not point to what a power cut could still take.
         session.store.content.sync().map_err(|error| failed(error.into()))?;
         let named = reference.with_default_tag();

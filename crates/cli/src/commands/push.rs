@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rbuild_cache::{ImagePush, PullProgress, PushedPlatforms, Store};
+use rbuild_cache::{ImagePush, PullProgress, PushedPlatforms, Store, names_of_entries};
 use rbuild_oci::{Descriptor, Digest, Reference};
 use rbuild_worker::Provided;
 
@@ -39,6 +39,9 @@ pub(crate) fn push(store: Store, args: &PushArgs, machine: &Machine) -> Result<(
     let pushes = session.pushes(Vec::new());
     let top = pushes.select(&image.descriptor, &platforms).map_err(push_error)?;
     in_runtime(async {
+        if !args.partial && args.platform.is_none() {
+            refuse_to_hide(&pushes, &top, &name, args.all_platforms).await?;
+        }
         let (bars, progress) = ByteBars::start();
         let progress = PullProgress { progress, vertex: top.digest };
         let pushed = match args.partial {
@@ -56,6 +59,34 @@ pub(crate) fn push(store: Store, args: &PushArgs, machine: &Machine) -> Result<(
             false => print(format!("{}\n", name.pinned(digest)).as_bytes()),
         }
     })
+}
+
+/// Refuses to put an image in the place of the index that it came from, which lists more than is here.
+async fn refuse_to_hide(
+    pushes: &ImagePush,
+    top: &Descriptor,
+    name: &Reference,
+    all: bool,
+) -> Result<(), CommandError> {
+    let beside = pushes.listed_beside(top, name).await.map_err(push_error)?;
+    if beside.is_empty() {
+        return Ok(());
+    }
+    let (name, lost) = (name.familiar(), names_of_entries(&beside));
+    let error = if all {
+        CommandError::usage(format!(
+            "not all of `{name}` is in the local image store: the registry also has {lost}"
+        ))
+        .hint("rbuild imagetools create -t NEW OLD copies all between names and registries")
+    } else {
+        CommandError::usage(format!(
+            "`{name}` is an index at the registry, and this image is one of those in it: in its place, it would hide {lost}"
+        ))
+        .hint("--all-platforms pushes an index, where all of it is in the local image store")
+    };
+    Err(error
+        .hint("--partial puts the image into the index, beside the others")
+        .hint("--platform=PLATFORM pushes this one in the place of all"))
 }
 
 /// Adds an image to the index that `name` stands for. Returns that index's digest.

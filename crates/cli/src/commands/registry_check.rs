@@ -1,6 +1,4 @@
-//! `rbuild registry check`: which of name, connection, TLS, login and rights fails.
-
-use std::fmt::Write as _;
+//! `rbuild registry check`: which of name, connection, TLS, answer, login and rights fails.
 
 use rbuild_cache::{RegistryClient, RegistryError, RegistryErrorKind, Standing, TransportError};
 use rbuild_oci::Reference;
@@ -13,8 +11,11 @@ use crate::error::{CommandError, Kind, chain};
 use crate::registry_args::RegistryArgs;
 use crate::{printable, wiring};
 
-/// What is checked, in this order: what comes later cannot be known when something earlier fails.
-const PARTS: [&str; 6] = ["name", "connection", "TLS", "login", "pull", "push"];
+/// What is checked before rights, in this order: what comes later cannot be known when something earlier fails.
+const PARTS: [&str; 5] = ["name", "connection", TLS, "answer", "login"];
+const TLS: &str = "TLS";
+/// What was configured here for the registry.
+const CONFIGURATION: &str = "settings";
 
 /// Checks a registry, and the rights in a repository if one is named.
 pub(crate) fn check(
@@ -22,17 +23,18 @@ pub(crate) fn check(
     registries: &RegistryArgs,
 ) -> Result<(), CommandError> {
     let (of, has_repository) = subject(&args.subject)?;
-    let client = RegistryClient::new(wiring::registry_options(registries));
+    let mut options = wiring::registry_options(registries);
+    // Who checks wants to see what happens, not what comes of patience.
+    options.retry.attempts = 1;
+    let client = RegistryClient::new(options);
     in_runtime(async {
-        let mut report = Report::default();
-        let failed = report.fill(&client, &of, has_repository).await;
-        print(report.0.as_bytes())?;
-        match failed {
+        let check = Check { client: &client, of: &of };
+        match check.all(has_repository).await? {
             None => Ok(()),
-            Some(part) => {
+            Some((part, error)) => {
                 let message = format!("`{}` cannot be used: {part} failed", args.subject);
-                let error = CommandError::new(Kind::Environment, message);
-                Err(hint(part, of.registry()).into_iter().fold(error, CommandError::hint))
+                let hint = hint(part, &error.kind, of.registry());
+                Err(CommandError::new(Kind::Environment, message).hint(hint))
             }
         }
     })
@@ -52,102 +54,150 @@ fn subject(text: &str) -> Result<(Reference, bool), CommandError> {
     }
 }
 
-/// A line for each part.
-#[derive(Default)]
-struct Report(String);
+/// Prints a line for each part as soon as it is known.
+struct Check<'a> {
+    client: &'a RegistryClient,
+    of: &'a Reference,
+}
 
-impl Report {
-    /// Checks all that can be; returns the part that failed.
-    async fn fill(
-        &mut self,
-        client: &RegistryClient,
-        of: &Reference,
+impl Check<'_> {
+    /// Checks all that can be; returns the first part that failed.
+    async fn all(
+        &self,
         has_repository: bool,
-    ) -> Option<&'static str> {
-        match client.standing(of).await {
-            Ok(standing) => {
-                PARTS[..3].iter().for_each(|part| self.line(part, "ok"));
-                self.line(
-                    "login",
-                    match standing {
-                        Standing::LoggedIn => "ok: the registry accepts the stored login",
-                        Standing::Anonymous => {
-                            "ok: there is none, and the registry lets anybody in"
-                        }
-                        Standing::NotAsked => "ok: the registry asks for none",
-                    },
-                );
+    ) -> Result<Option<(&'static str, RegistryError)>, CommandError> {
+        let Self { client, of } = *self;
+        let standing = match client.standing(of).await {
+            Ok(standing) => standing,
+            Err(error) => {
+                let part = part_of(&error.kind);
+                if part != CONFIGURATION {
+                    self.are_fine(part).await?;
+                }
+                failed(part, &error)?;
+                return Ok(Some((part, error)));
             }
-            Err(error) => return Some(self.failed(part_of(&error), &error)),
-        }
+        };
+        self.are_fine("login").await?;
+        line(
+            "login",
+            match standing {
+                Standing::LoggedIn => "ok: the registry accepts the stored login",
+                Standing::Anonymous => "ok: there is none, and the registry lets anybody in",
+                Standing::NotAsked => "ok: the registry asks for none",
+            },
+        )?;
         if !has_repository {
-            return None;
+            return Ok(None);
         }
-        let rights = [("pull", client.may_pull(of).await), ("push", client.may_push(of).await)];
-        let mut failed = None;
-        for (part, may) in rights {
+        let mut first = None;
+        for part in ["pull", "push"] {
+            let may = match part {
+                "pull" => client.may_pull(of).await,
+                _ => client.may_push(of).await,
+            };
             match may {
-                Ok(()) => self.line(part, "ok"),
-                Err(error) => failed = failed.or(Some(self.failed(part, &error))),
+                Ok(()) => line(part, "ok")?,
+                Err(error) => {
+                    failed(part, &error)?;
+                    first = first.or(Some((part, error)));
+                }
             }
         }
-        failed
+        Ok(first)
     }
 
-    /// Adds the part that failed, after those before it, which did not.
-    fn failed(&mut self, part: &'static str, error: &RegistryError) -> &'static str {
-        if !matches!(part, "pull" | "push") {
-            PARTS
-                .iter()
-                .take_while(|before| **before != part)
-                .for_each(|part| self.line(part, "ok"));
-        }
-        self.line(part, &format!("FAILED: {}", chain(error)));
-        part
-    }
-
-    fn line(&mut self, part: &str, what: &str) {
-        let _ = writeln!(self.0, "{part:<12}{}", printable::line(what));
+    /// Prints the parts before this one, which are fine.
+    async fn are_fine(&self, part: &str) -> Result<(), CommandError> {
+        let unencrypted = self.client.is_unencrypted(self.of).await;
+        let before = PARTS.iter().take_while(|before| **before != part);
+        before.copied().try_for_each(|before| match before {
+            TLS if unencrypted => line(TLS, "none: it is spoken to by plain HTTP"),
+            before => line(before, "ok"),
+        })
     }
 }
 
+fn failed(part: &str, error: &RegistryError) -> Result<(), CommandError> {
+    line(part, &format!("FAILED: {}", chain(error)))
+}
+
+fn line(part: &str, what: &str) -> Result<(), CommandError> {
+    print(format!("{part:<12}{}\n", printable::line(what)).as_bytes())
+}
+
 /// What an error is about.
-fn part_of(error: &RegistryError) -> &'static str {
-    match &*error.kind {
+fn part_of(kind: &RegistryErrorKind) -> &'static str {
+    match kind {
         RegistryErrorKind::Transport(TransportError::Resolve { .. }) => "name",
         RegistryErrorKind::Transport(
             TransportError::Handshake { .. }
             | TransportError::Tls { .. }
             | TransportError::Certificates { .. },
-        ) => "TLS",
-        RegistryErrorKind::Transport(_) => "connection",
+        )
+        | RegistryErrorKind::NotEncrypted { .. } => TLS,
+        RegistryErrorKind::Transport(
+            TransportError::Connect { .. } | TransportError::Proxied { .. },
+        ) => "connection",
+        RegistryErrorKind::Hosts(_)
+        | RegistryErrorKind::NoEndpoint { .. }
+        | RegistryErrorKind::Transport(TransportError::Proxy { .. }) => CONFIGURATION,
         RegistryErrorKind::LoginRefused { .. }
         | RegistryErrorKind::LoginNeeded { .. }
         | RegistryErrorKind::Denied { .. }
         | RegistryErrorKind::Credentials(_)
         | RegistryErrorKind::Challenge { .. }
         | RegistryErrorKind::Token { .. } => "login",
-        // It answered, so what was before is fine; but not as a registry does.
-        _ => "connection",
+        // There is somebody, who does not answer as a registry does.
+        _ => "answer",
     }
 }
 
 /// What can be done about it.
-fn hint(part: &str, registry: &str) -> Option<String> {
-    Some(match part {
+fn hint(part: &str, kind: &RegistryErrorKind, registry: &str) -> String {
+    match kind {
+        RegistryErrorKind::TooManyRequests { .. } => {
+            return format!(
+                "wait a while; many registries allow more to those who log in with `rbuild login {registry}`"
+            );
+        }
+        RegistryErrorKind::Credentials(_) => {
+            return "correct that file: install the helper that it names, or take it out (`credsStore`, `credHelpers`)"
+                .to_owned();
+        }
+        RegistryErrorKind::Status { status: 500.., .. }
+        | RegistryErrorKind::Token { status: 500.., .. } => {
+            return "the registry itself fails, or a proxy before it: try again later, or tell who runs it"
+                .to_owned();
+        }
+        RegistryErrorKind::Transport(TransportError::NoAnswer { .. }) => {
+            return "something takes connections there and says nothing: see whether it is the registry, and its port"
+                .to_owned();
+        }
+        RegistryErrorKind::NotEncrypted { .. } => {
+            return "docs/registries.md says how a registry of this machine speaks HTTPS"
+                .to_owned();
+        }
+        _ => {}
+    }
+    match part {
+        CONFIGURATION => "correct what is named; docs/registries.md has its form".to_owned(),
         "name" => "check how it is written, and whether this machine has a network".to_owned(),
         "connection" => format!(
             "check the port and the proxies (https_proxy, no_proxy); if it speaks plain HTTP: `server = \"http://{registry}\"` \
              in ~/.config/rbuild/certs.d/{registry}/hosts.toml"
         ),
-        "TLS" => format!(
+        TLS => format!(
             "if an authority of your own signs for it, put its certificate into ~/.config/rbuild/certs.d/{registry}/ca.crt; \
              if it wants to know who you are, put your certificate and key beside it as us.cert and us.key"
         ),
+        "answer" => {
+            "see whether it is the registry that answers there, and not another server or a proxy"
+                .to_owned()
+        }
         "login" => format!("log in with `rbuild login {registry}`"),
-        "pull" | "push" => format!(
+        _ => format!(
             "ask the owner of the repository for the right to {part}, or log in as another user with `rbuild login {registry}`"
         ),
-        _ => return None,
-    })
+    }
 }
