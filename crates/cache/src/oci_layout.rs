@@ -113,13 +113,17 @@ impl OciLayout {
         let found = match image {
             LayoutImage::Only => match entries.as_slice() {
                 [only] => return Ok(only.clone()),
-                entries => {
-                    return Err(LayoutError::NotOne {
-                        folder: self.folder.clone(),
-                        count: entries.len(),
-                        offered: offered(entries),
-                    });
-                }
+                // As where images have names, the one that is called so is meant if nothing is said.
+                entries => match by(&|entry| names(entry).any(|known| is_name(known, "latest"))) {
+                    Some(latest) => return Ok(latest),
+                    None => {
+                        return Err(LayoutError::NotOne {
+                            folder: self.folder.clone(),
+                            count: entries.len(),
+                            offered: offered(entries),
+                        });
+                    }
+                },
             },
             LayoutImage::Named(name) => by(&|entry| names(entry).any(|known| is_name(known, name))),
             LayoutImage::Digest(digest) => by(&|entry| entry.digest == *digest),
@@ -316,6 +320,10 @@ mod tests {
         assert!(error.contains("no image `library/b`; it has `a`, `docker.io/"), "{error}");
         let error = layout.find(&LayoutImage::Only).unwrap_err().to_string();
         assert!(error.contains("has 4 images: name one of"), "{error}");
+        let (_other, with_latest) =
+            self::layout(&[(REF, Some("a")), (REF, Some("latest")), (REF, None)]);
+        let latest = with_latest.index().unwrap().manifests[1].clone();
+        assert_eq!(with_latest.find(&LayoutImage::Only).unwrap(), latest);
         let config = layout.index().unwrap().manifests[0].clone();
         let bytes = layout.read(&config).unwrap();
         let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();

@@ -571,12 +571,15 @@ pub(crate) struct ContextLsArgs {
 pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
     pub(crate) builder: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub(crate) squash: bool,
 }
 
 impl LaterArgs {
     /// The first of these flags that was given and asks for something.
     pub(crate) fn refused(&self) -> Option<&'static str> {
-        self.builder.is_some().then_some("--builder")
+        let given = [(self.builder.is_some(), "--builder"), (self.squash, "--squash")];
+        given.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag))
     }
 }
 
@@ -719,6 +722,9 @@ pub(crate) struct ImagetoolsInspectArgs {
     /// Print the document as it is.
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Print one field: `{{.Name}}`, `{{json .Manifest}}`, `{{.Manifest.Digest}}` and so on.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "raw")]
+    pub(crate) format: Option<String>,
 }
 
 /// `rbuild pull`.
@@ -745,6 +751,9 @@ pub(crate) struct LoginArgs {
     /// The name to log in with; it is asked for if missing.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) username: Option<String>,
+    /// The password; others on this machine may see it, so give it with --password-stdin.
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
     /// Read the password from standard input.
     #[arg(long)]
     pub(crate) password_stdin: bool,

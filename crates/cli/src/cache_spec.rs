@@ -6,7 +6,7 @@ use rbuild_cache::{Compression, ImageName, LayoutImage, OciLayout};
 use rbuild_exporter::{CacheLayout, DocumentTypes, ExistingBlobs};
 use rbuild_oci::{Digest, Reference};
 
-use crate::commands::amounts::memory;
+use crate::commands::amounts::space;
 use crate::fields::{Fields, csv_fields, with_nearest};
 use crate::hidden::hide_secrets;
 use crate::output::{oci_types, told_compression};
@@ -19,7 +19,7 @@ const READ: [&str; 4] = ["local", "registry", "inline", "s3"];
 const INSECURE: &str = "registry.insecure";
 const TAG: &str = "latest";
 /// What `mounts-max` is unless it is given.
-const MOST_OF_MOUNTS: u64 = 2 << 30;
+const MOST_OF_MOUNTS: u64 = 2_000_000_000;
 
 /// One `--cache-from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -348,7 +348,12 @@ fn mounts(fields: &mut Fields) -> Result<Option<MountsTo>, String> {
     }
     let names = (names != ["all"]).then_some(names);
     let most = most.map_or(Ok(MOST_OF_MOUNTS), |text| {
-        memory(&text).map_err(|_| format!("mounts-max is a size such as 2GB, not `{text}`"))
+        let wrong = || format!("mounts-max is a size such as 2GB, not `{text}`");
+        // Nothing is known here of a disk that it could be a part of.
+        match space(&text, 0).ok().flatten() {
+            Some(most) if !text.contains('%') => Ok(most),
+            _ => Err(wrong()),
+        }
     });
     Ok(Some(MountsTo { names, most: most? }))
 }
@@ -381,10 +386,10 @@ mod tests {
         assert_eq!(from.to_string(), "localhost:5000/a:latest");
         let mounts = |text: &str| CacheTo::parse(text).unwrap().mounts;
         let names = vec!["cargo".to_owned(), "/root/.npm".to_owned()];
-        let some = Some(MountsTo { names: Some(names), most: 2 << 30 });
+        let some = Some(MountsTo { names: Some(names), most: 2_000_000_000 });
         assert_eq!(mounts("type=local,mounts=cargo,/root/.npm,dest=/c"), some);
         assert_eq!(mounts("type=local,dest=/c,\"mounts=cargo,/root/.npm\""), some);
-        let all = Some(MountsTo { names: None, most: 5 << 20 });
+        let all = Some(MountsTo { names: None, most: 5_000_000 });
         assert_eq!(mounts("type=local,dest=/c,mounts=all,mounts-max=5MB"), all);
         let insecure = "type=registry,ref=localhost:5000/a,registry.insecure=true";
         assert!(CacheTo::parse(insecure).unwrap().insecure);
@@ -426,6 +431,7 @@ mod tests {
             ("type=local,dest=/c,mounts=", "one of them is empty"),
             ("type=local,dest=/c,mounts=a,,b", "one of them is empty"),
             ("type=local,dest=/c,mounts=a,mounts-max=much", "a size such as 2GB, not `much`"),
+            ("type=local,dest=/c,mounts=a,mounts-max=20%", "a size such as 2GB, not `20%`"),
             ("type=local,dest=/c,mounts-max=1GB", "mounts-max needs mounts="),
             ("type=inline,mounts=all", "there is no attribute `mounts`"),
             ("type=registry,ref=a,tag=b", "there is no attribute `tag`"),

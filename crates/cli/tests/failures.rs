@@ -119,6 +119,8 @@ fn what_is_missing_is_named() {
 #[test]
 fn flags_that_are_yet_to_come_are_refused() {
     let fixture = Fixture::with("FROM scratch\n");
+    let error = fixture.build(&["--squash"]).fails(2);
+    assert!(error.contains("-o type=image,layers=squash"), "{error}");
     let error = fixture.build(&["--builder", "other"]).fails(2);
     assert!(error.contains("not supported yet"), "{error}");
 }

@@ -51,6 +51,15 @@ fn an_index_is_shown() {
     }
     let raw = fixture.run(["imagetools", "inspect", "--raw", &name]).ok().stdout;
     assert_eq!(sha256(&raw), digest);
+    let formatted = |template: &str| {
+        let args = ["imagetools", "inspect", "--format", template, &name];
+        fixture.run(args).ok().text()
+    };
+    assert_eq!(formatted("{{.Manifest.Digest}}"), format!("{digest}\n"));
+    let manifest: Value = serde_json::from_str(&formatted("{{json .Manifest}}")).expect("JSON");
+    assert_eq!(manifest["manifests"].as_array().map(Vec::len), Some(2), "{manifest}");
+    let args = ["imagetools", "inspect", "--format", "{{range .}}", &name];
+    assert!(fixture.run(args).fails(2).contains("--raw prints the document"));
     let one = format!("{repository}@{}", arm64.publish().digest());
     let shown = fixture.run(["imagetools", "inspect", &one]).ok().text();
     assert!(shown.starts_with(&format!("Name:      {one}\n")), "{shown}");
@@ -181,13 +190,28 @@ fn privileged_several_machines_push_to_one_tag() {
 }
 
 #[test]
+fn privileged_a_cache_is_no_image() {
+    if !have("privileged_a_cache_is_no_image", "docker-registry") {
+        return;
+    }
+    let registry = Registry::start();
+    let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
+    let (cache, tag) =
+        (format!("{}/c:1", registry.address()), format!("{}/a:1", registry.address()));
+    let to = format!("type=registry,ref={cache}");
+    fixture.build(&["-o", "type=cacheonly", "--cache-to", &to]).ok();
+    let error = fixture.run(["imagetools", "create", "-t", &tag, &cache]).fails(2);
+    assert!(error.contains("is a build cache, and no image"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_made_is_refused() {
     let fixture = Fixture::new();
     for (args, part) in [
         (&["x"][..], "please set --tag or --dry-run"),
         (&["--dry-run", "--append", "x"], "--append adds to what --tag names"),
         (&["-t", "localhost:1/x"], "name at least one image"),
-        (&["-t", "localhost:1/x", "--annotation", "manifest:a=b", "y"], "is not made here"),
+        (&["-t", "localhost:1/x", "--annotation", "manifest:a=b", "y"], "a manifest gets none"),
         (&["-t", "localhost:1/x", "-f", "nowhere"], "cannot read a descriptor from `nowhere`"),
         (&["--dry-run", &format!("sha256:{}", "0".repeat(64))], "--tag, which is missing"),
     ] {

@@ -161,10 +161,15 @@ fn privileged_stored_images_are_pushed_and_pulled() {
     let fixture = fixture();
     let name = format!("{}/app:1", registry.address());
     fixture.build(&["-t", &name]).ok();
-    let pushed = fixture.run(["push", &name]).ok().text();
+    let ran_push = fixture.run(["push", &name]).ok();
+    let pushed = ran_push.text();
     let there = registry.manifest("app", "1").expect("the tag is there");
+    let lines = ran_push.stderr;
+    assert!(lines.contains("sha256:") && lines.contains("pushing manifest for "), "{lines}");
+    assert!(lines.lines().all(|line| line.ends_with(" done")), "{lines}");
     assert_eq!(pushed, format!("{name}@{}\n", there.digest()));
-    assert_eq!(fixture.run(["push", "-q", &name]).ok().text(), "");
+    let quiet = fixture.run(["push", "-q", &name]).ok();
+    assert_eq!((quiet.text().as_str(), quiet.stderr.as_str()), ("", ""));
 
     let elsewhere = |args: &[&str]| {
         ran(fixture.command("elsewhere").args(args).output().expect("rbuild starts"))

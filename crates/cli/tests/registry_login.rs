@@ -25,6 +25,8 @@ fn a_login_is_verified_and_stored_for_its_owner_alone() {
     assert_eq!(accepted.text(), "Login succeeded\n");
     assert!(accepted.stderr.contains("plain text") && !accepted.stderr.contains("geheim"));
     assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
+    let typed = fixture.run(["login", &host, "-u", "name", "-p", "geheim"]).ok();
+    assert!(typed.stderr.contains("--password-stdin reads it"), "{}", typed.stderr);
     let name = format!("{host}/none:1");
     let error = fixture.run(["pull", &name]).fails(1);
     assert!(error.contains("not found"), "{error}");
@@ -111,6 +113,7 @@ fn a_login_that_cannot_be_is_told() {
     for (args, input, code, part) in [
         (&["login", "a.b"][..], "", 2, "--password-stdin"),
         (&["login", "a.b", "--password-stdin"], "x", 2, "needs --username"),
+        (&["login", "a.b", "-p", "x"], "", 2, "--password needs --username"),
         (&["login", "a.b/c", "-u", "x", "--password-stdin"], "x", 2, "is no registry"),
         (&["login", "a.b", "-u", "x", "--password-stdin"], "", 2, "needs a name and a password"),
         (&["login", "a.b", "-u", "x:y", "--password-stdin"], "x", 2, "cannot have a colon"),

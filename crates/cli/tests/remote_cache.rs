@@ -207,6 +207,7 @@ fn privileged_an_image_that_is_kept_needs_no_cache() {
     // That makes it whole.
     let built = fixture.build_in("lazy", &["-t", "app"]).ok();
     assert!(built.stderr.contains("that a cache promised cannot be had"), "{}", built.stderr);
+    assert!(!built.stderr.contains("ERROR"), "{}", built.stderr);
     save("lazy").ok();
     valid("oci", &fixture.path("saved.tar"));
 }
@@ -221,6 +222,9 @@ fn privileged_what_cannot_be_exported_is_an_error() {
     let ignoring = to(&fixture, ",ignore-error=true");
     let built = fixture.build(&["-o", "type=cacheonly", "--cache-to", &ignoring]).ok();
     assert!(built.stderr.contains("WARN: the cache was not exported"), "{}", built.stderr);
+    let quiet = fixture.build(&["-q", "-o", "type=cacheonly", "--cache-to", &ignoring]).ok();
+    assert!(quiet.stderr.starts_with("WARN: the cache was not exported"), "{}", quiet.stderr);
+    assert_eq!(quiet.stderr.lines().count(), 1, "{}", quiet.stderr);
     let twice = ["--cache-to", &to(&fixture, ""), "--cache-to", &to(&fixture, ",mode=max")];
     assert!(fixture.build(&twice).fails(2).contains("two --cache-to go to"));
     let error = fixture.build(&["--cache-from", "type=gha,scope=x"]).fails(2);

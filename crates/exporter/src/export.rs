@@ -11,6 +11,7 @@ use crate::archive::{ArchiveError, ArchiveForm, write_archive};
 use crate::attestation::Attestation;
 use crate::attested_files::{AttestedFiles, AttestedFilesError};
 use crate::build_cache::{CacheExportError, FinishedRecords, inline_cache};
+use crate::collision::{self, CollisionError};
 use crate::image::{DocumentTypes, ForeignLayers, Image, assemble};
 use crate::image_folder::write_image_folder;
 use crate::index::NamedDocument;
@@ -151,6 +152,9 @@ pub enum ExportError {
     /// The cache inside of the image.
     #[error("cannot write the cache into the image")]
     Cache(#[from] CacheExportError),
+    /// Files of several platforms, for one folder.
+    #[error(transparent)]
+    Collision(#[from] CollisionError),
     /// A folder.
     #[error(transparent)]
     Local(#[from] LocalError),
@@ -309,6 +313,12 @@ pub fn export_files(
     match destination {
         FilesDestination::Tar(file) => write_tar(&trees, file)?,
         FilesDestination::Folder { path, mode, keep_owners } => {
+            if trees.len() > 1 && trees.iter().all(|tree| tree.folder.is_empty()) {
+                let platforms =
+                    files.iter().map(|files| files.result.config.platform().to_string());
+                let named: Vec<_> = trees.iter().map(|tree| tree.root).zip(platforms).collect();
+                collision::check(&named)?;
+            }
             write_folder(&trees, path, (*mode, *keep_owners))?;
         }
     }

@@ -9,6 +9,7 @@ mod archive;
 mod attestation;
 mod attested_files;
 mod build_cache;
+mod collision;
 mod converted;
 mod engine;
 mod export;
@@ -36,6 +37,7 @@ pub use build_cache::{
     BucketDocument, CacheDocuments, CacheExportError, CacheForm, CacheLayout, FinishedRecords,
     make_bucket_document, make_cache, missing_blobs, write_cache_layout,
 };
+pub use collision::CollisionError;
 pub use engine::{DockerEngine, Engine, EngineError, EnginePlace, Podman};
 pub use export::{
     BuildResult, DanglingName, ExportError, FilesDestination, ImageDestination, ImageForm,

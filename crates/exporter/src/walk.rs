@@ -1,4 +1,4 @@
-//! Looking at every regular file below a directory.
+//! Looking at everything below a directory.
 
 use std::ffi::CStr;
 use std::io;
@@ -18,11 +18,22 @@ pub struct WalkError {
     source: io::Error,
 }
 
-/// Calls `visit` for each regular file with its directory, its name there, and its path relative to `root`. No link is followed;
-/// what is deeper than the kernel takes a path is left out.
+/// Calls `visit` for each regular file with its directory, its name there, and its path relative to `root`. See [`walk`].
 pub(crate) fn walk_files(
     root: BorrowedFd<'_>,
     mut visit: impl FnMut(&OwnedFd, &CStr, Vec<u8>) -> io::Result<()>,
+) -> Result<(), WalkError> {
+    walk(root, |directory, name, path, kind| match kind {
+        FileType::RegularFile => visit(directory, name, path),
+        _ => Ok(()),
+    })
+}
+
+/// Calls `visit` for everything with its directory, its name there, its path relative to `root`, and what it is. No link is
+/// followed; what is deeper than the kernel takes a path is left out.
+pub(crate) fn walk(
+    root: BorrowedFd<'_>,
+    mut visit: impl FnMut(&OwnedFd, &CStr, Vec<u8>, FileType) -> io::Result<()>,
 ) -> Result<(), WalkError> {
     use std::os::unix::ffi::OsStringExt as _;
     let fail = |path: &[u8], source: io::Error| WalkError {
@@ -55,12 +66,9 @@ pub(crate) fn walk_files(
                 }
                 known => known,
             };
-            match kind {
-                FileType::Directory => folders.push(path),
-                FileType::RegularFile => {
-                    visit(&directory, name, path.clone()).map_err(|error| fail(&path, error))?;
-                }
-                _ => {}
+            visit(&directory, name, path.clone(), kind).map_err(|error| fail(&path, error))?;
+            if kind == FileType::Directory {
+                folders.push(path);
             }
         }
     }

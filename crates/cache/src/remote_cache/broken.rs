@@ -38,6 +38,12 @@ impl BrokenLayers {
 }
 
 impl ImageSource {
+    /// Whether layers from caches could not be had since [`ImageSource::give_up_broken`] was called last.
+    pub fn has_broken(&self) -> bool {
+        let broken = self.broken.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !broken.layers.is_empty()
+    }
+
     /// Deletes the records with layers from caches that could not be had. Returns why that was if there were such
     /// records: then what failed for it is worth another try, which makes anew what they promised.
     pub fn give_up_broken(&self) -> Result<Option<String>, IndexError> {

@@ -222,10 +222,12 @@ fn platforms(store: &Store, image: &StoredImage) -> Vec<String> {
 }
 
 fn repository(name: &Reference) -> String {
+    // Without the digest, which has a column of its own.
     let familiar = name.familiar();
+    let familiar = familiar.split_once('@').map_or(familiar.as_str(), |(name, _)| name);
     match familiar.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository.to_owned(),
-        _ => familiar,
+        _ => familiar.to_owned(),
     }
 }
 
@@ -285,4 +287,22 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), CommandError> {
 
 fn index_error(error: rbuild_cache::IndexError) -> CommandError {
     CommandError::caused(Kind::Environment, "cannot read or write the local image store", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_has_neither_tag_nor_digest() {
+        let digest = "0".repeat(64);
+        for (name, expected) in [
+            ("n6:latest", "n6"),
+            (&*format!("n6:latest@sha256:{digest}"), "n6"),
+            (&*format!("localhost:5000/pfx@sha256:{digest}"), "localhost:5000/pfx"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b"),
+        ] {
+            assert_eq!(repository(&Reference::parse(name).unwrap()), expected, "{name}");
+        }
+    }
 }

@@ -26,13 +26,24 @@ pub(crate) fn login(args: &LoginArgs, registries: &RegistryArgs) -> Result<(), C
     if args.password_stdin && args.username.is_none() {
         return Err(CommandError::usage("--password-stdin needs --username"));
     }
-    if !args.password_stdin && !io::stdin().is_terminal() {
+    if args.password.is_some() && args.username.is_none() {
+        return Err(CommandError::usage("--password needs --username"));
+    }
+    if args.password.is_some() {
+        note(
+            "a password among the arguments can be seen by others on this machine, and the shell may keep it: \
+             --password-stdin reads it from standard input"
+                .to_owned(),
+        );
+    } else if !args.password_stdin && !io::stdin().is_terminal() {
         return Err(CommandError::usage("standard input is no terminal to ask for a password on")
             .hint("give the password with --username NAME --password-stdin"));
     }
     in_runtime(async {
         let (name, password) = if let (Some(name), true) = (&args.username, args.password_stdin) {
             (name.clone(), reading(piped_password).await?)
+        } else if let (Some(name), Some(password)) = (&args.username, &args.password) {
+            (name.clone(), password.clone())
         } else {
             asked_for(args.username.clone()).await?
         };

@@ -40,7 +40,7 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
         let cannot_pull = |error| {
             CommandError::caused(Kind::Environment, format!("cannot pull `{}`", args.image), error)
         };
-        let (bars, progress) = ByteBars::start();
+        let (bars, progress) = ByteBars::start(args.quiet);
         session.images.warn_of_mirrors(&session.reporting(&progress));
         let (top, mut blobs, is_for) = match image {
             Ok(image) => image,
@@ -84,6 +84,9 @@ pub(crate) fn pull(store: Store, args: &PullArgs, machine: &Machine) -> Result<(
 
 /// A platform as it is typed.
 pub(super) fn platform(text: &str) -> Result<Platform, CommandError> {
+    if text == "local" {
+        return Ok(Platform::host());
+    }
     text.parse().map_err(|error| {
         CommandError::caused(Kind::Usage, format!("invalid platform `{text}`"), error)
     })

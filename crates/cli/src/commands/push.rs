@@ -42,7 +42,7 @@ pub(crate) fn push(store: Store, args: &PushArgs, machine: &Machine) -> Result<(
         if !args.partial && args.platform.is_none() {
             refuse_to_hide(&pushes, &top, &name, args.all_platforms).await?;
         }
-        let (bars, progress) = ByteBars::start();
+        let (bars, progress) = ByteBars::start(args.quiet);
         let progress = PullProgress { progress, vertex: top.digest };
         let pushed = match args.partial {
             true => add(&session, &pushes, &top, &name, &progress).await,

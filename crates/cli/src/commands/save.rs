@@ -63,7 +63,7 @@ async fn write(
     let is_wanted =
         |one: &&ManifestDocument| top.media_type.is_index() || one.descriptor.digest == top.digest;
     let wanted: Vec<&ManifestDocument> = manifests.iter().filter(is_wanted).collect();
-    let (bars, progress) = ByteBars::start();
+    let (bars, progress) = ByteBars::start(false);
     let pull = PullProgress { progress, vertex: top.digest };
     let blobs = wanted
         .iter()

@@ -27,6 +27,7 @@ pub(crate) use self::step_notes::StepNotes;
 use self::tty::Tty;
 pub(crate) use self::vertex::CANCELLED;
 use self::vertex::Vertices;
+use crate::printable;
 
 /// Frames a second on a terminal.
 const FRAME: Duration = Duration::from_millis(100);
@@ -78,7 +79,7 @@ enum Renderer {
     Plain(Plain<BufWriter<io::Stderr>>),
     Tty(Tty<io::Stderr>),
     Json(Json<BufWriter<io::Stderr>>),
-    /// Draws nothing but still knows what failed.
+    /// Draws nothing but some warnings, and still knows what failed.
     Quiet(Plain<io::Sink>),
 }
 
@@ -210,7 +211,13 @@ async fn run(
 fn draw(renderer: &mut Renderer, event: Event) -> io::Result<()> {
     match renderer {
         Renderer::Plain(plain) => plain.event(event, SystemTime::now()),
-        Renderer::Quiet(plain) => plain.event(event, SystemTime::now()),
+        Renderer::Quiet(plain) => {
+            // What some part of the build could not do as it was told is not progress.
+            if let Event::Warning { vertex: Some(_), message } = &event {
+                print_after(&format!("WARN: {}\n", printable::line(message)));
+            }
+            plain.event(event, SystemTime::now())
+        }
         Renderer::Json(json) => json.event(event),
         Renderer::Tty(tty) => {
             tty.event(event);

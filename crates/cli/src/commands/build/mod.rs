@@ -64,6 +64,9 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
         let error = CommandError::usage(format!("{flag} is not supported yet"));
         return Err(match flag {
             "--builder" => error.hint("there is but one builder, so leave it out"),
+            "--squash" => {
+                error.hint("-o type=image,layers=squash makes one layer of what the build did")
+            }
             _ => error,
         });
     }

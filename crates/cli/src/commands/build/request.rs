@@ -116,9 +116,13 @@ pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>, CommandError>
     let mut platforms = Vec::new();
     // As in scripts whose variable is empty.
     for name in names.filter(|name| !name.is_empty()) {
-        let platform = name.parse().map_err(|error| {
-            CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
-        })?;
+        let platform = match name {
+            // As with buildx.
+            "local" => Platform::host(),
+            name => name.parse().map_err(|error| {
+                CommandError::caused(crate::error::Kind::Usage, "invalid --platform", error)
+            })?,
+        };
         if !platforms.contains(&platform) {
             platforms.push(platform);
         }
@@ -232,6 +236,7 @@ mod tests {
             platforms(&texts).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["linux/amd64", "linux/arm64", "linux/arm/v7"]);
         assert!(platforms(&[String::new()]).unwrap().is_empty());
+        assert_eq!(platforms(&["local".to_owned()]).unwrap(), [Platform::host()]);
         assert!(platforms(&["linux/amd64,nonsense".to_owned()]).is_err());
     }
 

@@ -11,7 +11,7 @@ use rbuild_exporter::{
     make_index,
 };
 use rbuild_oci::{Platform, Reference};
-use rbuild_solver::Progress;
+use rbuild_solver::{Event, Progress};
 use serde_json::Value;
 
 use super::attest::Attesting;
@@ -99,7 +99,15 @@ pub(super) async fn write(
         Some(epoch) => results.no_later_than(epoch),
     };
     let exported = one(session, output, &results, &pull).await;
-    progress.complete(vertex, false, exported.as_ref().err().map(CommandError::reason));
+    let error = match exported.as_ref().err().map(CommandError::reason) {
+        // It is done once more, when what a cache promised is built.
+        Some(message) if session.images.has_broken() => {
+            progress.send(Event::Warning { vertex: Some(vertex), message });
+            None
+        }
+        error => error,
+    };
+    progress.complete(vertex, false, error);
     exported
 }
 

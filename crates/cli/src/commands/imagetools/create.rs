@@ -19,6 +19,9 @@ use crate::machine::Machine;
 use crate::progress::ByteBars;
 use crate::wiring::Session;
 
+/// What the configurations of caches are called, without their version.
+const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.";
+
 /// Makes an index of several images, or adds to one. What other repositories have is mounted or copied.
 pub(crate) fn create(
     store: Store,
@@ -106,7 +109,12 @@ fn annotations(texts: &[String]) -> Result<Vec<Annotation>, CommandError> {
         if let Some(other) = parsed.iter().find(|annotation| {
             !matches!(annotation.kind, AnnotationKind::Index | AnnotationKind::ManifestDescriptor)
         }) {
-            let message = format!("--annotation `{text}`: {:?} is not made here", other.kind);
+            let what = match other.kind {
+                AnnotationKind::IndexDescriptor => "what describes the index",
+                _ => "a manifest",
+            };
+            let message =
+                format!("--annotation `{text}`: {what} gets none, for only an index is made");
             return Err(CommandError::usage(message)
                 .hint("index and manifest-descriptor are the types that can be given"));
         }
@@ -124,6 +132,10 @@ async fn read(session: &Session, source: &Source) -> Result<WholeImage, CommandE
         )
     };
     let mut whole = session.images.whole(&source.reference).await.map_err(cannot)?;
+    if whole.blobs.iter().any(|blob| blob.media_type.as_str().starts_with(CACHE_CONFIG)) {
+        let message = format!("`{}` is a build cache, and no image", source.reference.familiar());
+        return Err(CommandError::usage(message).hint("--cache-from takes it"));
+    }
     if let (Some(described), [manifest]) = (&source.described, &mut whole.manifests[..]) {
         if described.platform.is_some() {
             manifest.platform.clone_from(&described.platform);
@@ -157,7 +169,7 @@ impl Work<'_> {
             let kind = AnnotationKind::ManifestDescriptor;
             entry.annotations.extend(annotations_of(annotations, kind, platform.as_ref()));
         }
-        let (bars, progress) = ByteBars::start();
+        let (bars, progress) = ByteBars::start(false);
         let pull = PullProgress { progress, vertex: found[0].top.digest };
         let done = if args.append {
             self.append(Addition { entries, annotations: own }, &pull).await

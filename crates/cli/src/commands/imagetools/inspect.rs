@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use rbuild_cache::{Document, RegistryClient};
 use rbuild_oci::{Descriptor, Index, Reference};
+use serde_json::{Value, json};
 
+use super::template;
 use crate::args::ImagetoolsInspectArgs;
 use crate::commands::build::in_runtime;
 use crate::commands::images::print;
@@ -26,11 +28,41 @@ pub(crate) fn inspect(
             let message = format!("cannot inspect `{}`", args.image);
             CommandError::caused(Kind::Environment, message, error)
         })?;
-        match args.raw {
-            true => print(&document.bytes),
-            false => print(text(&reference, &document)?.as_bytes()),
+        match &args.format {
+            _ if args.raw => print(&document.bytes),
+            Some(template) => print(formatted(template, &reference, &document)?.as_bytes()),
+            None => print(text(&reference, &document)?.as_bytes()),
         }
     })
+}
+
+/// What a template names of the document: the fields that buildx has, as far as they need nothing else to be fetched.
+fn formatted(
+    template: &str,
+    reference: &Reference,
+    document: &Document,
+) -> Result<String, CommandError> {
+    let mut manifest = json!({
+        "mediaType": document.media_type,
+        "digest": document.digest,
+        "size": document.bytes.len(),
+    });
+    if document.media_type.is_index() {
+        let parsed: Value = serde_json::from_slice(&document.bytes).unwrap_or_default();
+        for key in ["schemaVersion", "manifests", "annotations"] {
+            if let Some(value) = parsed.get(key) {
+                manifest[key] = value.clone();
+            }
+        }
+    }
+    let fields = json!({ "name": reference.with_default_tag().to_string(), "manifest": manifest });
+    match template::expand(template, &fields) {
+        Ok(text) => Ok(format!("{}\n", printable::text(&text))),
+        Err(why) => Err(CommandError::usage(format!("cannot use --format '{template}': {why}")).hint(
+            "these are known: {{.Name}}, {{json .Manifest}}, and its fields, such as {{.Manifest.Digest}}; --raw prints \
+             the document",
+        )),
+    }
 }
 
 /// As `docker buildx imagetools inspect` writes it.

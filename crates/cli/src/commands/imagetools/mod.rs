@@ -3,6 +3,7 @@
 mod create;
 mod entries;
 mod inspect;
+mod template;
 mod update;
 
 pub(crate) use create::create;
