@@ -77,7 +77,7 @@ async fn refuse_to_hide(
         CommandError::usage(format!(
             "not all of `{name}` is in the local image store: the registry also has {lost}"
         ))
-        .hint("rbuild imagetools create -t NEW OLD copies all between names and registries")
+        .hint("rbuild pull --all-platforms takes all of it; rbuild imagetools create -t NEW OLD copies it between registries")
     } else {
         CommandError::usage(format!(
             "`{name}` is an index at the registry, and this image is one of those in it: in its place, it would hide {lost}"
