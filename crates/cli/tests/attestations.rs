@@ -365,6 +365,34 @@ fn privileged_stages_and_the_context_are_looked_into_where_the_file_says_so() {
 }
 
 #[test]
+fn privileged_lock_files_of_strangers_do_not_take_all_memory() {
+    let fixture = Fixture::with("FROM scratch\nCOPY files /\n");
+    let good = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"x\"\n";
+    fixture.write("files/Cargo.lock", format!("{good}b = [{}]\n", "0,".repeat(15 << 20)));
+    let nothing = "[{\"\":0}],".repeat(800_000);
+    fixture.write("files/package-lock.json", format!("{{\"packages\":[{nothing}0]}}"));
+    fixture.write("files/composer.lock", format!("{{{}}}", " ".repeat(9 << 20)));
+    let output = "type=oci,dest=image.tar";
+    let build = fixture.build_command("store", &["--sbom=true", "-o", output]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -d 1000000 && exec \"$@\"", "sh"]);
+    limited.arg(build.get_program()).args(build.get_args());
+    for (name, value) in build.get_envs() {
+        value.map(|value| limited.env(name, value));
+    }
+    if let Some(folder) = build.get_current_dir() {
+        limited.current_dir(folder);
+    }
+    let out = ran(limited.output().unwrap()).ok();
+    let warning = "the SBOM has not all of `/composer.lock`: it is larger than 8 MiB";
+    assert!(out.stderr.contains(warning), "{}", out.stderr);
+    let files = entries(&fixture.path("image.tar"));
+    let document = &statements(&files).0["https://spdx.dev/Document"]["predicate"];
+    assert_eq!(purls(document), ["pkg:cargo/a@1.0.0"]);
+    assert_eq!(document["comment"], "Not read:\n/composer.lock: it is larger than 8 MiB");
+}
+
+#[test]
 fn what_cannot_be_said_is_refused() {
     let fixture = Fixture::with("FROM scratch\nLABEL a=b\n");
     for (args, message) in [

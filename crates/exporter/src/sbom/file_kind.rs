@@ -1,7 +1,10 @@
 //! Which files tell of packages, by their paths, and who reads them.
 
+use std::fs::File;
+
+use super::input::{Packages, ReadError, bytes_of, lines_of};
 use super::os_release::{self, Distribution};
-use super::package::{Ecosystem, Package};
+use super::package::Ecosystem;
 use super::{alpine, debian, golang, node, php, python, ruby, toml_lock};
 
 /// A file that tells of packages.
@@ -25,13 +28,6 @@ pub(super) enum FileKind {
     GemfileLock,
     Gemspec,
     Composer,
-}
-
-/// What a file tells.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) packages: Vec<Package>,
-    pub(super) distribution: Option<Distribution>,
 }
 
 impl FileKind {
@@ -75,45 +71,50 @@ impl FileKind {
         })
     }
 
-    /// Whether the file's name alone tells all.
-    pub(super) fn is_told_by_name(self) -> bool {
-        matches!(self, Self::Gemspec | Self::RpmDatabase)
-    }
-
-    /// Reads the file; `Err` says in words why it cannot be read.
-    pub(super) fn read(self, path: &str, text: &str) -> Result<Told, String> {
-        let said = |error: &dyn std::error::Error| {
-            error.to_string().lines().next().unwrap_or_default().to_owned()
-        };
-        let json =
-            |read: Result<Vec<Package>, serde_json::Error>| read.map_err(|error| said(&error));
-        let packages = match self {
-            Self::OsRelease => {
-                let distribution = os_release::read(text);
-                return Ok(Told { distribution, ..Told::default() });
+    /// What the file at `path` tells without being read; `None` if it must be.
+    pub(super) fn told_by_name(
+        self,
+        path: &str,
+        packages: &mut Packages<'_>,
+    ) -> Option<Result<(), ReadError>> {
+        match self {
+            Self::RpmDatabase => {
+                Some(Err(ReadError::Said("packages of RPM are not listed".to_owned())))
             }
-            Self::RpmDatabase => return Err("packages of RPM are not listed".to_owned()),
-            Self::DpkgStatus => debian::read(text),
-            Self::ApkInstalled => alpine::read(text),
-            Self::NpmPackage => json(node::package_json(text))?,
-            Self::NpmLock => json(node::package_lock(text))?,
-            Self::YarnLock => node::yarn_lock(text),
-            Self::PnpmLock => node::pnpm_lock(text),
-            Self::TomlLock(ecosystem) => {
-                toml_lock::read(ecosystem, text).map_err(|error| error.message().to_owned())?
-            }
-            Self::PythonMetadata => python::metadata(text),
-            Self::Requirements => python::requirements(text),
-            Self::PipfileLock => json(python::pipfile_lock(text))?,
-            Self::GoSum => golang::sums(text),
-            Self::GemfileLock => ruby::gemfile_lock(text),
             Self::Gemspec => {
                 let name = path.rsplit('/').next().unwrap_or(path);
-                ruby::gemspec(name).into_iter().collect()
+                Some(packages.extend(ruby::gemspec(name)))
             }
-            Self::Composer => json(php::read(text))?,
-        };
-        Ok(Told { packages, distribution: None })
+            _ => None,
+        }
+    }
+
+    /// Reads the file. What was found before an error stays.
+    pub(super) fn read(
+        self,
+        file: File,
+        packages: &mut Packages<'_>,
+    ) -> Result<Option<Distribution>, ReadError> {
+        match self {
+            Self::OsRelease => return Ok(os_release::read(&mut lines_of(file, packages)?)?),
+            Self::RpmDatabase | Self::Gemspec => Ok(()),
+            Self::DpkgStatus => debian::read(&mut lines_of(file, packages)?, packages),
+            Self::ApkInstalled => alpine::read(&mut lines_of(file, packages)?, packages),
+            Self::NpmPackage => node::package_json(&bytes_of(file, packages)?, packages),
+            Self::NpmLock => node::package_lock(&bytes_of(file, packages)?, packages),
+            Self::YarnLock => node::yarn_lock(&mut lines_of(file, packages)?, packages),
+            Self::PnpmLock => node::pnpm_lock(&mut lines_of(file, packages)?, packages),
+            Self::TomlLock(ecosystem) => {
+                toml_lock::read(ecosystem, &mut lines_of(file, packages)?, packages)
+            }
+            Self::PythonMetadata => python::metadata(&mut lines_of(file, packages)?, packages),
+            Self::Requirements => python::requirements(&mut lines_of(file, packages)?, packages),
+            Self::PipfileLock => python::pipfile_lock(&bytes_of(file, packages)?, packages),
+            Self::GoSum => golang::sums(&mut lines_of(file, packages)?, packages),
+            Self::GemfileLock => ruby::gemfile_lock(&mut lines_of(file, packages)?, packages),
+            Self::Composer => php::read(&bytes_of(file, packages)?, packages),
+        }?;
+        Ok(None)
     }
 }
 

@@ -8,23 +8,29 @@
 //! ```
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead};
 use std::os::unix::fs::FileExt as _;
 
+use super::input::{Lines, Packages, ReadError};
 use super::package::{Ecosystem, Package};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// Sections and section tables that are larger are no honest ones.
-const MOST: u64 = 16 << 20;
+const MOST: u64 = 4 << 20;
 
 /// The modules of a program, with the library of Go itself; none if it was not built by Go.
-pub(super) fn program(file: &File) -> io::Result<Vec<Package>> {
-    Ok(build_info(file)?.as_deref().and_then(modules).unwrap_or_default())
+pub(super) fn program(file: &File, packages: &mut Packages<'_>) -> Result<(), ReadError> {
+    let section = build_info(file, packages)?;
+    match section.as_deref().and_then(texts) {
+        Some((go, modules)) => add_modules(go, modules, packages),
+        None => Ok(()),
+    }
 }
 
 /// The content of the section.
-fn build_info(file: &File) -> io::Result<Option<Vec<u8>>> {
-    let Some(head) = read(file, 0, 64)? else { return Ok(None) };
+fn build_info(file: &File, packages: &mut Packages<'_>) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut read = |at, size| read(file, at, size, packages);
+    let Some(head) = read(0, 64)? else { return Ok(None) };
     let is_wide = match head[..6] {
         [0x7f, b'E', b'L', b'F', 1, 1] => false,
         [0x7f, b'E', b'L', b'F', 2, 1] => true,
@@ -41,26 +47,32 @@ fn build_info(file: &File) -> io::Result<Option<Vec<u8>>> {
     if table_at == 0 || size < least || names >= count {
         return Ok(None);
     }
-    let Some(table) = read(file, table_at, size * count)? else { return Ok(None) };
+    let Some(table) = read(table_at, size * count)? else { return Ok(None) };
     let sections: Vec<&[u8]> = table.chunks_exact(size as usize).collect();
     let place = |section: &[u8]| (word(section, 24, 16), word(section, 32, 20));
     let (names_at, names_size) = place(sections[names as usize]);
-    let Some(names) = read(file, names_at, names_size)? else { return Ok(None) };
+    let Some(names) = read(names_at, names_size)? else { return Ok(None) };
     let wanted = sections.into_iter().find(|section| {
         let name = names.get(number(section, 0, 4) as usize..).unwrap_or_default();
         name.starts_with(b".go.buildinfo\0")
     });
     match wanted.map(place) {
-        Some((at, size)) => read(file, at, size),
+        Some((at, size)) => read(at, size),
         None => Ok(None),
     }
 }
 
 /// So many bytes of a file; `None` if there are fewer, or too many are asked for.
-fn read(file: &File, at: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
+fn read(
+    file: &File,
+    at: u64,
+    size: u64,
+    packages: &mut Packages<'_>,
+) -> Result<Option<Vec<u8>>, ReadError> {
     if size > MOST {
         return Ok(None);
     }
+    packages.read(size)?;
     let mut bytes = vec![0; size as usize];
     match file.read_exact_at(&mut bytes, at) {
         Ok(()) => Ok(Some(bytes)),
@@ -73,7 +85,7 @@ fn read(file: &File, at: u64, size: u64) -> io::Result<Option<Vec<u8>>> {
         {
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -83,7 +95,8 @@ fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn modules(section: &[u8]) -> Option<Vec<Package>> {
+/// The version of Go, and the lines of the modules.
+fn texts(section: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = section.strip_prefix(MAGIC)?;
     let flags = *rest.get(1)?;
     if flags & 2 == 0 {
@@ -91,31 +104,34 @@ fn modules(section: &[u8]) -> Option<Vec<Package>> {
     }
     let (go, rest) = text(section.get(32..)?)?;
     let (modules, _) = text(rest)?;
-    let modules = modules.get(16..modules.len().checked_sub(16)?)?;
+    Some((go, modules.get(16..modules.len().checked_sub(16)?)?))
+}
+
+fn add_modules(go: &[u8], modules: &[u8], packages: &mut Packages<'_>) -> Result<(), ReadError> {
     let go = String::from_utf8_lossy(go);
     // Such as `go1.22.1 X:boringcrypto`.
     let go = go.split(' ').next().unwrap_or_default().trim_start_matches("go").to_owned();
-    let mut packages = vec![Package::new(Ecosystem::Golang, "stdlib", go)];
+    packages.push(Package::new(Ecosystem::Golang, "stdlib", go))?;
     for line in String::from_utf8_lossy(modules).lines() {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let (kind, name, version) = match fields.as_slice() {
-            [kind, name, version, ..] => (*kind, *name, *version),
-            _ => continue,
+        let mut fields = line.splitn(4, '\t');
+        let (Some(kind), Some(name), Some(version)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
         };
         let package = Package::new(Ecosystem::Golang, name, version);
         match kind {
-            "dep" => packages.push(package),
+            "dep" => packages.push(package)?,
             // Says what stands in for the module before it; a folder has no version.
             "=>" if !version.is_empty() => {
                 packages.pop();
-                packages.push(package);
+                packages.push(package)?;
             }
             // The program itself, where it was built with a version.
-            "mod" if version.starts_with('v') => packages.push(package),
+            "mod" if version.starts_with('v') => packages.push(package)?,
             _ => {}
         }
     }
-    Some(packages)
+    Ok(())
 }
 
 /// A text and what follows it.
@@ -131,20 +147,30 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// `go.sum`: modules whose content is pinned, and not only their `go.mod`.
-pub(super) fn sums(text: &str) -> Vec<Package> {
-    let modules = text.lines().filter_map(|line| {
+pub(super) fn sums(
+    lines: &mut Lines<impl BufRead>,
+    packages: &mut Packages<'_>,
+) -> Result<(), ReadError> {
+    while let Some(line) = lines.next()? {
         let mut words = line.split(' ');
-        let (name, version) = (words.next()?, words.next()?);
-        (!version.ends_with("/go.mod")).then(|| Package::new(Ecosystem::Golang, name, version))
-    });
-    modules.collect()
+        let (Some(name), Some(version)) = (words.next(), words.next()) else { continue };
+        if !version.ends_with("/go.mod") {
+            packages.push(Package::new(Ecosystem::Golang, name, version))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
+    use super::super::input::found;
     use super::*;
+
+    fn program(file: &File) -> Vec<Package> {
+        found("", |_, packages| super::program(file, packages))
+    }
 
     /// An ELF file with the one section, and that of names.
     fn elf(section: &[u8]) -> File {
@@ -188,23 +214,23 @@ mod tests {
 
     #[test]
     fn modules_of_a_program() {
-        let found = program(&elf(&section(2))).unwrap();
-        let found: Vec<_> = found.iter().map(|it| it.purl(None)).collect();
+        let modules = program(&elf(&section(2)));
+        let modules: Vec<_> = modules.iter().map(|it| it.purl(None)).collect();
         assert_eq!(
-            found,
+            modules,
             [
                 "pkg:golang/stdlib@1.22.1",
                 "pkg:golang/github.com/a/b@v1.2.3",
                 "pkg:golang/example.com/fork@v0.2.0"
             ]
         );
-        assert!(program(&elf(&section(0))).unwrap().is_empty());
+        assert!(program(&elf(&section(0))).is_empty());
     }
 
     #[test]
     fn other_files_are_no_programs() {
         for length in 0..section(2).len() {
-            assert!(program(&elf(&section(2)[..length])).unwrap().is_empty(), "{length}");
+            assert!(program(&elf(&section(2)[..length])).is_empty(), "{length}");
         }
         let whole = elf(&section(2));
         let size = whole.metadata().unwrap().len();
@@ -213,16 +239,19 @@ mod tests {
             let mut byte = [0];
             whole.read_exact_at(&mut byte, at).unwrap();
             whole.write_all_at(&[0xff], at).unwrap();
-            program(&whole).unwrap();
+            program(&whole);
             whole.write_all_at(&byte, at).unwrap();
         }
         whole.set_len(size - 1).unwrap();
-        assert!(program(&whole).unwrap().is_empty());
+        assert!(program(&whole).is_empty());
     }
 
     #[test]
     fn go_sum() {
-        let found = sums("a.b/c v1.0.0 h1:x=\na.b/c v1.0.0/go.mod h1:y=\nbad\n");
-        assert_eq!(found, [Package::new(Ecosystem::Golang, "a.b/c", "v1.0.0")]);
+        let pinned =
+            found("a.b/c v1.0.0 h1:x=\na.b/c v1.0.0/go.mod h1:y=\nbad\n", |lines, packages| {
+                sums(lines, packages)
+            });
+        assert_eq!(pinned, [Package::new(Ecosystem::Golang, "a.b/c", "v1.0.0")]);
     }
 }

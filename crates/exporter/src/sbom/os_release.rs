@@ -1,8 +1,11 @@
 //! `os-release(5)`: which distribution the files are of.
 
 use std::fmt;
+use std::io::{self, BufRead};
 
 use serde::{Deserialize, Serialize};
+
+use super::input::Lines;
 
 /// A distribution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,27 +29,40 @@ impl fmt::Display for Distribution {
 }
 
 /// Reads the file; `None` if it names nobody.
-pub(super) fn read(text: &str) -> Option<Distribution> {
-    let field = |name: &str| {
-        let value = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
-        value.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
-    };
-    let (id, version, name) = (field("ID"), field("VERSION_ID"), field("PRETTY_NAME"));
-    (!id.is_empty()).then_some(Distribution { id, version, name })
+pub(super) fn read(lines: &mut Lines<impl BufRead>) -> io::Result<Option<Distribution>> {
+    let [mut id, mut version, mut name] = [const { String::new() }; 3];
+    while let Some(line) = lines.next()? {
+        let Some((key, value)) = line.trim().split_once('=') else { continue };
+        let field = match key {
+            "ID" => &mut id,
+            "VERSION_ID" => &mut version,
+            "PRETTY_NAME" => &mut name,
+            _ => continue,
+        };
+        if field.is_empty() {
+            value.trim_matches(['"', '\'']).clone_into(field);
+        }
+    }
+    Ok((!id.is_empty()).then_some(Distribution { id, version, name }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn distribution(text: &str) -> Option<Distribution> {
+        read(&mut Lines::new(text.as_bytes())).unwrap()
+    }
+
     #[test]
     fn fields_with_and_without_quotes() {
-        let debian =
-            read("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n")
-                .unwrap();
+        let debian = distribution(
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n",
+        )
+        .unwrap();
         assert_eq!(debian.to_string(), "debian-12");
         assert_eq!(debian.name, "Debian GNU/Linux 12 (bookworm)");
-        assert_eq!(read("ID='void'\n").unwrap().to_string(), "void");
-        assert_eq!(read("NAME=x\nVARIANT_ID=y\n"), None);
+        assert_eq!(distribution("ID='void'\n").unwrap().to_string(), "void");
+        assert_eq!(distribution("NAME=x\nVARIANT_ID=y\n"), None);
     }
 }

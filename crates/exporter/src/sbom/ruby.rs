@@ -1,30 +1,33 @@
 //! Ruby: `Gemfile.lock`, and the specifications of installed gems, whose file names say it all.
 
+use std::io::BufRead;
+
+use super::input::{Lines, Packages, ReadError};
 use super::package::{Ecosystem, Package};
 
 /// The gems of `Gemfile.lock`: those that stand directly below a `specs:` of a `GEM` section.
-pub(super) fn gemfile_lock(text: &str) -> Vec<Package> {
-    let mut packages = Vec::new();
-    let mut section = "";
-    for line in text.lines() {
+pub(super) fn gemfile_lock(
+    lines: &mut Lines<impl BufRead>,
+    packages: &mut Packages<'_>,
+) -> Result<(), ReadError> {
+    let mut is_inside = false;
+    let mut last = None;
+    while let Some(line) = lines.next()? {
         if !line.starts_with(' ') {
-            section = line;
+            is_inside = line == "GEM";
             continue;
         }
-        let Some(entry) = line.strip_prefix("    ").filter(|entry| !entry.starts_with(' ')) else {
-            continue;
-        };
-        if section != "GEM" {
-            continue;
-        }
+        let entry = line.strip_prefix("    ").filter(|entry| !entry.starts_with(' '));
+        let Some(entry) = entry.filter(|_| is_inside) else { continue };
         let Some((name, version)) = entry.trim_end_matches(')').split_once(" (") else { continue };
         let gem = Package::new(Ecosystem::Gem, name, without_platform(version));
         // A gem stands there once for each platform.
-        if packages.last() != Some(&gem) {
-            packages.push(gem);
+        if last.as_ref() != Some(&gem) {
+            packages.push(gem.clone())?;
+            last = Some(gem);
         }
     }
-    packages
+    Ok(())
 }
 
 /// A specification by its file's name, `NAME-VERSION[-PLATFORM].gemspec`.
@@ -45,13 +48,15 @@ fn without_platform(version: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::found;
     use super::*;
 
     #[test]
     fn gems() {
         let lock = "GIT\n  remote: x\n  specs:\n    own (0.1)\n\nGEM\n  remote: https://rubygems.org/\n  specs:\n    nokogiri (1.15.4-aarch64-linux)\n    nokogiri (1.15.4-x86_64-linux)\n      racc (~> 1.4)\n    racc (1.7.1)\n\nPLATFORMS\n    x (1)\n";
-        let found: Vec<_> = gemfile_lock(lock).iter().map(|gem| gem.purl(None)).collect();
-        assert_eq!(found, ["pkg:gem/nokogiri@1.15.4", "pkg:gem/racc@1.7.1"]);
+        let locked = found(lock, gemfile_lock);
+        let locked: Vec<_> = locked.iter().map(|gem| gem.purl(None)).collect();
+        assert_eq!(locked, ["pkg:gem/nokogiri@1.15.4", "pkg:gem/racc@1.7.1"]);
         for (file, expected) in [
             ("rack-2.2.8.gemspec", Some("pkg:gem/rack@2.2.8")),
             ("net-http-2-x-0.1.gemspec", Some("pkg:gem/net-http-2-x@0.1")),

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::file_kind::{FileKind, Told};
+use super::budget::Budget;
+use super::file_kind::FileKind;
 use super::golang;
+use super::input::{Packages, ReadError};
 use super::os_release::Distribution;
 use super::package::Package;
 use crate::walk::{WalkError, walk_files};
 
-/// The largest file that is read.
-const MOST: u64 = 64 << 20;
 /// Programs that Go has built are never smaller.
 const LEAST_PROGRAM: u64 = 256 << 10;
 
@@ -36,38 +36,93 @@ pub struct ScannedFile {
     /// The distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distribution: Option<Distribution>,
-    /// Why it was not read.
+    /// Why it was not read, or not to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
 }
 
 /// Reads a layer's directory, or any folder, without following a link.
 pub fn scan_layer(root: BorrowedFd<'_>) -> Result<LayerInventory, WalkError> {
-    let mut inventory = LayerInventory::default();
+    let mut budget = Budget::default();
+    let mut files = Files::default();
     walk_files(root, |directory, name, path| {
         // Under other names no package manager writes.
         let Ok(path) = String::from_utf8(path) else { return Ok(()) };
-        let scanned = scan_file(directory, name, &path)?;
-        inventory.files.extend(scanned.map(|scanned| (path, scanned)));
+        if let Some(scanned) = scan_file(directory, name, &path, &mut budget)? {
+            files.add(path, scanned, &mut budget);
+        }
         Ok(())
     })?;
-    Ok(inventory)
+    Ok(files.finish())
 }
 
-fn scan_file(directory: &OwnedFd, name: &CStr, path: &str) -> io::Result<Option<ScannedFile>> {
+impl LayerInventory {
+    /// As much of it as a snapshot has room for.
+    pub(super) fn within(self, budget: &mut Budget) -> Self {
+        let mut files = Files::default();
+        for (path, mut file) in self.files {
+            let mut packages = Packages::new(&path, budget);
+            let taken = packages.extend(std::mem::take(&mut file.packages));
+            file.packages = packages.finish();
+            file.unread = file.unread.or(taken.err().map(|error| error.to_string()));
+            files.add(path, file, budget);
+        }
+        files.finish()
+    }
+}
+
+/// The files that there is room for.
+#[derive(Default)]
+struct Files {
+    files: BTreeMap<String, ScannedFile>,
+    /// The first that there is none for, and how many there are.
+    left_out: Option<(String, u64)>,
+}
+
+impl Files {
+    fn add(&mut self, path: String, file: ScannedFile, budget: &mut Budget) {
+        if budget.keep_file(&path, file.unread.as_deref().unwrap_or_default()) {
+            self.files.insert(path, file);
+        } else {
+            self.left_out.get_or_insert((path, 0)).1 += 1;
+        }
+    }
+
+    fn finish(mut self) -> LayerInventory {
+        if let Some((path, count)) = self.left_out {
+            let unread = Some(format!("it is the first of {count} files more than are listed"));
+            self.files.insert(path, ScannedFile { unread, ..ScannedFile::default() });
+        }
+        LayerInventory { files: self.files }
+    }
+}
+
+fn scan_file(
+    directory: &OwnedFd,
+    name: &CStr,
+    path: &str,
+    budget: &mut Budget,
+) -> io::Result<Option<ScannedFile>> {
+    let mut packages = Packages::new(path, budget);
     let kind = FileKind::of(path);
     let told = match kind {
-        Some(kind) if kind.is_told_by_name() => kind.read(path, ""),
-        Some(kind) => match text(directory, name)? {
-            Some(text) => kind.read(path, &text),
-            None => Err("it is too large".to_owned()),
+        Some(kind) => match kind.told_by_name(path, &mut packages) {
+            Some(told) => told.map(|()| None),
+            None => kind.read(open_file(directory, name)?, &mut packages),
         },
-        None => return program(directory, name),
+        None if is_program(directory, name)? => {
+            golang::program(&open_file(directory, name)?, &mut packages).map(|()| None)
+        }
+        None => return Ok(None),
     };
-    Ok(Some(match told {
-        Ok(Told { packages, distribution }) => ScannedFile { packages, distribution, unread: None },
-        Err(reason) => ScannedFile { unread: Some(reason), ..ScannedFile::default() },
-    }))
+    let (distribution, unread) = match told {
+        Ok(distribution) => (distribution, None),
+        Err(ReadError::Io(error)) => return Err(error),
+        Err(ReadError::Said(reason)) => (None, Some(reason)),
+    };
+    let packages = packages.finish();
+    let is_something = kind.is_some() || unread.is_some() || !packages.is_empty();
+    Ok(is_something.then_some(ScannedFile { packages, distribution, unread }))
 }
 
 fn open_file(directory: &OwnedFd, name: &CStr) -> io::Result<File> {
@@ -75,21 +130,10 @@ fn open_file(directory: &OwnedFd, name: &CStr) -> io::Result<File> {
     Ok(rustix::fs::openat(directory.as_fd(), name, flags, Mode::empty())?.into())
 }
 
-/// The file's text, whatever its encoding; `None` if it is too large.
-fn text(directory: &OwnedFd, name: &CStr) -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
-    open_file(directory, name)?.take(MOST + 1).read_to_end(&mut bytes)?;
-    let text = (bytes.len() as u64 <= MOST).then(|| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(text)
-}
-
-fn program(directory: &OwnedFd, name: &CStr) -> io::Result<Option<ScannedFile>> {
+/// Whether it can be a program that Go has built.
+fn is_program(directory: &OwnedFd, name: &CStr) -> io::Result<bool> {
     let stat = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-    if stat.st_mode & 0o111 == 0 || (stat.st_size as u64) < LEAST_PROGRAM {
-        return Ok(None);
-    }
-    let packages = golang::program(&open_file(directory, name)?)?;
-    Ok((!packages.is_empty()).then(|| ScannedFile { packages, ..ScannedFile::default() }))
+    Ok(stat.st_mode & 0o111 != 0 && stat.st_size as u64 >= LEAST_PROGRAM)
 }
 
 #[cfg(test)]
@@ -139,5 +183,49 @@ mod tests {
                 "var/lib/dpkg/status: pkg:deb/debian/a@1",
             ]
         );
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |path: &str, text: &str| std::fs::write(folder.path().join(path), text).unwrap();
+        let many: String =
+            (0..100_001).map(|number| format!("Package: p{number}\nVersion: 1\n\n")).collect();
+        std::fs::create_dir_all(folder.path().join("var/lib/dpkg")).unwrap();
+        write("var/lib/dpkg/status", &many);
+        write("composer.lock", "");
+        File::options()
+            .write(true)
+            .open(folder.path().join("composer.lock"))
+            .and_then(|file| file.set_len(9 << 20))
+            .unwrap();
+        let root = File::open(folder.path()).unwrap();
+        let found = scan_layer(root.as_fd()).unwrap();
+        let reason = |found: &LayerInventory, path: &str| found.files[path].unread.clone();
+        let status = "var/lib/dpkg/status";
+        assert_eq!(found.files[status].packages.len(), 100_000);
+        let full = "its layer tells of more packages than are listed";
+        assert_eq!(reason(&found, status).as_deref(), Some(full));
+        assert_eq!(reason(&found, "composer.lock").as_deref(), Some("it is larger than 8 MiB"));
+
+        // Several layers have no more room than one.
+        let mut budget = Budget::default();
+        assert_eq!(found.clone().within(&mut budget), found);
+        let second = found.within(&mut budget);
+        assert!(second.files[status].packages.is_empty());
+        assert_eq!(reason(&second, status).as_deref(), Some(full));
+    }
+
+    #[test]
+    fn files_are_not_without_number() {
+        let long = "d".repeat(1 << 20);
+        let paths = (0..100).map(|number| format!("{long}/{number:02}/requirements.txt"));
+        let files = paths.map(|path| (path, ScannedFile::default())).collect();
+        let found = LayerInventory { files }.within(&mut Budget::default());
+        let last = found.files.into_iter().next_back().unwrap();
+        assert_eq!(last.0, format!("{long}/63/requirements.txt"));
+        let said = "it is the first of 37 files more than are listed";
+        assert_eq!(last.1.unread.as_deref(), Some(said));
     }
 }

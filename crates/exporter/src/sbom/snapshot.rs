@@ -7,13 +7,14 @@ use rbuild_cache::{IndexError, LayersError};
 use rbuild_oci::DiffId;
 use rbuild_solver::{LayerId, Snapshot};
 
+use super::budget::Budget;
 use super::inventory::{Inventory, LayerFiles};
 use super::scan::{LayerInventory, scan_layer};
 use crate::layers::ExportStore;
 use crate::walk::WalkError;
 
-/// Changes whenever the readers find more than they did.
-const READER: &str = "rbuild.1";
+/// Changes whenever the readers find something else than they did.
+const READER: &str = "rbuild.2";
 
 /// Why a snapshot's packages could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +52,14 @@ pub fn snapshot_inventory(
     diff_ids: &[DiffId],
 ) -> Result<Inventory, InventoryError> {
     let mut layers = Vec::new();
+    let mut budget = Budget::default();
     for layer in snapshot.layers() {
         let directory = store
             .layers
             .open(layer)
             .map_err(|source| InventoryError::Open { layer: *layer, source })?;
-        layers.push((layer_inventory(store, layer, &directory)?, directory));
+        let inventory = layer_inventory(store, layer, &directory)?;
+        layers.push((inventory.within(&mut budget), directory));
     }
     let has_ids = diff_ids.len() == layers.len();
     let files: Vec<LayerFiles<'_>> = layers

@@ -15,6 +15,8 @@ const ROOT: &str = "SPDXRef-Subject";
 const DISTRIBUTION: &str = "SPDXRef-Distribution";
 /// How many places of one package are written down.
 const MOST_PLACES: usize = 20;
+/// How many files that were not read are named.
+const MOST_UNREAD: usize = 1000;
 
 /// What a document is about.
 #[derive(Clone, Copy, Debug)]
@@ -92,9 +94,13 @@ pub fn spdx_document(inventory: &Inventory, described: Described<'_>) -> Value {
         document["hasExtractedLicensingInfos"] = licences.collect();
     }
     if !inventory.unread.is_empty() {
-        let mut lines: Vec<_> =
-            inventory.unread.iter().map(|(path, why)| format!("/{path}: {why}")).collect();
-        lines.insert(0, "Not read:".to_owned());
+        let mut lines = vec!["Not read:".to_owned()];
+        let unread = inventory.unread.iter().take(MOST_UNREAD);
+        lines.extend(unread.map(|(path, why)| format!("/{path}: {why}")));
+        if let Some(more) = inventory.unread.len().checked_sub(MOST_UNREAD).filter(|more| *more > 0)
+        {
+            lines.push(format!("and {more} more files"));
+        }
         document["comment"] = json!(lines.join("\n"));
     }
     document["documentNamespace"] = json!(namespace(&document));

@@ -138,10 +138,10 @@ fn sbom(
 ) -> Result<Attestation, ExportError> {
     let inventory = snapshot_inventory(store, snapshot, diff_ids)?;
     for (path, reason) in inventory.unread.iter().take(MOST_WARNINGS) {
-        progress.warn(format!("the SBOM has nothing of `/{path}`: {reason}"));
+        progress.warn(format!("the SBOM has not all of `/{path}`: {reason}"));
     }
     if let Some(more) = inventory.unread.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
-        progress.warn(format!("the SBOM has nothing of {more} more files: its comment lists them"));
+        progress.warn(format!("the SBOM has not all of {more} more files: its comment says which"));
     }
     Ok(Attestation {
         predicate_type: SPDX_DOCUMENT,
