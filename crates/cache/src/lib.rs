@@ -12,6 +12,7 @@ mod content;
 mod copied;
 mod copy_data;
 mod disk_error;
+mod document_walk;
 mod download;
 mod gate;
 mod gc;
@@ -53,6 +54,7 @@ pub use content::{BlobWriter, Content, ContentError};
 pub use copied::CopyError;
 pub use copy_data::DataCopier;
 pub use disk_error::DiskError;
+pub use document_walk::{DocumentWalk, DocumentWalkError};
 pub use download::{
     Download, DownloadError, DownloadErrorKind, Downloaded, Downloads, DownloadsOptions, Pace,
     percent_decoded,

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use rbuild_testdata::{Entry, Image, ImageIndex, Layer, Registry, sha256, validate};
-use serde_json::Value;
+use rbuild_testdata::{
+    Entry, Image, ImageIndex, Layer, Registry, Reply, Scripted, sha256, validate,
+};
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, have, ran};
 
@@ -220,4 +222,69 @@ fn what_cannot_be_made_is_refused() {
     }
     let error = fixture.run(["imagetools", "inspect", "localhost:1/x"]).fails(1);
     assert!(error.contains("cannot inspect `localhost:1/x`"), "{error}");
+}
+
+#[test]
+fn hostile_indexes_come_to_an_end() {
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let config =
+        r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": sha256(config.as_bytes()),
+            "size": config.len(),
+        },
+        "layers": [],
+    });
+    let entry = |document: &Value| {
+        let bytes = document.to_string();
+        let media_type = &document["mediaType"];
+        json!({ "mediaType": media_type, "digest": sha256(bytes.as_bytes()), "size": bytes.len() })
+    };
+    let index = |manifests: Vec<Value>| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let lower = index(vec![entry(&manifest); 300]);
+    let upper = index(vec![entry(&lower); 300]);
+    let for_architecture = |number: u32| {
+        let mut entry = entry(&manifest);
+        entry["platform"] = json!({ "os": "linux", "architecture": format!("a{number}") });
+        entry
+    };
+    let wide = index((0..1001).map(for_architecture).collect());
+    let mut small = entry(&manifest);
+    small["size"] = json!(1);
+    let wrong = index(vec![small]);
+    let documents =
+        [("many", upper), ("wide", wide), ("wrong", wrong), ("", lower), ("", manifest)];
+    let registry = Scripted::start(move |request, _| {
+        let name = request.path.rsplit('/').next().unwrap_or_default();
+        let found = documents.iter().find(|(tag, document)| {
+            name == *tag || name == sha256(document.to_string().as_bytes())
+        });
+        match found {
+            _ if name.is_empty() => Reply::new(200, "{}"),
+            Some((_, document)) => Reply::new(200, document.to_string())
+                .header("Content-Type", document["mediaType"].as_str().unwrap_or_default()),
+            None if name == sha256(config.as_bytes()) => Reply::new(200, config),
+            None => Reply::new(404, ""),
+        }
+    });
+    let fixture = Fixture::new();
+    let create = |tag: &str| {
+        let [new, old] = ["new", tag].map(|tag| format!("{}/app:{tag}", registry.address()));
+        fixture.run(["imagetools", "create", "--dry-run", "-t", &new, &old])
+    };
+    create("many").ok();
+    let asked = registry.requests().len();
+    assert!(asked < 20, "{asked} requests");
+    for (tag, message) in [
+        ("wide", "its indexes have more than 1000 entries"),
+        ("wrong", "bytes, its descriptor says 1"),
+    ] {
+        let error = create(tag).fails(1);
+        assert!(error.contains(message), "{tag}: {error}");
+    }
 }

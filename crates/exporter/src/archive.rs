@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 
-use rbuild_cache::{Content, ContentError, EntryKind, TarEntry, TarWriteError, TarWriter};
+use rbuild_cache::{
+    Content, ContentError, DocumentWalk, DocumentWalkError, EntryKind, TarEntry, TarWriteError,
+    TarWriter,
+};
 use rbuild_oci::{Descriptor, Digest, Index, Manifest, Reference};
 use serde_json::json;
 
@@ -18,9 +21,6 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The largest manifest or index that is read; registries refuse larger ones as well.
 const MAX_DOCUMENT: u64 = 4 << 20;
-
-/// How deep indexes in indexes are followed.
-const MAX_NESTING: u32 = 4;
 
 /// Which archive is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,9 @@ pub enum ArchiveError {
         #[source]
         source: serde_json::Error,
     },
-    /// Indexes in indexes.
-    #[error("the image's indexes list indexes without an end")]
-    Nesting,
+    /// An index that is not followed.
+    #[error("what the image consists of is not believed")]
+    Walk(#[from] DocumentWalkError),
     /// Docker's form has no place for an index.
     #[error("docker exporter does not currently support exporting manifest lists")]
     ManifestList,
@@ -114,51 +114,34 @@ pub(crate) fn write_archive_to<W: Write>(
     Ok(archive.tar.finish()?)
 }
 
-/// All blobs of an image or index with their sizes, and the manifest of what is no index.
+/// All blobs of an image or index with their sizes, and the manifest of what is no index. By digest, and each once, as an image may
+/// name one layer twice.
 pub(crate) fn blobs_of(
     top: &Descriptor,
     content: &Content,
 ) -> Result<(BTreeMap<Digest, u64>, Option<Manifest>), ArchiveError> {
-    let mut blobs = Blobs { content, found: BTreeMap::new() };
-    let manifest = blobs.add_document(top, MAX_NESTING)?;
-    Ok((blobs.found, manifest))
-}
-
-/// The blobs of an archive, with their sizes: by digest, and each once, as an image may name one layer twice.
-struct Blobs<'a> {
-    content: &'a Content,
-    found: BTreeMap<Digest, u64>,
-}
-
-impl Blobs<'_> {
-    /// Adds a manifest or an index with everything that it names. Returns what is no index.
-    fn add_document(
-        &mut self,
-        descriptor: &Descriptor,
-        nesting: u32,
-    ) -> Result<Option<Manifest>, ArchiveError> {
+    let mut walk = DocumentWalk::new(top.clone());
+    let mut found = BTreeMap::new();
+    let mut only = None;
+    while let Some(descriptor) = walk.next() {
         let digest = descriptor.digest;
-        if nesting == 0 {
-            return Err(ArchiveError::Nesting);
-        }
-        let bytes = self
-            .content
+        let bytes = content
             .read(&digest, MAX_DOCUMENT)
             .map_err(|source| ArchiveError::Blob { digest, source: Box::new(source) })?;
         let fail = |source| ArchiveError::Document { digest, source };
-        self.found.insert(digest, bytes.len() as u64);
+        let size = bytes.len() as u64;
+        walk.read(&descriptor, size)?;
+        found.insert(digest, size);
         if descriptor.media_type.is_index() {
-            let index: Index = serde_json::from_slice(&bytes).map_err(fail)?;
-            for entry in &index.manifests {
-                self.add_document(entry, nesting - 1)?;
-            }
-            return Ok(None);
+            walk.enter(&serde_json::from_slice(&bytes).map_err(fail)?)?;
+            continue;
         }
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(fail)?;
-        self.found.insert(manifest.config.digest, manifest.config.size);
-        self.found.extend(manifest.layers.iter().map(|layer| (layer.digest, layer.size)));
-        Ok(Some(manifest))
+        let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
+        found.extend(blobs.map(|blob| (blob.digest, blob.size)));
+        only = Some(manifest);
     }
+    Ok((found, only.filter(|_| !top.media_type.is_index())))
 }
 
 fn blob_path(digest: &Digest) -> String {

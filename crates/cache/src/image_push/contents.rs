@@ -6,10 +6,9 @@ use rbuild_oci::{Descriptor, Digest, Index, Platform};
 
 use super::PushError;
 use crate::image_source::ImageDocument;
-use crate::{Content, Document};
+use crate::{Content, Document, DocumentWalk};
 
 const LARGEST_DOCUMENT: u64 = 4 << 20;
-const DEEPEST_INDEX: usize = 3;
 
 /// What of an image for several platforms is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,47 +35,31 @@ pub(super) struct Contents {
 impl Contents {
     /// Reads the documents of an image.
     pub(super) fn read(content: &Content, top: &Descriptor) -> Result<Self, PushError> {
-        let mut reading =
-            Reading { content, seen: HashSet::new(), blobs: Vec::new(), manifests: Vec::new() };
-        let top = reading.document(top, 0)?;
-        let Reading { mut blobs, manifests, .. } = reading;
+        let mut walk = DocumentWalk::new(top.clone());
+        let mut seen = HashSet::new();
+        let mut blobs = Vec::new();
+        let mut documents = Vec::new();
+        while let Some(descriptor) = walk.next() {
+            if !seen.insert(descriptor.digest) {
+                continue;
+            }
+            let (parsed, document) = read(content, &descriptor)?;
+            walk.read(&descriptor, document.bytes.len() as u64)?;
+            documents.push((walk.depth(), document));
+            match parsed {
+                ImageDocument::Manifest(manifest) => {
+                    let named = std::iter::once(manifest.config).chain(manifest.layers);
+                    let wanted = named.filter(is_distributed);
+                    blobs.extend(wanted.filter(|blob| seen.insert(blob.digest)));
+                }
+                ImageDocument::Index(index) => walk.enter(&index)?,
+            }
+        }
+        let (_, top) = documents.remove(0);
+        documents.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        let manifests = documents.into_iter().map(|(_, document)| document).collect();
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         Ok(Self { blobs, manifests, top })
-    }
-}
-
-struct Reading<'a> {
-    content: &'a Content,
-    seen: HashSet<Digest>,
-    blobs: Vec<Descriptor>,
-    manifests: Vec<Document>,
-}
-
-impl Reading<'_> {
-    /// Reads a manifest or index, and all that it refers to into `blobs` and `manifests`.
-    fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Document, PushError> {
-        if depth > DEEPEST_INDEX {
-            return Err(PushError::Nesting);
-        }
-        let (parsed, document) = read(self.content, descriptor)?;
-        match parsed {
-            ImageDocument::Manifest(manifest) => {
-                for blob in std::iter::once(manifest.config).chain(manifest.layers) {
-                    if is_distributed(&blob) && self.seen.insert(blob.digest) {
-                        self.blobs.push(blob);
-                    }
-                }
-            }
-            ImageDocument::Index(index) => {
-                for entry in &index.manifests {
-                    if self.seen.insert(entry.digest) {
-                        let below = self.document(entry, depth + 1)?;
-                        self.manifests.push(below);
-                    }
-                }
-            }
-        }
-        Ok(document)
     }
 }
 

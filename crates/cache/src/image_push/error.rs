@@ -4,7 +4,8 @@ use rbuild_oci::Digest;
 
 use crate::part_error::from_parts;
 use crate::{
-    ContentError, DocumentError, ImageError, IndexError, LeaseError, PartError, RegistryError,
+    ContentError, DocumentError, DocumentWalkError, ImageError, IndexError, LeaseError, PartError,
+    RegistryError,
 };
 
 /// An image cannot be pushed.
@@ -40,9 +41,9 @@ pub enum PushError {
         #[source]
         source: DocumentError,
     },
-    /// Indexes that list indexes.
-    #[error("the image is an index of indexes, nested too deeply")]
-    Nesting,
+    /// An index that is not followed.
+    #[error("what the image consists of is not believed")]
+    Walk(#[from] DocumentWalkError),
     /// Of an image for several platforms, not all are in the store.
     #[error("the image is not complete: of its platforms, {missing} are missing in the store")]
     Incomplete {

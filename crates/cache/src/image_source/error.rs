@@ -6,8 +6,8 @@ use rbuild_solver::LayerId;
 use super::DocumentError;
 use crate::part_error::from_parts;
 use crate::{
-    ApplyError, CompressionError, ContentError, IndexError, LayersError, LayoutError, LeaseError,
-    LockError, PartError, RegistryError, S3Error, ViewError,
+    ApplyError, CompressionError, ContentError, DocumentWalkError, IndexError, LayersError,
+    LayoutError, LeaseError, LockError, PartError, RegistryError, S3Error, ViewError,
 };
 
 /// An image, or a layer of one, cannot be had. `image` is the name as people write it.
@@ -61,6 +61,14 @@ pub enum ImageError {
     Nesting {
         /// Which image.
         image: String,
+    },
+    /// An index that is not followed.
+    #[error("what image `{image}` consists of is not believed")]
+    Walk {
+        /// Which image.
+        image: String,
+        /// Why.
+        source: DocumentWalkError,
     },
     /// An artifact that is no image.
     #[error("`{image}` is not a container image: its configuration has type `{media_type}`")]

@@ -6,10 +6,7 @@ use super::document::ImageDocument;
 use super::fetch::Origin;
 use super::resolve::LARGEST_CONFIG;
 use super::{ImageError, ImageSource, PullProgress};
-use crate::Document;
-
-/// An index may list an index; beyond that it is no use to anybody.
-const DEEPEST_INDEX: usize = 3;
+use crate::{Document, DocumentWalk};
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +26,15 @@ impl ImageSource {
         let top = Descriptor::new(media_type, digest, bytes.len() as u64);
         let mut whole = WholeImage { top: top.clone(), manifests: Vec::new(), blobs: Vec::new() };
         let mut first = Some(bytes);
-        let mut waiting = vec![(top, 0)];
-        while let Some((mut descriptor, depth)) = waiting.pop() {
+        let unusable = |source| ImageError::Walk { image: reference.to_string(), source };
+        let mut walk = DocumentWalk::new(top);
+        while let Some(mut descriptor) = walk.next() {
             let digest = descriptor.digest;
             let bytes = match first.take() {
                 Some(bytes) => bytes,
                 None => self.registry.manifest(&reference.pinned(digest)).await?.bytes,
             };
+            walk.read(&descriptor, bytes.len() as u64).map_err(unusable)?;
             self.lease.pin_blobs(&[digest])?;
             self.content.put(&bytes)?;
             let image = reference.to_string();
@@ -48,18 +47,11 @@ impl ImageSource {
             let is_index = matches!(parsed, ImageDocument::Index(_));
             let default = if is_index { MediaType::OciIndex } else { MediaType::OciManifest };
             descriptor.media_type = media_type.unwrap_or(default);
-            if depth == 0 {
+            if walk.depth() == 0 {
                 whole.top = descriptor.clone();
             }
             match parsed {
-                ImageDocument::Index(_) if depth == DEEPEST_INDEX => {
-                    return Err(ImageError::Nesting { image: reference.to_string() });
-                }
-                // The last is taken first.
-                ImageDocument::Index(index) => {
-                    let below = index.manifests.into_iter().rev();
-                    waiting.extend(below.map(|entry| (entry, depth + 1)));
-                }
+                ImageDocument::Index(index) => walk.enter(&index).map_err(unusable)?,
                 ImageDocument::Manifest(manifest) => {
                     let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
                     self.note_place(reference, blobs.clone())?;

@@ -1,14 +1,11 @@
 //! The documents of an image of the local image store: one manifest, or those that an index lists.
 
-use rbuild_cache::{Image as StoredImage, Store};
-use rbuild_oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform};
+use rbuild_cache::{DocumentWalk, DocumentWalkError, Image as StoredImage, Store};
+use rbuild_oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
 use serde_json::Value;
 
 use super::images::DOCUMENT_LIMIT;
 use crate::error::{CommandError, Kind};
-
-/// How deep indexes in indexes are followed.
-const MAX_NESTING: u32 = 4;
 
 /// A manifest of an image.
 #[derive(Clone, Debug)]
@@ -37,28 +34,23 @@ pub(crate) fn manifests(
     store: &Store,
     top: &Descriptor,
 ) -> Result<Vec<ManifestDocument>, CommandError> {
+    let unusable = |error: DocumentWalkError| {
+        let message = "what the image consists of is not believed";
+        CommandError::caused(Kind::Environment, message, error)
+    };
+    let mut walk = DocumentWalk::new(top.clone());
     let mut found = Vec::new();
-    collect(store, top, MAX_NESTING, &mut found)?;
+    while let Some(descriptor) = walk.next() {
+        let digest = descriptor.digest;
+        let bytes = bytes(store, &digest)?;
+        walk.read(&descriptor, bytes.len() as u64).map_err(unusable)?;
+        if descriptor.media_type.is_index() {
+            walk.enter(&parse(&digest, &bytes)?).map_err(unusable)?;
+        } else {
+            found.push(ManifestDocument { manifest: parse(&digest, &bytes)?, descriptor });
+        }
+    }
     Ok(found)
-}
-
-fn collect(
-    store: &Store,
-    descriptor: &Descriptor,
-    nesting: u32,
-    found: &mut Vec<ManifestDocument>,
-) -> Result<(), CommandError> {
-    if !descriptor.media_type.is_index() {
-        let manifest = parsed(store, &descriptor.digest)?;
-        found.push(ManifestDocument { descriptor: descriptor.clone(), manifest });
-        return Ok(());
-    }
-    if nesting == 0 {
-        let message = "the image's indexes list indexes without an end";
-        return Err(CommandError::new(Kind::Environment, message));
-    }
-    let index: Index = parsed(store, &descriptor.digest)?;
-    index.manifests.iter().try_for_each(|entry| collect(store, entry, nesting - 1, found))
 }
 
 /// What of an image is for a platform, or all of it.
@@ -95,14 +87,21 @@ fn parsed<T: serde::de::DeserializeOwned>(
     store: &Store,
     digest: &Digest,
 ) -> Result<T, CommandError> {
-    let bytes = store.content.read(digest, DOCUMENT_LIMIT).map_err(|error| {
+    parse(digest, &bytes(store, digest)?)
+}
+
+fn bytes(store: &Store, digest: &Digest) -> Result<Vec<u8>, CommandError> {
+    store.content.read(digest, DOCUMENT_LIMIT).map_err(|error| {
         CommandError::caused(
             Kind::Environment,
             format!("cannot read `{digest}` of the image"),
             error,
         )
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(digest: &Digest, bytes: &[u8]) -> Result<T, CommandError> {
+    serde_json::from_slice(bytes).map_err(|error| {
         CommandError::caused(
             Kind::Environment,
             format!("`{digest}` of the image is not the document that it should be"),
