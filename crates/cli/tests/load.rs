@@ -262,6 +262,57 @@ fn privileged_layers_that_the_engine_has_are_not_sent() {
     engine.join().expect("the engine ends");
 }
 
+/// An engine that answers with `early` before it has read the image, or with what is no answer when it has.
+fn odd(socket: &Path, early: Option<&'static str>) {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.expect("a connection"));
+            let mut head = String::new();
+            reader.read_line(&mut head).expect("a line");
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).expect("a line");
+            }
+            let body = match head.split(' ').nth(1).expect("a path") {
+                "/_ping" => "OK",
+                "/info" => "{}",
+                "/images/json?all=1" => "[]",
+                _ => early.unwrap_or_else(|| {
+                    chunks(&mut reader);
+                    "<html>It works</html>"
+                }),
+            };
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            // Who goes away does not hear it.
+            let _ = reader.get_mut().write_all(text.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn privileged_what_was_not_loaded_is_not_said_to_be() {
+    let fixture = app();
+    // More than a socket holds, so that who closes it early is noticed.
+    fixture.write("one", "x".repeat(4 << 20));
+    for (name, early, expected) in [
+        ("html", None, "its answer to /images/load?quiet=1 is not JSON"),
+        (
+            "early",
+            Some(r#"{"stream":"Loaded"}"#),
+            "cannot send the whole image, before it answers, to",
+        ),
+        ("early-words", Some(r#"{"error":"no space"}"#), "says: no space"),
+    ] {
+        let socket = fixture.path(name);
+        odd(&socket, early);
+        let host = format!("unix://{}", socket.display());
+        let error = load(&fixture, &host, &["--load", "-t", "a"]).fails(1);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn without_an_engine_is_said_what_was_tried() {
     let fixture = app();

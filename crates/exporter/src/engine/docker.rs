@@ -11,7 +11,7 @@ use rbuild_oci::{DiffId, Reference};
 use serde_json::Value;
 
 use super::EngineError;
-use super::http::{Answer, EnginePlace, get, post};
+use super::http::{Answer, EnginePlace, Sent, get, post};
 use crate::archive::{ArchiveForm, write_archive_to};
 use crate::image::Image;
 use crate::index::NamedDocument;
@@ -46,7 +46,9 @@ impl DockerEngine {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let mut most = 0;
         for image in self.ask("/images/json?all=1")?.as_array().into_iter().flatten() {
-            let Some(id) = image["Id"].as_str() else { continue };
+            let is_plain =
+                |id: &&str| id.bytes().all(|it| it.is_ascii_alphanumeric() || it == b':');
+            let Some(id) = image["Id"].as_str().filter(is_plain) else { continue };
             // One that is removed meanwhile is none.
             let Ok(image) = self.ask(&format!("/images/{id}/json")) else { continue };
             let layers = image["RootFS"]["Layers"].as_array().into_iter().flatten();
@@ -77,27 +79,38 @@ impl DockerEngine {
             layers[..there.min(layers.len())].iter().map(|l| l.digest).collect();
         let document = NamedDocument::from(image);
         let path = "/images/load?quiet=1";
-        let answer = post::<EngineError>(&self.place, path, "application/x-tar", |out| {
+        let sent = post::<EngineError>(&self.place, path, "application/x-tar", |out| {
             write_archive_to(out, &document, names, (ArchiveForm::Docker, 0), content, &without)?;
             Ok(())
         })?;
+        let Sent { answer, cut_off } = sent;
         let answer = self.accepted(answer)?;
         // One document after the other; one that could not be taken in says so in the last.
         for document in serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>() {
-            let Ok(document) = document else { break };
+            let document = document.map_err(|error| self.no_json(path, &error))?;
             if let Some(message) = document["error"].as_str() {
                 return Err(self.refused(message));
             }
         }
-        Ok(())
+        match cut_off {
+            None => Ok(()),
+            Some(source) => {
+                let action = "send the whole image, before it answers, to";
+                Err(EngineError::Transfer { action, place: self.place.to_string(), source })
+            }
+        }
     }
 
     fn ask(&self, path: &str) -> Result<Value, EngineError> {
         let answer = self.accepted(get(&self.place, path)?)?;
-        serde_json::from_slice(&answer.body).map_err(|error| EngineError::NoEngine {
+        serde_json::from_slice(&answer.body).map_err(|error| self.no_json(path, &error))
+    }
+
+    fn no_json(&self, path: &str, error: &serde_json::Error) -> EngineError {
+        EngineError::NoEngine {
             place: self.place.to_string(),
             reason: format!("its answer to {path} is not JSON: {error}"),
-        })
+        }
     }
 
     fn accepted(&self, answer: Answer) -> Result<Answer, EngineError> {

@@ -12,8 +12,12 @@ use super::EngineError;
 const LARGEST_ANSWER: u64 = 64 << 20;
 const LARGEST_HEAD: u64 = 64 << 10;
 const CHUNK: usize = 256 << 10;
-/// How long a question may take. Taking an image in may take any time.
+/// How many answers may say only to go on.
+const MOST_INTERIM: usize = 16;
+/// How long an engine may be silent, or take nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may be silent when it has got all: it takes the image in, without a word on the way.
+const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Where an engine listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +55,7 @@ impl Answer {
 /// Asks a question.
 pub(super) fn get(place: &EnginePlace, path: &str) -> Result<Answer, EngineError> {
     let fail = |source| EngineError::Transfer { action: "ask", place: place.to_string(), source };
-    let mut stream = Stream::connect(place)?;
-    stream.set_patience(PATIENCE).map_err(fail)?;
+    let mut stream = Stream::connect(place, PATIENCE)?;
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: engine\r\nUser-Agent: rbuild\r\nConnection: close\r\n\r\n"
     );
@@ -60,42 +63,57 @@ pub(super) fn get(place: &EnginePlace, path: &str) -> Result<Answer, EngineError
     answer(stream, place)
 }
 
-/// Sends what `write` writes. An answer that comes before the end counts: it says why the engine wants no more.
+/// What came of sending something.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) answer: Answer,
+    /// Why the engine has not got all of it: it has answered before.
+    pub(super) cut_off: Option<io::Error>,
+}
+
+/// Sends what `write` writes. An answer that comes before the end says why the engine wants no more.
 pub(super) fn post<E: From<EngineError>>(
     place: &EnginePlace,
     path: &str,
     content_type: &str,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-) -> Result<Answer, E> {
+) -> Result<Sent, E> {
     let fail =
         |source| EngineError::Transfer { action: "write to", place: place.to_string(), source };
-    let mut stream = Stream::connect(place)?;
+    let mut stream = Stream::connect(place, PATIENCE)?;
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: engine\r\nUser-Agent: rbuild\r\nConnection: close\r\n\
          Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).map_err(fail)?;
-    let mut body = BufWriter::with_capacity(CHUNK, Chunks { out: stream, broken: false });
+    let mut body = BufWriter::with_capacity(CHUNK, Chunks { out: stream, broken: None });
     let written = write(&mut body);
     let ended = written.is_ok() && body.flush().is_ok();
     let (Chunks { mut out, broken }, _) = body.into_parts();
-    if let Err(error) = written
-        && !broken
-    {
-        return Err(error);
+    if let Some(error) = broken {
+        // One that takes nothing has nothing to say.
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Err(fail(error).into());
+        }
+        return match answer(out, place) {
+            Ok(answer) => Ok(Sent { answer, cut_off: Some(error) }),
+            Err(_) => Err(fail(error).into()),
+        };
     }
+    written?;
     if ended {
         // Whether it got the end shows in the answer.
         let _ = out.write_all(b"0\r\n\r\n");
     }
-    Ok(answer(out, place)?)
+    out.set_patience(LONG_PATIENCE).map_err(fail)?;
+    Ok(Sent { answer: answer(out, place)?, cut_off: None })
 }
 
 /// A body of unknown length: each write with its length before it.
 struct Chunks {
     out: Stream,
-    /// The other side wants no more.
-    broken: bool,
+    /// Why the other side gets no more.
+    broken: Option<io::Error>,
 }
 
 impl Write for Chunks {
@@ -109,9 +127,14 @@ impl Write for Chunks {
             self.out.write_all(bytes)?;
             self.out.write_all(b"\r\n")
         };
-        let sent = send();
-        self.broken |= sent.is_err();
-        sent.map(|()| bytes.len())
+        match send() {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                let kind = error.kind();
+                self.broken.get_or_insert(error);
+                Err(kind.into())
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -134,7 +157,7 @@ fn answer(stream: Stream, place: &EnginePlace) -> Result<Answer, EngineError> {
 }
 
 fn read_answer(reader: &mut impl BufRead) -> io::Result<Answer> {
-    loop {
+    for _ in 0..=MOST_INTERIM {
         let answer = read_head(&mut reader.by_ref().take(LARGEST_HEAD))?;
         // What only says to go on.
         if answer.status >= 200 {
@@ -142,6 +165,7 @@ fn read_answer(reader: &mut impl BufRead) -> io::Result<Answer> {
             return Ok(Answer { body, ..answer });
         }
     }
+    Err(odd("it says only to go on, again and again"))
 }
 
 fn odd(reason: impl Into<String>) -> io::Error {
@@ -213,44 +237,76 @@ fn line(reader: &mut impl BufRead) -> io::Result<String> {
     String::from_utf8(line).map_err(|_| odd("it does not speak HTTP"))
 }
 
+/// A connection that fails after some time without progress.
 #[derive(Debug)]
-enum Stream {
+struct Stream {
+    socket: Socket,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 impl Stream {
-    fn connect(place: &EnginePlace) -> Result<Self, EngineError> {
-        let stream = match place {
-            EnginePlace::Unix(path) => UnixStream::connect(path).map(Self::Unix),
-            EnginePlace::Tcp(address) => TcpStream::connect(address.as_str()).map(Self::Tcp),
+    fn connect(place: &EnginePlace, patience: Duration) -> Result<Self, EngineError> {
+        let socket = match place {
+            EnginePlace::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
+            EnginePlace::Tcp(address) => TcpStream::connect(address.as_str()).map(Socket::Tcp),
         };
-        stream.map_err(|source| EngineError::Connect { place: place.to_string(), source })
+        let connected = socket.and_then(|socket| {
+            let mut stream = Self { socket, patience };
+            stream.set_patience(patience)?;
+            Ok(stream)
+        });
+        connected.map_err(|source| EngineError::Connect { place: place.to_string(), source })
     }
 
-    fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        match self {
-            Self::Unix(stream) => stream.set_read_timeout(Some(patience)),
-            Self::Tcp(stream) => stream.set_read_timeout(Some(patience)),
+    fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.patience = patience;
+        match &self.socket {
+            Socket::Unix(stream) => {
+                stream.set_write_timeout(Some(patience))?;
+                stream.set_read_timeout(Some(patience))
+            }
+            Socket::Tcp(stream) => {
+                stream.set_write_timeout(Some(patience))?;
+                stream.set_read_timeout(Some(patience))
+            }
         }
+    }
+
+    /// Says what the kernel calls a resource that is not there.
+    fn in_words<T>(&self, done: io::Result<T>, what: &str) -> io::Result<T> {
+        done.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let message = format!("it has {what} for {} seconds", self.patience.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, message)
+            }
+            _ => error,
+        })
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tcp(stream) => stream.read(buffer),
-        }
+        let read = match &mut self.socket {
+            Socket::Unix(stream) => stream.read(buffer),
+            Socket::Tcp(stream) => stream.read(buffer),
+        };
+        self.in_words(read, "said nothing")
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Tcp(stream) => stream.write(bytes),
-        }
+        let written = match &mut self.socket {
+            Socket::Unix(stream) => stream.write(bytes),
+            Socket::Tcp(stream) => stream.write(bytes),
+        };
+        self.in_words(written, "taken nothing")
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -298,5 +354,25 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn going_on_has_an_end() {
+        let go_on = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        assert!(read(&go_on).unwrap_err().to_string().contains("again and again"));
+    }
+
+    #[test]
+    fn one_that_does_nothing_is_given_up() {
+        let (mine, _theirs) = UnixStream::pair().unwrap();
+        let mut stream = Stream { socket: Socket::Unix(mine), patience: Duration::ZERO };
+        stream.set_patience(Duration::from_millis(1)).unwrap();
+        let said = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(said.to_string(), "it has said nothing for 0 seconds");
+        let mut chunks = Chunks { out: stream, broken: None };
+        let taken = io::copy(&mut io::repeat(b'a'), &mut chunks).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::TimedOut);
+        let broken = chunks.broken.unwrap();
+        assert_eq!(broken.to_string(), "it has taken nothing for 0 seconds");
     }
 }
