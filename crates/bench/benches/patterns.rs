@@ -31,10 +31,10 @@ fn ignore_list(criterion: &mut Criterion) {
         group.bench_function(format!("{name}, as a walk"), |bencher| {
             let each = |(directory, files): &(String, Vec<String>)| {
                 let above = directory.split_once('/').map_or("", |(above, _)| above);
-                let decision = matcher.decide(Decision::default(), above.as_bytes());
-                let decision = matcher.decide(decision, directory.as_bytes());
+                let decision = matcher.decide(&Decision::default(), above.as_bytes());
+                let decision = matcher.decide(&decision, directory.as_bytes());
                 let is_excluded =
-                    |file: &&String| matcher.decide(decision, file.as_bytes()).excluded();
+                    |file: &&String| matcher.decide(&decision, file.as_bytes()).excluded();
                 files.iter().filter(is_excluded).count()
             };
             bencher.iter(|| directories.iter().map(each).sum::<usize>());

@@ -33,25 +33,31 @@ fn naive_match(pattern: &[char], path: &[char], deep: bool) -> bool {
     }
 }
 
-/// The list's rules, path by path and parent by parent.
+/// The list's rules, parent by parent and pattern by pattern.
 fn naive_excluded(patterns: &[String], path: &str) -> bool {
+    let mut has_say = vec![false; patterns.len()];
+    let paths = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
+    paths.fold(false, |_, path| naive_decide(patterns, path, &mut has_say))
+}
+
+fn naive_decide(patterns: &[String], path: &str, has_say: &mut [bool]) -> bool {
     let mut excluded = false;
-    for pattern in patterns {
+    for (pattern, has_say) in patterns.iter().zip(has_say) {
         let (exception, pattern) = match pattern.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, pattern.as_str()),
         };
         let chars: Vec<char> = pattern.chars().collect();
         let plain = |text: &str| !text.contains(['*', '?', '[', ']', '\\']);
-        let parents = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
-        let matched = parents.into_iter().any(|path| {
+        let matches = || {
             // Docker's habits with `**` at an end of otherwise plain text.
             if let Some(suffix) = pattern.strip_prefix("**").filter(|rest| plain(rest)) {
                 return path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path);
             }
             naive_match(&chars, &path.chars().collect::<Vec<_>>(), true)
-        });
-        if matched {
+        };
+        *has_say = *has_say || exception == excluded && matches();
+        if *has_say {
             excluded = !exception;
         }
     }
@@ -86,11 +92,11 @@ fn walk(matcher: &PatternMatcher, path: &str) -> (Decision, bool) {
     let mut decision = Decision::default();
     let mut seen = true;
     for (at, _) in path.match_indices('/') {
-        decision = matcher.decide(decision, &path.as_bytes()[..at]);
+        decision = matcher.decide(&decision, &path.as_bytes()[..at]);
         seen &= !decision.excluded()
-            || matcher.may_have_exceptions_below(decision, &path.as_bytes()[..at]);
+            || matcher.may_have_exceptions_below(&decision, &path.as_bytes()[..at]);
     }
-    (matcher.decide(decision, path.as_bytes()), seen)
+    (matcher.decide(&decision, path.as_bytes()), seen)
 }
 
 proptest! {
@@ -120,7 +126,7 @@ proptest! {
     ) {
         if let Ok(matcher) = PatternMatcher::new(&patterns) {
             let decision = matcher.find(&path);
-            matcher.may_have_exceptions_below(decision, &path);
+            matcher.may_have_exceptions_below(&decision, &path);
         }
         for pattern in &patterns {
             let _ = path_match(pattern, &path);

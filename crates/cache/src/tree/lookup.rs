@@ -217,10 +217,10 @@ impl Tree {
             && !ignore.is_empty()
         {
             let whole = join(path, name);
-            ignored = ignore.decide(parent.ignore, &whole);
+            ignored = ignore.decide(&parent.ignore, &whole);
             excluded = ignored.excluded();
             let is_dir = matches!(file_type, FileType::Directory | FileType::Unknown);
-            if excluded && !(is_dir && ignore.may_have_exceptions_below(ignored, &whole)) {
+            if excluded && !(is_dir && ignore.may_have_exceptions_below(&ignored, &whole)) {
                 return Ok(None);
             }
         }

@@ -23,33 +23,33 @@ pub(super) struct Filter {
 }
 
 /// What both lists say of a path.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Verdict {
     include: Decision,
     exclude: Decision,
 }
 
 impl Filter {
-    fn decide(&self, parent: Verdict, path: &[u8]) -> Verdict {
-        let decide = |matcher: &Option<PatternMatcher>, parent| match matcher {
+    fn decide(&self, parent: &Verdict, path: &[u8]) -> Verdict {
+        let decide = |matcher: &Option<PatternMatcher>, parent: &Decision| match matcher {
             Some(matcher) => matcher.decide(parent, path),
-            None => parent,
+            None => Decision::default(),
         };
         Verdict {
-            include: decide(&self.include, parent.include),
-            exclude: decide(&self.exclude, parent.exclude),
+            include: decide(&self.include, &parent.include),
+            exclude: decide(&self.exclude, &parent.exclude),
         }
     }
 
-    fn picks(&self, verdict: Verdict) -> bool {
+    fn picks(&self, verdict: &Verdict) -> bool {
         (self.include.is_none() || verdict.include.excluded()) && !verdict.exclude.excluded()
     }
 
     /// Whether something below an unpicked directory may be picked.
-    fn may_pick_below(&self, verdict: Verdict, path: &[u8]) -> bool {
+    fn may_pick_below(&self, verdict: &Verdict, path: &[u8]) -> bool {
         match &self.exclude {
             Some(exclude) if verdict.exclude.excluded() => {
-                exclude.may_have_exceptions_below(verdict.exclude, path)
+                exclude.may_have_exceptions_below(&verdict.exclude, path)
             }
             _ => true,
         }
@@ -95,7 +95,7 @@ impl Tree {
                 .map(|entry| Walked {
                     path: entry.entry.path.clone(),
                     node: Arc::clone(&entry.entry.node),
-                    verdict: entry.verdict,
+                    verdict: entry.verdict.clone(),
                     entries: Vec::new(),
                 })
                 .collect();
@@ -110,10 +110,10 @@ impl Tree {
         dir.entries.reserve_exact(listing.children.len());
         for child in &listing.children {
             let path = join(&dir.path, &child.name);
-            let verdict = filter.decide(dir.verdict, &path[prefix..]);
+            let verdict = filter.decide(&dir.verdict, &path[prefix..]);
             let is_dir = child.node.dir.is_some();
-            let picked = filter.picks(verdict) && !child.node.ignore.excluded();
-            let descend = is_dir && (picked || filter.may_pick_below(verdict, &path[prefix..]));
+            let picked = filter.picks(&verdict) && !child.node.ignore.excluded();
+            let descend = is_dir && (picked || filter.may_pick_below(&verdict, &path[prefix..]));
             if picked || descend {
                 let entry = Entry { path, prefix, node: Arc::clone(&child.node), picked };
                 dir.entries.push(WalkedEntry { entry, verdict, descend });

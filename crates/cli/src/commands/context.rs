@@ -72,10 +72,10 @@ impl Ignore {
 
     /// The line that decides about a path relative to the context.
     pub(crate) fn line_of(&self, path: &[u8]) -> Option<&IgnoreLine> {
-        self.line(self.matcher.find(path))
+        self.line(&self.matcher.find(path))
     }
 
-    fn line(&self, decision: Decision) -> Option<&IgnoreLine> {
+    fn line(&self, decision: &Decision) -> Option<&IgnoreLine> {
         self.lines.get(decision.decided_by()?)
     }
 
@@ -124,13 +124,13 @@ fn walk(folder: &Path, ignore: &Ignore) -> Result<Vec<Entry>, CommandError> {
                 path.push(b'/');
             }
             path.extend(child.file_name().into_vec());
-            let decision = ignore.matcher.decide(decision, &path);
+            let decision = ignore.matcher.decide(&decision, &path);
             let is_directory = metadata.is_dir();
             if is_directory
                 && (!decision.excluded()
-                    || ignore.matcher.may_have_exceptions_below(decision, &path))
+                    || ignore.matcher.may_have_exceptions_below(&decision, &path))
             {
-                pending.push((path.clone(), decision));
+                pending.push((path.clone(), decision.clone()));
             }
             let size = if metadata.is_file() { metadata.len() } else { 0 };
             entries.push(Entry { path, is_directory, size, decision });
@@ -152,7 +152,7 @@ fn list(entries: &[Entry], ignore: &Ignore, args: &ContextLsArgs) -> Vec<u8> {
         if is_ignored && !args.ignored {
             continue;
         }
-        let line = ignore.line(entry.decision);
+        let line = ignore.line(&entry.decision);
         if args.json {
             let mut document = json!({
                 "path": String::from_utf8_lossy(&entry.path),
@@ -192,7 +192,7 @@ fn why(ignore: &Ignore, folder: &Path, path: &str, json: bool) -> Vec<u8> {
     let relative = &relative[1..];
     let exists = folder.join(relative).symlink_metadata().is_ok();
     let decision = ignore.matcher.find(relative.as_bytes());
-    let line = ignore.line(decision);
+    let line = ignore.line(&decision);
     if json {
         let mut document =
             json!({"path": relative, "exists": exists, "ignored": decision.excluded()});

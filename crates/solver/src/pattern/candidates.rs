@@ -29,19 +29,25 @@ impl Candidates {
         Self { words, first, last }
     }
 
-    /// Patterns that may match `path`, the last one first, down to number `from`.
-    pub(super) fn of(&self, path: &[u8], from: usize) -> impl Iterator<Item = usize> {
+    /// Words of a set.
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Patterns that may match `path`, and those that `others` gives by words, in order.
+    pub(super) fn of(
+        &self,
+        path: &[u8],
+        others: impl Fn(usize) -> u64,
+    ) -> impl Iterator<Item = usize> {
         let start = |end: Option<&u8>| end.map_or(SETS - 1, |byte| usize::from(*byte)) * self.words;
         let first = &self.first[start(path.first())..];
         let last = &self.last[start(path.last())..];
-        (from / 64..self.words).rev().flat_map(move |word| {
-            let mut bits = first[word] & last[word];
-            if word == from / 64 {
-                bits &= u64::MAX << (from % 64);
-            }
+        (0..self.words).flat_map(move |word| {
+            let mut bits = first[word] & last[word] | others(word);
             std::iter::from_fn(move || {
-                let bit = bits.checked_ilog2()?;
-                bits &= !(1 << bit);
+                let bit = bits.checked_ilog2().map(|_| bits.trailing_zeros())?;
+                bits &= bits - 1;
                 Some(word * 64 + bit as usize)
             })
         })

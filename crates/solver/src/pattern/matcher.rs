@@ -1,5 +1,7 @@
 //! Lists of patterns as in `.dockerignore`.
 
+use std::sync::Arc;
+
 use super::candidates::Candidates;
 use super::clean::clean_path;
 use super::glob::{Glob, PatternError, Stars};
@@ -7,7 +9,9 @@ use super::glob::{Glob, PatternError, Stars};
 /// A list of patterns of which the last that matches decides: what it matches is excluded (or included,
 /// where a list says what to take), what one with `!` in front matches is not.
 ///
-/// A pattern that matches a directory matches all below it. `*`, `?`, `[a-z]` and `\` are those of
+/// A pattern that matches a directory matches all below it, if it had a say there: an exception has none where nothing
+/// before it matches, and another pattern none where one before it matches already. So below `packages`, the list
+/// `**/tmp`, `!packages` excludes `packages/tmp`: the exception changed nothing about `packages`. `*`, `?`, `[a-z]` and `\` are those of
 /// [`path_match`](super::path_match); `**` stands for any number of directories, also none. Two habits of
 /// Docker's matcher that have files depend on them are kept: a `**` in front of plain text matches any end of
 /// a path (`**foo` matches `a/xfoo`), and a `**` at the end anything that goes on (`a**` matches `ab/c`).
@@ -20,10 +24,10 @@ use super::glob::{Glob, PatternError, Stars};
 /// ```
 /// # use rbuild_solver::{Decision, PatternMatcher};
 /// let matcher = PatternMatcher::new(["docs", "!docs/*.md"])?;
-/// let docs = matcher.decide(Decision::default(), b"docs");
-/// assert!(docs.excluded() && matcher.may_have_exceptions_below(docs, b"docs"));
-/// assert!(!matcher.decide(docs, b"docs/a.md").excluded());
-/// assert!(matcher.decide(docs, b"docs/a.txt").excluded());
+/// let docs = matcher.decide(&Decision::default(), b"docs");
+/// assert!(docs.excluded() && matcher.may_have_exceptions_below(&docs, b"docs"));
+/// assert!(!matcher.decide(&docs, b"docs/a.md").excluded());
+/// assert!(matcher.decide(&docs, b"docs/a.txt").excluded());
 /// # Ok::<(), rbuild_solver::PatternError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -33,31 +37,48 @@ pub struct PatternMatcher {
 }
 
 /// What a [`PatternMatcher`] says of a path. The default is that no pattern matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    decided_by: Option<usize>,
+    decided_by: Option<u32>,
     excluded: bool,
-    /// How many patterns have no say any more below the path: those up to the one that decided, which
-    /// matches all that is there.
-    settled: usize,
+    matched: Matched,
+}
+
+/// The patterns that match a path or one of its parents, and had a say there. Paths with the same ones share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Matched(Option<Arc<[u64]>>);
+
+impl Matched {
+    fn word(&self, word: usize) -> u64 {
+        self.0.as_ref().map_or(0, |words| words[word])
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.word(number / 64) & (1 << (number % 64)) != 0
+    }
+
+    fn insert(&mut self, number: usize, words: usize) {
+        let set = self.0.get_or_insert_with(|| vec![0; words].into());
+        Arc::make_mut(set)[number / 64] |= 1 << (number % 64);
+    }
 }
 
 impl Decision {
     /// Whether the path is matched, and not by an exception last.
-    pub fn excluded(self) -> bool {
+    pub fn excluded(&self) -> bool {
         self.excluded
     }
 
     /// Which pattern decided: its position in what [`PatternMatcher::new`] was given.
-    pub fn decided_by(self) -> Option<usize> {
-        self.decided_by
+    pub fn decided_by(&self) -> Option<usize> {
+        self.decided_by.map(|position| position as usize)
     }
 }
 
 #[derive(Clone, Debug)]
 struct Pattern {
     /// Position in the given list, which may have empty entries.
-    position: usize,
+    position: u32,
     exception: bool,
     shape: Shape,
 }
@@ -74,11 +95,12 @@ enum Shape {
 }
 
 impl PatternMatcher {
-    /// A matcher for patterns as they are written, lines of a `.dockerignore` without its comments: space
-    /// around them is cut, paths are cleaned, a slash in front is left out, empty ones are skipped.
+    /// A matcher for patterns as they are written: space around them is cut, paths are cleaned, empty ones are skipped. With a
+    /// slash in front one matches nothing, as paths have none; in a `.dockerignore` it does not count, and its reader leaves it
+    /// out.
     pub fn new<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, PatternError> {
         let mut parsed = Vec::new();
-        for (position, pattern) in patterns.into_iter().enumerate() {
+        for (position, pattern) in (0..).zip(patterns) {
             let pattern = pattern.as_ref().trim();
             let (exception, pattern) = match pattern.strip_prefix('!') {
                 Some(rest) => (true, rest.trim()),
@@ -90,8 +112,7 @@ impl PatternMatcher {
                 }
                 continue;
             }
-            let cleaned = clean_path(pattern);
-            let shape = Shape::parse(cleaned.strip_prefix('/').unwrap_or(&cleaned))?;
+            let shape = Shape::parse(&clean_path(pattern))?;
             parsed.push(Pattern { position, exception, shape });
         }
         let ends: Vec<_> = parsed.iter().map(|pattern: &Pattern| pattern.shape.ends()).collect();
@@ -103,7 +124,7 @@ impl PatternMatcher {
         self.patterns.is_empty()
     }
 
-    /// Whether `path` is matched, itself or by one of its parents, and not by an exception last.
+    /// Whether `path` is excluded.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.find(path).excluded
     }
@@ -112,28 +133,33 @@ impl PatternMatcher {
     pub fn find(&self, path: &[u8]) -> Decision {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let parents = slashes.map(|(at, _)| &path[..at]);
-        let parent = parents.fold(Decision::default(), |decision, dir| self.decide(decision, dir));
-        self.decide(parent, path)
+        let parent = parents.fold(Decision::default(), |decision, dir| self.decide(&decision, dir));
+        self.decide(&parent, path)
     }
 
     /// The decision about `path`, given that about the directory which it is in.
-    pub fn decide(&self, parent: Decision, path: &[u8]) -> Decision {
-        let mut candidates = self.candidates.of(path, parent.settled);
-        match candidates.find(|number| self.patterns[*number].shape.matches(path)) {
-            Some(number) => Decision {
-                decided_by: Some(self.patterns[number].position),
-                excluded: !self.patterns[number].exception,
-                settled: number + 1,
-            },
-            None => parent,
+    pub fn decide(&self, parent: &Decision, path: &[u8]) -> Decision {
+        let mut decision = Decision { matched: parent.matched.clone(), ..Decision::default() };
+        for number in self.candidates.of(path, |word| parent.matched.word(word)) {
+            let pattern = &self.patterns[number];
+            if !parent.matched.has(number) {
+                if pattern.exception != decision.excluded || !pattern.shape.matches(path) {
+                    continue;
+                }
+                decision.matched.insert(number, self.candidates.words());
+            }
+            decision.excluded = !pattern.exception;
+            decision.decided_by = Some(pattern.position);
         }
+        decision
     }
 
     /// Whether something below the excluded directory `dir` may yet be excepted, given the decision about it.
-    pub fn may_have_exceptions_below(&self, decision: Decision, dir: &[u8]) -> bool {
-        self.patterns[decision.settled..]
-            .iter()
-            .any(|pattern| pattern.exception && pattern.shape.may_match_below(dir))
+    pub fn may_have_exceptions_below(&self, decision: &Decision, dir: &[u8]) -> bool {
+        // One that matched already has been overruled, and will be.
+        self.patterns.iter().enumerate().any(|(number, pattern)| {
+            pattern.exception && !decision.matched.has(number) && pattern.shape.may_match_below(dir)
+        })
     }
 }
 
@@ -232,7 +258,7 @@ mod tests {
             ("*", "a/b", true),
             ("*/b", "a/b/c", true),
             ("*/b", "b", false),
-            ("/abc", "abc", true),
+            ("/abc", "abc", false),
             ("./abc/", "abc", true),
             ("a/../abc", "abc", true),
             (" abc ", "abc", true),
@@ -267,8 +293,14 @@ mod tests {
         assert_eq!(excluded(&["!docs/README.md", "docs"], "docs/README.md"), (true, Some(1)));
         assert_eq!(excluded(&["*.md", "!README*", "README-x*"], "README-x.md"), (true, Some(2)));
         assert_eq!(excluded(&["*", "!src", "src/*.o"], "src/a/b.c"), (false, Some(1)));
-        assert_eq!(excluded(&["! docs"], "docs"), (false, Some(0)));
+        assert_eq!(excluded(&["! docs"], "docs"), (false, None));
         assert_eq!(excluded(&["a"], "b"), (false, None));
+        // What has no say about a directory has none by it below.
+        assert_eq!(excluded(&["**/tmp", "!packages"], "packages/a/tmp/f"), (true, Some(0)));
+        assert_eq!(excluded(&["**/tmp", "!packages/**"], "packages/a/tmp/f"), (false, Some(1)));
+        assert_eq!(excluded(&["**/*.log", "!logs"], "logs/a.log"), (true, Some(0)));
+        assert_eq!(excluded(&["ab", "!ab/**", "*"], "ab/c"), (false, Some(1)));
+        assert_eq!(excluded(&["*", "!packages", "**/tmp"], "packages/tmp"), (true, Some(2)));
         assert!(matcher(&["", " "]).is_empty());
     }
 
@@ -278,11 +310,12 @@ mod tests {
             let matcher = matcher(patterns);
             let decision = matcher.find(dir.as_bytes());
             assert!(decision.excluded());
-            matcher.may_have_exceptions_below(decision, dir.as_bytes())
+            matcher.may_have_exceptions_below(&decision, dir.as_bytes())
         };
         assert!(may(&["docs", "!docs/README.md"], "docs"));
         assert!(!may(&["docs", "!src/README.md"], "docs"));
-        assert!(!may(&["!docs/README.md", "docs"], "docs"));
+        // It is not looked at in which order they are.
+        assert!(may(&["!docs/README.md", "docs"], "docs"));
         assert!(may(&["*", "!*/a/*.md"], "docs"));
         assert!(may(&["*", "!*/a/*.md"], "docs/a"));
         assert!(!may(&["*", "!*/a/*.md"], "docs/b"));
