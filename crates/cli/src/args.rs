@@ -1,6 +1,6 @@
 //! What was typed. Help, completions and the man page come from these definitions.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -68,8 +68,10 @@ pub(crate) fn parse() -> Result<Typed, CommandError> {
     let from = |matches: &clap::ArgMatches| {
         Cli::from_arg_matches(matches).unwrap_or_else(|error| without_secrets(error).exit())
     };
+    let typed = joined(std::env::args_os());
     let matched = |command: clap::Command| {
-        command.try_get_matches().unwrap_or_else(|error| without_secrets(error).exit())
+        let matches = command.try_get_matches_from(&typed);
+        matches.unwrap_or_else(|error| without_secrets(error).exit())
     };
     let mut matches = matched(command());
     let mut cli = from(&matches);
@@ -81,6 +83,28 @@ pub(crate) fn parse() -> Result<Typed, CommandError> {
         cli = from(&matches);
     }
     Ok(Typed { cli, config, matches })
+}
+
+/// Arguments with the value of a flag that may also stand alone joined to it, where it can be nothing else: `--provenance false`.
+fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let is_value = |text: &OsString| {
+        text.to_str().is_some_and(|text| {
+            matches!(text, "true" | "false")
+                || text.starts_with("mode=")
+                || text.starts_with("generator=")
+        })
+    };
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(flag) if (flag == "--provenance" || flag == "--sbom") && is_value(&argument) => {
+                flag.push("=");
+                flag.push(argument);
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {

@@ -192,7 +192,7 @@ impl Session {
             overlay: Arc::clone(&self.overlay),
             images: self.images.clone(),
             remotes: self.remotes.clone(),
-            contexts: Contexts::new(folders, self.store.contexts()),
+            contexts: Contexts::new(folders, self.store.root().join("tmp"), self.store.contexts()),
             sandbox,
             platforms: Platforms::new(paths::programs()),
             pasta: paths::program("pasta"),

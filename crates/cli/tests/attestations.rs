@@ -413,7 +413,7 @@ fn what_cannot_be_said_is_refused() {
     let off = ["--provenance=false", "--sbom=false", "--attest", "type=sbom,disabled=true"];
     let error = fixture.build(&[&off[..], &["-o", "type=cacheonly"]].concat()).fails(2);
     assert!(error.contains("both say what sbom"), "{error}");
-    let off = ["--provenance=false", "--sbom=false", "-o", "type=oci,dest=plain.tar"];
+    let off = ["--provenance", "false", "--sbom", "false", "-o", "type=oci,dest=plain.tar"];
     fixture.build(&off).ok();
     let top = parsed(&entries(&fixture.path("plain.tar"))["index.json"]);
     assert_eq!(top["manifests"][0]["mediaType"], "application/vnd.oci.image.manifest.v1+json");

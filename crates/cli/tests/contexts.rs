@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 
 use rbuild_testdata::{Image, Layer, Registry, busybox_image};
@@ -85,15 +86,22 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
     assert!(error.contains("\"/file\": not found"), "{error}");
 
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, text) in [("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "from a tar")]
-    {
+    // It has what whoever packed it has chosen, whatever an ignore file says.
+    for (name, text) in [
+        ("Dockerfile", "FROM busybox\nCOPY data /data\n"),
+        (".dockerignore", "data\n"),
+        ("data", "from a tar"),
+    ] {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
+        (header.set_uid(77), header.set_gid(78));
         header.set_mode(0o644);
         archive.append_data(&mut header, name, text.as_bytes()).expect("an entry");
     }
     run(args("tar", &["-"]), &archive.into_inner().expect("an archive")).ok();
     assert_eq!(read(&fixture.path("tar"), "data"), "from a tar");
+    let data = fs::metadata(fixture.path("tar/data")).expect("the file");
+    assert_eq!((data.uid(), data.gid()), (77, 78));
 
     fixture.write("data", "from a folder");
     let context = fixture.context().display().to_string();

@@ -11,6 +11,15 @@ use crate::environment::Environment;
 pub(crate) const NOT_IN_STEPS: [&str; 2] =
     ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
+/// Whether the build gives an argument of this name by itself.
+pub(crate) fn is_predefined(name: &str) -> bool {
+    name == "TARGETSTAGE"
+        || ["BUILD", "TARGET"]
+            .iter()
+            .filter_map(|of| name.strip_prefix(of))
+            .any(|of| ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"].contains(&of))
+}
+
 /// The arguments that FROM knows without an ARG. `target` is the wanted stage's name.
 pub(crate) fn predefined(options: &BuildOptions, target: Option<&str>) -> Environment {
     let (build, platform) = (&options.build_platform, options.target_platform());

@@ -40,6 +40,8 @@ pub enum ContextError {
 #[derive(Debug)]
 pub struct Contexts {
     folders: BTreeMap<String, PathBuf>,
+    /// Folders in here were unpacked for the build: nobody changes them, and their files have owners.
+    unpacked: PathBuf,
     /// Where the store keeps what is remembered of folders.
     stat_caches: PathBuf,
     opened: Mutex<Opened>,
@@ -53,10 +55,14 @@ struct Opened {
 }
 
 impl Contexts {
-    /// Makes the registry of folders, given by absolute paths. `stat_caches` is the store's directory for what is
-    /// remembered of them between builds.
-    pub fn new(folders: BTreeMap<String, PathBuf>, stat_caches: PathBuf) -> Self {
-        Self { folders, stat_caches, opened: Mutex::default() }
+    /// Makes the registry of folders, given by absolute paths. What is below `unpacked` came in an archive, with its owners.
+    /// `stat_caches` is the store's directory for what is remembered of the others between builds.
+    pub fn new(
+        folders: BTreeMap<String, PathBuf>,
+        unpacked: PathBuf,
+        stat_caches: PathBuf,
+    ) -> Self {
+        Self { folders, unpacked, stat_caches, opened: Mutex::default() }
     }
 
     /// The files of a `local://` source.
@@ -72,6 +78,11 @@ impl Contexts {
             return Ok(Arc::clone(tree));
         }
         let root = open_folder(path)?;
+        if path.starts_with(&self.unpacked) && key.1.is_empty() {
+            let tree = Arc::new(Tree::of_snapshot(root)?);
+            opened.trees.insert(key, Arc::clone(&tree));
+            return Ok(tree);
+        }
         let ignore = PatternMatcher::new(&key.1)
             .map_err(|error| ContextError::Tree(TreeError::Pattern { source: error }))?;
         let cache = opened
@@ -154,7 +165,7 @@ mod tests {
             std::fs::write(folder.join(file), file).unwrap();
         }
         let folders = BTreeMap::from([("context".to_owned(), folder)]);
-        let contexts = Contexts::new(folders, dir.path().to_owned());
+        let contexts = Contexts::new(folders, "/none".into(), dir.path().to_owned());
         let check = |attrs: &[(&str, &str)], expected: &[&str]| {
             assert_eq!(names(&contexts, &source(attrs)), expected);
         };
@@ -174,11 +185,11 @@ mod tests {
     #[test]
     fn unknown_folders_and_wrong_attributes_are_errors() {
         let dir = tempfile::tempdir().unwrap();
-        let contexts = Contexts::new(BTreeMap::new(), dir.path().to_owned());
+        let contexts = Contexts::new(BTreeMap::new(), "/none".into(), dir.path().to_owned());
         let error = contexts.tree(&source(&[])).unwrap_err();
         assert_eq!(error.to_string(), "there is no local source `context`");
         let folders = BTreeMap::from([("context".to_owned(), dir.path().join("none"))]);
-        let contexts = Contexts::new(folders, dir.path().to_owned());
+        let contexts = Contexts::new(folders, "/none".into(), dir.path().to_owned());
         let error = contexts.tree(&source(&[("local.excludepatterns", "x")])).unwrap_err();
         assert_eq!(error.to_string(), "attribute `local.excludepatterns` is no list of texts");
         assert!(matches!(contexts.tree(&source(&[])), Err(ContextError::Open { .. })));

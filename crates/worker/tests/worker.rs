@@ -92,7 +92,7 @@ impl World {
                 GitOptions::default(),
                 &Provided::default(),
             ),
-            contexts: Contexts::new(folders, store.contexts()),
+            contexts: Contexts::new(folders, "/none".into(), store.contexts()),
             sandbox: sandbox(),
             platforms: Platforms::new(Vec::new()),
             entitlements: Entitlements::default(),

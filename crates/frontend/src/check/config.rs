@@ -30,11 +30,18 @@ impl Default for Selection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckOptionError {
     /// Not `skip`, `error` or `experimental`, or without a value.
-    #[error("invalid check option {0:?}")]
+    #[error("failed to parse check options: invalid check option {0:?}")]
     Unknown(String),
     /// The value of `error` is neither true nor false.
-    #[error("failed to parse check option {0:?}")]
-    NotBoolean(String),
+    #[error(
+        "failed to parse check options: failed to parse check option {option:?}: strconv.ParseBool: parsing {value:?}: invalid syntax"
+    )]
+    NotBoolean {
+        /// The option.
+        option: String,
+        /// Its value.
+        value: String,
+    },
 }
 
 impl Checks {
@@ -58,7 +65,10 @@ impl Checks {
                     checks.error = match value.trim() {
                         "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
                         "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                        _ => return Err(CheckOptionError::NotBoolean(option.to_owned())),
+                        value => {
+                            let (option, value) = (option.to_owned(), value.to_owned());
+                            return Err(CheckOptionError::NotBoolean { option, value });
+                        }
                     }
                 }
                 other => return Err(CheckOptionError::Unknown(other.to_owned())),

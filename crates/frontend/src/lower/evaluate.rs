@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::lowering::Lowering;
 use super::place::{Place, Scope};
+use crate::args::is_predefined;
 use crate::build::{BuildOptions, Stages};
 use crate::diagnostic::Diagnostic;
 use crate::dockerfile::ast::{Argument, Dockerfile, Instruction, Run, Statement};
@@ -119,7 +120,8 @@ impl<'a> Lowering<'a> {
         argument: &Argument,
         value: Option<&str>,
     ) {
-        if let Some(outline) = &mut self.outline {
+        let is_given = is_predefined(argument.name.text());
+        if let Some(outline) = self.outline.as_mut().filter(|_| !is_given) {
             let statement = &place.step.statement;
             outline.add_argument(statement, argument, value, place.step.place(statement.span));
         }

@@ -3,19 +3,24 @@
 use rbuild_solver::{ChownSpec, Owner};
 
 /// Reads `user[:group]`, names or numbers. Names are looked up in the files of input `names_from`; an empty text changes
-/// nothing.
+/// nothing. As in BuildKit a group that is empty after a colon is 0, and what does not fit 31 bits is a name.
 pub(super) fn parse_chown(text: &str, names_from: Option<u32>) -> Option<ChownSpec> {
     if text.is_empty() {
         return None;
     }
     let owner = |name: &str| match name.parse::<u32>() {
-        Ok(id) => Some(Owner::Id(id)),
+        Ok(id) if i32::try_from(id).is_ok() => Some(Owner::Id(id)),
+        Ok(_) => Some(Owner::Name { name: name.to_owned(), input: names_from }),
         Err(_) if name == "root" => Some(Owner::Id(0)),
         Err(_) if name.is_empty() => None,
         Err(_) => Some(Owner::Name { name: name.to_owned(), input: names_from }),
     };
-    let (user, group) = text.split_once(':').unwrap_or((text, ""));
-    Some(ChownSpec { user: owner(user), group: owner(group) })
+    let (user, group) = match text.split_once(':') {
+        None => (text, None),
+        Some((user, "")) => (user, Some(Owner::Id(0))),
+        Some((user, group)) => (user, owner(group)),
+    };
+    Some(ChownSpec { user: owner(user), group })
 }
 
 /// Whether a name has to be looked up for it.
@@ -77,7 +82,10 @@ mod tests {
             ("root", Some(Owner::Id(0)), None),
             ("app:staff", name("app"), name("staff")),
             (":7", None, Some(Owner::Id(7))),
-            ("app:", name("app"), None),
+            ("app:", name("app"), Some(Owner::Id(0))),
+            ("5:", Some(Owner::Id(5)), Some(Owner::Id(0))),
+            ("2147483647", Some(Owner::Id(2_147_483_647)), None),
+            ("2147483648", name("2147483648"), None),
             ("-1", name("-1"), None),
         ] {
             assert_eq!(parse_chown(text, Some(0)), Some(ChownSpec { user, group }), "{text}");

@@ -186,9 +186,12 @@ fn options() {
     assert_eq!(Checks::parse("skip"), Err(CheckOptionError::Unknown("skip".into())));
     assert_eq!(
         Checks::parse("error=maybe"),
-        Err(CheckOptionError::NotBoolean("error=maybe".into()))
+        Err(CheckOptionError::NotBoolean { option: "error=maybe".into(), value: "maybe".into() })
     );
     let (source, dockerfile) = read("# check=foo=1\nFROM a\n");
     let error = Checks::of(&dockerfile, None).unwrap_err();
-    assert_eq!(dockerfile.compat_message(&source, &error), "invalid check option \"foo\"");
+    assert_eq!(
+        dockerfile.compat_message(&source, &error),
+        "failed to parse check options: invalid check option \"foo\""
+    );
 }

@@ -127,7 +127,7 @@ impl Copy<'_> {
     }
 
     fn make_dirs(&self, path: &[u8], mode: u32) -> Result<(), FileError> {
-        let owner = self.changes.owner.unwrap_or_default();
+        let owner = self.changes.owner;
         self.target.make_dirs(path, &NewDirectory { mode, owner, mtime: self.changes.mtime })
     }
 

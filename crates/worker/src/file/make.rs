@@ -17,7 +17,7 @@ use crate::owner::{gid, uid};
 /// Makes a directory. One that is there stays as it is.
 pub(super) fn mkdir(
     action: &MkdirAction,
-    owner: Ownership,
+    owner: Option<Ownership>,
     target: Target<'_>,
 ) -> Result<(), FileError> {
     let new = NewDirectory { mode: action.mode & 0o7777, owner, mtime: action.timestamp };

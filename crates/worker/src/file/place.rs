@@ -34,7 +34,8 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewDirectory {
     pub(super) mode: u32,
-    pub(super) owner: Ownership,
+    /// `None`: root, and the group of a parent that hands on its own.
+    pub(super) owner: Option<Ownership>,
     /// Modification time in nanoseconds since the epoch; `None` is now.
     pub(super) mtime: Option<i64>,
 }
@@ -188,9 +189,14 @@ impl<'a> Target<'a> {
         rustix::fs::mkdirat(&parent, name, Mode::RWXU).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(failed)?;
-        rustix::fs::fchown(&made, uid(new.owner.uid), gid(new.owner.gid))
+        // The kernel has passed on the bit of the parent, and its group.
+        let stat = rustix::fs::fstat(&made).map_err(failed)?;
+        let set_gid = stat.st_mode & Mode::SGID.as_raw_mode();
+        let group = if set_gid == 0 { 0 } else { stat.st_gid };
+        let owner = new.owner.unwrap_or(Ownership { uid: 0, gid: group });
+        rustix::fs::fchown(&made, uid(owner.uid), gid(owner.gid))
             .map_err(|errno| FileError::owner(path, errno))?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(new.mode & 0o7777))
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(new.mode & 0o7777 | set_gid))
             .map_err(|errno| FileError::io("change the mode of", path, errno))?;
         match new.mtime {
             Some(mtime) => set_times(made.as_fd(), mtime, path),

@@ -178,7 +178,7 @@ impl Run<'_> {
                 make::mkfile(mkfile, owner(&mkfile.owner)?.unwrap_or_default(), target)?;
             }
             FileActionKind::Mkdir(mkdir) => {
-                make::mkdir(mkdir, owner(&mkdir.owner)?.unwrap_or_default(), target)?;
+                make::mkdir(mkdir, owner(&mkdir.owner)?, target)?;
             }
             FileActionKind::Rm(rm) => remove::run(rm, target)?,
             FileActionKind::Symlink(symlink) => {

@@ -363,7 +363,7 @@ fn privileged_owners_are_given_and_kept() {
     fs::set_permissions(trees.dest().join("g"), fs::Permissions::from_mode(0o2755)).unwrap();
     trees.copy(&action("/d/s", "/g/s")).unwrap();
     trees.copy(&action("/d/a", "/g/a")).unwrap();
-    assert_eq!([owner("g/s"), owner("g/a")], [(0, 0), (5, 6)]);
+    assert_eq!([owner("g/s"), owner("g/a")], [(0, 9), (5, 6)]);
 }
 
 #[test]
@@ -514,6 +514,31 @@ fn rule_33_names_of_whiteouts_are_ordinary_in_archives_that_are_no_layers() {
 }
 
 #[test]
+fn privileged_a_directory_may_hand_on_its_group() {
+    let trees = Trees::new(&[], &["shared/"]);
+    let root = open(&trees.dest());
+    let target = Target::new(root.as_fd());
+    let shared = trees.dest().join("shared");
+    std::os::unix::fs::chown(&shared, None, Some(9)).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+    let mkdir = |path: &str, owner| {
+        let action = MkdirAction {
+            path: path.into(),
+            mode: 0o755,
+            make_parents: true,
+            owner: None,
+            timestamp: None,
+        };
+        make::mkdir(&action, owner, target).unwrap();
+        let found = fs::metadata(trees.dest().join(path.trim_start_matches('/'))).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    assert_eq!(mkdir("/shared/a/b", None), (0o2755, 0, 9));
+    assert_eq!(mkdir("/shared/c", Some(Ownership { uid: 5, gid: 6 })), (0o2755, 5, 6));
+    assert_eq!(mkdir("/d", None), (0o755, 0, 0));
+}
+
+#[test]
 fn directories_files_and_links_are_made() {
     let trees = Trees::new(&[], &["real/", "l -> real", "old 600 x"]);
     let root = open(&trees.dest());
@@ -527,7 +552,7 @@ fn directories_files_and_links_are_made() {
             owner: None,
             timestamp: Some(9),
         };
-        make::mkdir(&action, owner, target)
+        make::mkdir(&action, None, target)
     };
     mkdir("/a/b", true).unwrap();
     mkdir("/l", true).unwrap();

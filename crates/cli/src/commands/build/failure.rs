@@ -102,11 +102,11 @@ impl BuildError {
         match self {
             Self::Other(error) => error,
             Self::Step { error, excerpt } => {
-                let output =
-                    failed.filter(|step| !step.tail.is_empty()).map_or_else(String::new, |step| {
-                        let name = printable::line(&step.name);
-                        format!("------\n > {name}:\n{}\n------\n", step.tail.join("\n"))
-                    });
+                let output = failed.map_or_else(String::new, |step| {
+                    let name = printable::line(&step.name);
+                    let tail: String = step.tail.iter().flat_map(|line| [line, "\n"]).collect();
+                    format!("------\n > {name}:\n{tail}------\n")
+                });
                 error.preface(output + &excerpt)
             }
         }

@@ -158,7 +158,8 @@ impl Input {
         Self::from_archive(args, &root, folder)
     }
 
-    /// The files of an archive, which may be of somebody who is not trusted.
+    /// The files of an archive, which may be of somebody who is not trusted. Who packed it has chosen what is in it: no ignore
+    /// file counts, as in BuildKit.
     fn from_archive(args: &BuildArgs, root: &File, folder: TempDir) -> Result<Self, CommandError> {
         let path = match &args.file {
             Some(file) => file.as_str(),
@@ -174,20 +175,10 @@ impl Input {
             CommandError::caused(Kind::Usage, message, error)
         })?;
         let dockerfile = read_limited(file, path)?;
-        let mut ignore = None;
-        for path in [format!("{path}.dockerignore"), ".dockerignore".to_owned()] {
-            if let Ok(file) = confined::open(root, &path) {
-                let text = read_limited(file, &path)?;
-                let text = String::from_utf8_lossy(&text).into_owned();
-                ignore = Some(IgnoreFile { path: path.into(), text });
-                break;
-            }
-        }
         let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
         let input = Self::of_dockerfile(dockerfile);
         Ok(Self {
             name: name.unwrap_or_else(|| path.to_owned()),
-            ignore,
             context: Some(folder.path().to_owned()),
             _unpacked: Some(folder),
             ..input
