@@ -94,7 +94,8 @@ fn privileged_standard_input_is_a_dockerfile_or_an_archive() {
     ] {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
-        (header.set_uid(77), header.set_gid(78));
+        header.set_uid(77);
+        header.set_gid(78);
         header.set_mode(0o644);
         archive.append_data(&mut header, name, text.as_bytes()).expect("an entry");
     }
