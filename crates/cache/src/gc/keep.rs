@@ -7,7 +7,8 @@
 //!
 //! Measuring a store takes longer than a build that has nothing to do, so a build asks the file system how much is free, which
 //! takes microseconds, and adds what became less since the last measurement to what was measured: more than that the store can
-//! hardly take. Only when that is more than it may take, or a day has passed, the store is measured again.
+//! hardly take. Only when that is more than it may take, or the disk has more than then, as others have freed some and so hide
+//! what the store took, or an hour has passed, the store is measured again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +32,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const IDLE_CACHES: u64 = 512_000_000;
 
 /// For how long a measurement is good when the disk does not fill.
-const MEASURED_EVERY: Duration = HOUR.saturating_mul(24);
+const MEASURED_EVERY: Duration = HOUR;
+
+/// By how many bytes the disk has to empty before a measurement is no longer believed.
+const FREED_BY_OTHERS: u64 = 16 << 20;
 
 /// By how many bytes the disk has to fill before a collection that could not free enough is tried again.
 const WORTH_TRYING: u64 = 64 << 20;
@@ -122,7 +126,7 @@ impl SpaceKeeper {
         let Some(measured) = measured else { return true };
         // A clock that was set back is as good as one that has gone on.
         let age = now.duration_since(measured.at).unwrap_or(Duration::MAX);
-        if age > MEASURED_EVERY {
+        if age > MEASURED_EVERY || disk.free > measured.free.saturating_add(FREED_BY_OTHERS) {
             return true;
         }
         let grown = measured.free.saturating_sub(disk.free);
@@ -215,11 +219,12 @@ mod tests {
         assert!(due(measured(9, 50), 48), "it may have taken what the disk has less");
         assert!(due(measured(5, 21), 19), "others may have, and now the disk is full");
         assert!(!due(measured(0, 19), 19), "what is reserved is its own");
-        let tomorrow = now + 25 * HOUR;
+        assert!(due(measured(5, 50), 51), "who frees space hides what the store took");
+        let later = now + 2 * HOUR;
         assert!(keeper.must_measure(
             measured(1, 50),
             DiskSpace { total: 100 * GB, free: 50 * GB },
-            tomorrow
+            later
         ));
     }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rbuild_cache::{DiskSpace, Kept, Pruned, SpaceKeeper, SpaceLimits, Store};
+use rbuild_cache::{CollectError, DiskSpace, Kept, Pruned, SpaceKeeper, SpaceLimits, Store};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::args::{BuildArgs, SpaceArgs};
 use crate::commands::space::limits;
@@ -15,6 +16,10 @@ use crate::wiring::Session;
 
 /// How often a running build looks at the disk.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// A collection in a thread of its own, and what it comes to.
+type Collecting = JoinHandle<Collected>;
+type Collected = (SpaceKeeper, Result<Kept, CollectError>);
 
 /// The limits of the store of one build.
 #[derive(Debug)]
@@ -53,13 +58,22 @@ impl Keeping {
         session: &Arc<Session>,
         work: impl Future<Output = T>,
     ) -> T {
-        tokio::select! {
+        let mut collecting = None;
+        let done = tokio::select! {
             done = work => done,
-            never = self.watch(session) => match never {},
+            never = self.watch(session, &mut collecting) => match never {},
+        };
+        if let Some(collecting) = collecting {
+            self.finish(collecting).await;
         }
+        done
     }
 
-    async fn watch(&self, session: &Arc<Session>) -> std::convert::Infallible {
+    async fn watch(
+        &self,
+        session: &Arc<Session>,
+        under_way: &mut Option<Collecting>,
+    ) -> std::convert::Infallible {
         let mut keeper = SpaceKeeper::new(&self.root, self.limits);
         loop {
             tokio::time::sleep(PAUSE).await;
@@ -68,19 +82,28 @@ impl Keeping {
                 continue;
             }
             let session = Arc::clone(session);
-            let collecting = tokio::task::spawn_blocking(move || {
+            let collecting = under_way.insert(tokio::task::spawn_blocking(move || {
                 let kept = keeper.keep(&session.store);
                 (keeper, kept)
-            });
-            let kept;
-            (keeper, kept) = match collecting.await {
-                Ok(collected) => collected,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            };
-            if let Ok(kept) = kept {
-                self.note(kept.pruned);
-            }
+            }));
+            keeper = self.finish(collecting).await;
+            *under_way = None;
         }
+    }
+
+    /// Waits for a collection, and notes what went.
+    async fn finish(
+        &self,
+        collecting: impl Future<Output = Result<Collected, JoinError>>,
+    ) -> SpaceKeeper {
+        let (keeper, kept) = match collecting.await {
+            Ok(collected) => collected,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        if let Ok(kept) = kept {
+            self.note(kept.pruned);
+        }
+        keeper
     }
 
     fn note(&self, pruned: Pruned) {
