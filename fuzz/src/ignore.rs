@@ -75,11 +75,11 @@ fn check_walk(matcher: &PatternMatcher, path: &[u8]) {
     let mut decision = Decision::default();
     let mut is_reached = true;
     for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-        decision = matcher.decide(decision, &path[..at]);
+        decision = matcher.decide(&decision, &path[..at]);
         is_reached &=
-            !decision.excluded() || matcher.may_have_exceptions_below(decision, &path[..at]);
+            !decision.excluded() || matcher.may_have_exceptions_below(&decision, &path[..at]);
     }
-    let decision = matcher.decide(decision, path);
+    let decision = matcher.decide(&decision, path);
     assert_eq!(decision, matcher.find(path));
     assert!(is_reached || decision.excluded(), "a walk does not come to {path:?}");
 }
@@ -112,7 +112,6 @@ impl Line {
             return None;
         }
         let pattern = clean_path(pattern);
-        let pattern = pattern.strip_prefix('/').unwrap_or(&pattern).to_owned();
         Some(Self { is_exception, tokens: parse(&pattern)?, pattern })
     }
 
@@ -137,11 +136,20 @@ fn is_small(pattern: &str) -> bool {
     pattern.len() <= LONGEST_PATTERN && pattern.matches('*').count() <= MOST_STARS
 }
 
-/// The last line that matches a path or one of its parents decides.
+/// Line by line, for the parents and then the path: one counts where it changes what those before it say, and then below, too.
 fn excluded(lines: &[Line], path: &str) -> bool {
-    let parents = || path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
-    let last = lines.iter().rev().find(|line| parents().any(|path| line.matches(path)));
-    last.is_some_and(|line| !line.is_exception)
+    let mut counts = vec![false; lines.len()];
+    let paths = path.match_indices('/').map(|(at, _)| &path[..at]).chain([path]);
+    paths.fold(false, |_, path| {
+        let mut excluded = false;
+        for (line, counts) in lines.iter().zip(&mut counts) {
+            *counts = *counts || line.is_exception == excluded && line.matches(path);
+            if *counts {
+                excluded = !line.is_exception;
+            }
+        }
+        excluded
+    })
 }
 
 /// The parts of a pattern by the grammar of Go's `filepath.Match`; `None` for what is malformed.
