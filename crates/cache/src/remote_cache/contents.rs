@@ -474,6 +474,24 @@ mod tests {
     }
 
     #[test]
+    fn all_records_together_have_a_limit() {
+        let layers = [Described {
+            parent: None,
+            descriptor: Descriptor::new(MediaType::OciLayerGzip, Digest::of(b"a"), 1),
+            diff_id: DiffId(Digest::of(b"A")),
+            created: None,
+            encoder: None,
+        }];
+        let places = places(&layers).unwrap();
+        let mut reading =
+            Reading { layers: &layers, places: &places, facts: BTreeMap::new(), left: 5 };
+        let three = record("x", &[], &[&[0; 3]]);
+        assert!(reading.state(&three, "x").unwrap().is_some());
+        let error = reading.state(&three, "x").unwrap_err().to_string();
+        assert_eq!(error, "it has more than 2000000 layers of records");
+    }
+
+    #[test]
     fn what_a_source_has_is_not_a_caches_to_say() {
         let mut source = record("docker-image://a", &[0], &[]);
         let notes = source.rbuild.as_mut().unwrap();
