@@ -144,6 +144,8 @@ fn what_is_wrong_is_said_with_file_and_line() {
         let error = run(&fixture, &no_root, &["--config", &file, "images"]).fails(2);
         assert!(error.contains(&format!("{file}{said}")), "{text}: {error}");
     }
+    let error = run(&fixture, &[], &["--config", "/dev/zero", "images"]).fails(2);
+    assert!(error.contains("is larger than a configuration may be"), "{error}");
     let error = run(&fixture, &[], &["--config", "missing.toml", "images"]).fails(2);
     assert!(error.contains("there is no configuration `missing.toml`"), "{error}");
     let error = run(&fixture, &[("RBUILD_JOBS", "0")], &["images"]).fails(2);

@@ -1,6 +1,7 @@
 //! Reads a configuration file.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -17,9 +18,20 @@ pub(super) struct Said {
     pub(super) line: usize,
 }
 
+/// How many bytes a file may have.
+const LONGEST: u64 = 1 << 20;
+
 /// What a file says; `None` when there is no such file.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<Said>>, CommandError> {
-    match std::fs::read_to_string(path) {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(LONGEST + 1).read_to_string(&mut text).map(|_| text)
+    };
+    match read() {
+        Ok(text) if text.len() as u64 > LONGEST => Err(CommandError::usage(format!(
+            "`{}` is larger than a configuration may be (1 MiB)",
+            path.display()
+        ))),
         Ok(text) => parse(path, &text).map(Some),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
