@@ -180,11 +180,20 @@ fn privileged_a_parent_group_is_used() {
         assert!(above.ends_with(&parent), "{}", group.display());
         fs::remove_dir(above).unwrap();
     }
-    let error = fixture.build(&["--cgroup-parent=/../x"]).fails(1);
+    let error = fixture.build(&["--cgroup-parent=/../x"]).fails(2);
     assert!(error.contains("without `..`"), "{error}");
     let read_only = "for group in /sys/fs/cgroup/*; do mount --bind $group $group && mount -o remount,bind,ro $group || exit; done";
     let error = build_after(read_only, &fixture, &[&flag]).fails(1);
-    assert!(error.contains("hint: run rbuild as root, or in a group of its own"), "{error}");
+    let cannot = format!("steps cannot be in the control group parent `/{parent}`: ");
+    assert!(error.contains(&cannot), "{error}");
+    assert!(error.contains("--resource best-effort builds without the limits"), "{error}");
+    fixture.write("Dockerfile", "FROM busybox\nRUN true\n");
+    let kept = build_after(read_only, &fixture, &[&flag, "--resource=best-effort"]).ok();
+    assert!(
+        kept.stderr.contains(&format!("a limit of steps is not kept: {cannot}")),
+        "{}",
+        kept.stderr
+    );
 }
 
 /// Runs a build after a change of the mounts that it sees.

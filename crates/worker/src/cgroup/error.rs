@@ -19,6 +19,8 @@ pub enum CgroupError {
         controller: &'static str,
         /// In what.
         path: PathBuf,
+        /// Whether systemd can hand such a group over to a user: those of version 2.
+        can_be_delegated: bool,
         /// Why.
         source: io::Error,
     },
@@ -51,6 +53,14 @@ pub enum CgroupError {
         /// Why not.
         reason: &'static str,
     },
+    /// A parent below which no groups can be made.
+    #[error("steps cannot be in the control group parent `{parent}`")]
+    InParent {
+        /// As it was given.
+        parent: String,
+        /// Why.
+        source: Box<Self>,
+    },
 }
 
 /// What a list of processors or memory nodes can be of, for an error about one that was refused.
@@ -79,11 +89,27 @@ impl CgroupError {
                 "the kernel may have it switched off (cgroup_enable=memory on its command line), or a container hides it; \
                  --resource best-effort builds without the limits that cannot be kept",
             ),
-            Self::NotWritable { .. } | Self::NotAlone { .. } => Some(
+            Self::NotWritable { can_be_delegated: true, .. } | Self::NotAlone { .. } => Some(
                 "run rbuild as root, or in a group of its own: systemd-run --user --scope -p Delegate=yes rbuild build ..; \
                  --resource best-effort builds without the limits that cannot be kept",
             ),
+            Self::NotWritable { .. } => Some(
+                "groups of version 1 can only be made by root, and where they are mounted writable; \
+                 --resource best-effort builds without the limits that cannot be kept",
+            ),
+            Self::InParent { source, .. } => source.hint(),
             Self::Refused { .. } | Self::Parent { .. } => None,
+        }
+    }
+
+    /// Whether a group of the build's own, as systemd hands them over to users, would help.
+    #[must_use]
+    pub fn needs_delegation(&self) -> bool {
+        match self {
+            Self::NotWritable { can_be_delegated, .. } => *can_be_delegated,
+            Self::NotAlone { .. } => true,
+            Self::InParent { source, .. } => source.needs_delegation(),
+            Self::Missing { .. } | Self::Refused { .. } | Self::Parent { .. } => false,
         }
     }
 }

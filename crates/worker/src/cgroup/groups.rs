@@ -17,6 +17,8 @@ use super::settings::{Version, settings};
 pub struct ControlGroups {
     limits: ResourceLimits,
     hierarchies: Vec<Hierarchy>,
+    /// A parent below which no group can be made, so that its steps do without.
+    given_up_parent: Option<String>,
     next: AtomicU64,
     /// The group that this process moved to, to make room for those of steps.
     moved: Mutex<Option<GroupDirectory>>,
@@ -29,21 +31,23 @@ impl ControlGroups {
         Self {
             limits: ResourceLimits::default(),
             hierarchies: Vec::new(),
+            given_up_parent: None,
             next: AtomicU64::new(0),
             moved: Mutex::new(None),
         }
     }
 
-    /// Finds out how each of the limits can be kept, by trying, so that a build fails before it begins. Removes the groups
-    /// that dead builds have left.
+    /// Finds out how each of the limits can be kept, and whether steps can be in `parent` (if it is not empty), by trying, so that a
+    /// build fails before it begins. Removes the groups that dead builds have left.
     ///
-    /// With `best_effort`, limits that cannot be kept are given up; the errors say why.
+    /// With `best_effort`, limits that cannot be kept and a parent that cannot be used are given up; the errors say why.
     ///
     /// # Errors
     ///
-    /// For the first limit that cannot be kept.
+    /// For the first limit that cannot be kept, and for a parent that is no path of a group.
     pub fn open(
         limits: ResourceLimits,
+        parent: &str,
         best_effort: bool,
     ) -> Result<(Self, Vec<CgroupError>), CgroupError> {
         let mut groups = Self { limits, hierarchies: hierarchies(), ..Self::unlimited() };
@@ -60,6 +64,18 @@ impl ControlGroups {
                     groups.give_up(controller);
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        if !parent.is_empty() {
+            relative(parent)?;
+            if let Err(source) = groups.group(parent) {
+                let error =
+                    CgroupError::InParent { parent: parent.to_owned(), source: Box::new(source) };
+                if !best_effort {
+                    return Err(error);
+                }
+                given_up.push(error);
+                groups.given_up_parent = Some(parent.to_owned());
             }
         }
         Ok((groups, given_up))
@@ -91,6 +107,7 @@ impl ControlGroups {
 
     /// Makes the groups of a step, below `parent` if it names one. None are needed without limits and parent.
     pub(crate) fn group(&self, parent: &str) -> Result<Option<StepGroup>, CgroupError> {
+        let parent = if self.given_up_parent.as_deref() == Some(parent) { "" } else { parent };
         match (parent, self.limits.controllers()) {
             ("", needed) if needed.is_empty() => Ok(None),
             ("", needed) => self.make("", &needed).map(Some),
@@ -165,6 +182,7 @@ impl ControlGroups {
         let not_writable = |source| CgroupError::NotWritable {
             controller: controller.name(),
             path: base.to_owned(),
+            can_be_delegated: hierarchy.version == Version::V2,
             source,
         };
         make_parents(hierarchy, base, controller).map_err(not_writable)?;
@@ -211,6 +229,7 @@ impl ControlGroups {
         let failed = |source| CgroupError::NotWritable {
             controller: controller.name(),
             path: base.to_owned(),
+            can_be_delegated: true,
             source,
         };
         match write(&file, &text) {
@@ -231,6 +250,7 @@ impl ControlGroups {
         let failed = |source| CgroupError::NotWritable {
             controller: controller.name(),
             path: base.to_owned(),
+            can_be_delegated: true,
             source,
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rbuild_solver::Ulimit;
-use rbuild_worker::{ControlGroups, ResourceLimits, StepLimits, SwapLimit};
+use rbuild_worker::{CgroupError, ControlGroups, ResourceLimits, StepLimits, SwapLimit};
 
 use crate::args::LimitArgs;
 use crate::commands::amounts::{duration, memory};
-use crate::error::{CommandError, Kind};
+use crate::error::{CommandError, Kind, chain};
 
 /// The least memory that a limit may be, docker's.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -40,18 +40,19 @@ pub(crate) fn step_limits(args: &LimitArgs) -> Result<(StepLimits, Vec<String>),
         idle_timeout: args.idle_timeout.as_deref().map(bound).transpose()?.flatten(),
         ..StepLimits::none()
     };
-    if limits.is_empty() && args.cgroup_parent.is_none() {
+    let parent = args.cgroup_parent.as_deref().unwrap_or_default();
+    if limits.is_empty() && parent.is_empty() {
         return Ok((bounds, Vec::new()));
     }
-    let (groups, given_up) = ControlGroups::open(limits, best_effort).map_err(|error| {
+    let (groups, given_up) = ControlGroups::open(limits, parent, best_effort).map_err(|error| {
+        if matches!(error, CgroupError::Parent { .. }) {
+            return CommandError::usage(format!("`--cgroup-parent`: {error}"));
+        }
         let hint = error.hint();
         let error = CommandError::caused(Kind::Environment, "cannot limit what steps use", error);
         hint.into_iter().fold(error, CommandError::hint)
     })?;
-    let warning = |error: &rbuild_worker::CgroupError| {
-        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-        format!("a limit of steps is not kept: {error}{}", cause.unwrap_or_default())
-    };
+    let warning = |error: &CgroupError| format!("a limit of steps is not kept: {}", chain(error));
     Ok((StepLimits { groups, ..bounds }, given_up.iter().map(warning).collect()))
 }
 
