@@ -425,6 +425,20 @@ fn privileged_a_pasta_that_fails_is_told() {
 }
 
 #[test]
+fn privileged_a_missing_device_for_the_network_is_told() {
+    if !have("privileged_a_missing_device_for_the_network_is_told", "pasta") {
+        return;
+    }
+    let fixture = Fixture::with("FROM busybox\nRUN true\n");
+    let hidden = "mkdir -p /dev/net; mount -t tmpfs none /dev/net;";
+    let ran = build_in_other_world(&fixture, hidden, &["-o", "type=cacheonly"]).ok();
+    let told = format!(
+        "{NOT_THEIR_OWN}: cannot open `/dev/net/tun`, which pasta needs (as root: `modprobe tun`; "
+    );
+    assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+}
+
+#[test]
 fn privileged_pasta_is_started_only_for_a_step_that_runs() {
     let fixture = Fixture::with("FROM busybox\nCOPY Dockerfile /\nRUN --network=none true\n");
     let marker = fixture.path("started");

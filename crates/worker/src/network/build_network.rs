@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rbuild_solver::{NetworkMode, Progress};
+use rbuild_solver::{NetworkMode, Progress, chain};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use super::keeper::KEEPER_ARGUMENT;
 use super::pasta;
 use super::resolv_conf::HostResolvConf;
+use super::tun;
 use crate::sandbox::{self, Sandbox, SandboxSpec, receive_descriptors};
 
 /// How long pasta may take to be ready; it needs some hundredths of a second.
@@ -171,7 +172,20 @@ pub enum NetworkFinding {
     Host {
         /// Why.
         reason: String,
+        /// What would change that, if it is known.
+        fix: Option<&'static str>,
     },
+}
+
+impl NetworkFinding {
+    /// What would give steps a better one, if it is known.
+    #[must_use]
+    pub fn fix(&self) -> Option<&'static str> {
+        match self {
+            Self::Host { fix, .. } => *fix,
+            Self::Private | Self::NotFiltered { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Display for NetworkFinding {
@@ -184,7 +198,7 @@ impl std::fmt::Display for NetworkFinding {
                  its packets cannot be filtered: {reason}",
                 program.display()
             ),
-            Self::Host { reason } => {
+            Self::Host { reason, .. } => {
                 write!(f, "the steps have the host's network, not one of their own: {reason}")
             }
         }
@@ -195,17 +209,25 @@ async fn connect(
     sandbox: &Sandbox,
     pasta: Option<&Path>,
 ) -> Result<(Made, NetworkFinding), NetworkError> {
-    let instead = |reason: String| Ok((Made::Host, NetworkFinding::Host { reason }));
+    let instead = |reason: String, fix| Ok((Made::Host, NetworkFinding::Host { reason, fix }));
     let Some(program) = pasta else {
-        return instead("`pasta` is not installed (Debian package `passt`)".to_owned());
+        const FIX: &str = "apt-get install passt";
+        return instead("`pasta` is not installed (Debian package `passt`)".to_owned(), Some(FIX));
     };
     let host = HostResolvConf::read()?;
     let forwarded = host.is_loopback_only().then_some(pasta::FORWARDED_DNS);
     let start = start(sandbox, program, forwarded.is_some());
     let started = match tokio::time::timeout(PATIENCE, start).await {
         Ok(Ok(started)) => started,
-        Ok(Err(error)) => return instead(format!("`{}` failed: {error}", program.display())),
-        Err(_) => return instead(format!("`{}` does not get ready", program.display())),
+        Ok(Err(error)) => {
+            // Its own words do not say what to do.
+            let about_device = error.to_string().contains("tun").then(tun::check);
+            return match about_device {
+                Some(Err(obstacle)) => instead(chain(&obstacle), Some(obstacle.fix())),
+                _ => instead(format!("`{}` failed: {error}", program.display()), None),
+            };
+        }
+        Err(_) => return instead(format!("`{}` does not get ready", program.display()), None),
     };
     let is_filtered = started.not_filtered.is_none();
     let finding = match started.not_filtered {

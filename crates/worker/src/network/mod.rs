@@ -18,6 +18,7 @@ mod keeper;
 mod packets;
 mod pasta;
 mod resolv_conf;
+mod tun;
 
 pub(crate) use build_network::{BuildNetwork, StepNetwork};
 pub use build_network::{NetworkError, NetworkFinding, try_network};

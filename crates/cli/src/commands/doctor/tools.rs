@@ -70,20 +70,16 @@ pub(super) fn network(runs_steps: bool) -> Result<Check, CommandError> {
             Ok(())
         })?;
     }
-    let fix = match &pasta {
-        None => Some("apt-get install passt"),
-        Some(_) => None,
-    };
     Ok(match (found, pasta) {
         (Some(Ok(NetworkFinding::Private)), _) => {
             Check::good(NAME, "steps have one of their own, by pasta")
         }
-        (Some(Ok(other)), _) => Check::poor(NAME, other.to_string(), fix),
-        (Some(Err(error)), _) => Check::poor(NAME, error, fix),
+        (Some(Ok(other)), _) => Check::poor(NAME, other.to_string(), other.fix()),
+        (Some(Err(error)), _) => Check::poor(NAME, error, None::<String>),
         (None, Some(path)) => {
             Check::good(NAME, format!("there is {}, but no step to use it", path.display()))
         }
-        (None, None) => Check::poor(NAME, "pasta is not installed", fix),
+        (None, None) => Check::poor(NAME, "pasta is not installed", Some("apt-get install passt")),
     })
 }
 
