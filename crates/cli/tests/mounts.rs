@@ -364,6 +364,7 @@ fn privileged_secrets_are_seen_by_their_step_only() {
     assert!(failed.contains("test \"****\" = no") && !failed.contains(SECRET), "{failed}");
     let missing = fixture.build(&NOTHING).fails(1);
     assert!(missing.contains("secret token: not found"), "{missing}");
+    assert!(missing.contains("hint: give it: --secret id=token,src=FILE"), "{missing}");
 
     for place in ["store", "out"] {
         assert_eq!(find(&fixture.path(place), SECRET), None);

@@ -194,6 +194,38 @@ fn privileged_chroot_is_used_when_asked_for() {
     }
 }
 
+/// Docker's containers and podman's are such, also those without a filter for system calls.
+#[test]
+fn privileged_a_masked_proc_is_named() {
+    const TEST: &str = "privileged_a_masked_proc_is_named";
+    const CONTAINER: &str = "unshare --mount sh -c 'mount -t tmpfs -o ro none /proc/irq && \
+         exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- \"$@\"' sh \"$@\"";
+    let fixture = Fixture::with("FROM busybox\nRUN id -u > /done\n");
+    let told = run_as(&fixture, CONTAINER, &["doctor"]);
+    if !told.text().contains("ok   user namespaces: ") {
+        return skipped(TEST, &format!("{}{}", told.text(), told.stderr));
+    }
+    assert_eq!(told.code, 4, "{}{}", told.text(), told.stderr);
+    let text = told.text();
+    assert!(text.contains("FAIL steps: one could not be made: cannot mount `/proc` "), "{text}");
+    assert!(
+        text.ends_with(
+            "help most: start the container with --security-opt systempaths=unconfined\n"
+        ),
+        "{text}"
+    );
+    let files = fixture.path("out");
+    let spec = format!("type=local,dest={}", files.display());
+    let busybox = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
+    let context = fixture.context().display().to_string();
+    let build = ["build", "--build-context", &busybox, "-o", &spec, &context];
+    let text = run_as(&fixture, CONTAINER, &build).fails(1);
+    assert!(text.contains("masks parts of its /proc"), "{text}");
+    assert!(text.contains("hint: `rbuild build --isolation=chroot` does without"), "{text}");
+    run_as(&fixture, CONTAINER, &[&build[..], &["--isolation=chroot"]].concat()).ok();
+    assert_eq!(read(&files, "done"), "0\n");
+}
+
 #[test]
 fn privileged_a_filter_for_system_calls_is_named() {
     const TEST: &str = "privileged_a_filter_for_system_calls_is_named";

@@ -85,7 +85,7 @@ impl UserNamespaceError {
         };
         let hint = (*hint)?;
         if hint == FILTERED {
-            return Some("start the container with --security-opt seccomp=unconfined".to_owned());
+            return Some(UNFILTERED.to_owned());
         }
         // Most hints have a command in them.
         Some(match hint.split_once("as root: `").and_then(|(_, rest)| rest.split_once('`')) {
@@ -201,6 +201,9 @@ fn try_namespaces() -> Result<(), Errno> {
 pub(crate) const FILTERED: &str = "the seccomp filter of a surrounding container refuses `unshare`; start the container with \
      `--security-opt seccomp=unconfined` (Kubernetes: `seccompProfile: {type: Unconfined}`), or with a profile that allows \
      `unshare`, `clone` with namespaces, `setns`, `mount` and its kin";
+
+/// What helps against that.
+pub(crate) const UNFILTERED: &str = "start the container with --security-opt seccomp=unconfined";
 
 /// Whether the process's system calls are filtered by somebody.
 pub(crate) fn is_filtered() -> bool {

@@ -163,6 +163,9 @@ fn does_without(command: &Command, isolation: Isolation) -> bool {
     }
 }
 
+/// What is left where there can be no namespaces.
+const WITHOUT_NAMESPACES: &str = "`rbuild build --isolation=chroot` does without, and hardly protects this machine from what is built";
+
 fn cannot_be_root(error: UserNamespaceError) -> CommandError {
     let (what, hint) = match &error {
         UserNamespaceError::Steps { .. } => ("cannot run steps", "`rbuild doctor` says more"),
@@ -175,7 +178,7 @@ fn cannot_be_root(error: UserNamespaceError) -> CommandError {
     if !rbuild_worker::can_chroot() {
         return error;
     }
-    error.hint("`rbuild build --isolation=chroot` does without, and hardly protects this machine from what is built")
+    error.hint(WITHOUT_NAMESPACES)
 }
 
 /// `rbuild man [COMMAND]`.

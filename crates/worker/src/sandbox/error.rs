@@ -78,7 +78,30 @@ impl SandboxError {
             _ => None,
         }
     }
+
+    /// Whether what is around rbuild keeps it from running any step, so that only steps without namespaces and mounts can be.
+    #[must_use]
+    pub fn is_of_surroundings(&self) -> bool {
+        matches!(self, Self::SetUp { hint: Some(hint), .. } if *hint == MASKED_PROC || *hint == userns::FILTERED)
+    }
+
+    /// What would help, for people: a command where there is one.
+    #[must_use]
+    pub fn fix(&self) -> Option<&'static str> {
+        match self {
+            Self::SetUp { hint: Some(MASKED_PROC), .. } => {
+                Some("start the container with --security-opt systempaths=unconfined")
+            }
+            Self::SetUp { hint: Some(userns::FILTERED), .. } => Some(userns::UNFILTERED),
+            _ => None,
+        }
+    }
 }
+
+/// Containers of Docker's and podman's mask theirs; a new one can then be mounted by root of the
+/// machine only (`mount_too_revealing` in the kernel's `fs/namespace.c`).
+const MASKED_PROC: &str = "the surrounding container masks parts of its /proc; start it with \
+     `--security-opt systempaths=unconfined` (podman: `--security-opt unmask=ALL`, Kubernetes: `procMount: Unmasked`)";
 
 /// An error inside the sandbox, in the form in which it travels to the build process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,9 +150,7 @@ impl From<Failure> for SandboxError {
 /// The causes that people meet, where the bare error number sends them the wrong way.
 fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
     match (action, subject, errno) {
-        ("mount", "/proc", Errno::PERM) => Some(
-            "the surrounding container masks parts of its /proc; start it with an unmasked /proc",
-        ),
+        ("mount", "/proc", Errno::PERM) => Some(MASKED_PROC),
         ("mount", "binfmt_misc", Errno::PERM | Errno::NODEV) => Some(
             "Linux before 6.7 has one for the whole machine only; as root, register emulators there: Debian packages \
              `qemu-user-static` and `binfmt-support`",

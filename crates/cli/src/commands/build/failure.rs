@@ -4,8 +4,9 @@
 use rbuild_cache::TreeError;
 use rbuild_frontend::Source;
 use rbuild_solver::{SolveError, SourceLocation, Vertex};
-use rbuild_worker::{CgroupError, NotAllowed};
+use rbuild_worker::{CgroupError, ExecError, NotAllowed, OperationError};
 
+use crate::commands::WITHOUT_NAMESPACES;
 use crate::commands::context::Ignore;
 use crate::error::{CommandError, Kind, cause};
 use crate::printable;
@@ -114,6 +115,24 @@ impl BuildError {
 }
 
 /// Why a file may be missing, and which may have been meant.
+/// What helps against a failure that is no fault of the Dockerfile's.
+pub(crate) fn advice(error: &OperationError) -> Option<String> {
+    let OperationError::Exec(error) = error else { return None };
+    match error {
+        ExecError::SecretNotFound(id) => {
+            Some(format!("give it: --secret id={id},src=FILE, or --secret id={id},env=VARIABLE"))
+        }
+        ExecError::NoAgent(id) => {
+            let agent = if id == "default" { id.clone() } else { format!("{id}=SOCKET") };
+            Some(format!("give one: --ssh {agent}, or --ssh {id}=KEY"))
+        }
+        ExecError::Sandbox(error) if error.is_of_surroundings() => {
+            Some(WITHOUT_NAMESPACES.to_owned())
+        }
+        _ => None,
+    }
+}
+
 fn hints(missing: &TreeError, ignore: Option<&Ignore>) -> Vec<String> {
     let TreeError::NotFound { path, ignored, similar } = missing else { return Vec::new() };
     let mut hints = Vec::new();

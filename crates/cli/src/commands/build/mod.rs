@@ -36,7 +36,8 @@ use rbuild_exporter::FinishedRecords;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{
-    CacheKey, Edge, Graph, Output, Progress, Snapshot, SolveOptions, VertexId, solve_keyed,
+    CacheKey, Edge, Graph, Output, Progress, Snapshot, SolveErrorKind, SolveOptions, VertexId,
+    solve_keyed,
 };
 use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 
@@ -624,15 +625,18 @@ impl Work<'_> {
                 );
                 let also = also.await;
                 let ignore = prepared.ignore.as_ref();
+                let advice = match &error.kind {
+                    SolveErrorKind::Execute(error) => failure::advice(error),
+                    _ => None,
+                };
+                let look = || "rbuild debug opens a shell in what the step has left".to_owned();
+                let hint = advice.or_else(|| left.is_some().then(look));
                 let error = failure::BuildError::step(error, prepared.source.as_ref(), ignore)
                     .with_warnings(&prepared.warnings)
                     .with_more(also);
-                return Err(Unsolved::Failed(match left {
-                    Some(_) => {
-                        error.with_hint("rbuild debug opens a shell in what the step has left")
-                    }
-                    None => error,
-                }));
+                return Err(Unsolved::Failed(
+                    hint.iter().fold(error, |error, hint| error.with_hint(hint)),
+                ));
             }
         };
         let files = |output| match output {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rbuild_cache::{Overlay, OverlayXattrs, Store};
-use rbuild_worker::{CgroupError, ControlGroups, Identity, UserNamespaceError};
+use rbuild_worker::{ControlGroups, Identity, UserNamespaceError};
 
 use super::check::{Check, Tier};
 use crate::args::Snapshotter;
@@ -75,26 +75,12 @@ pub(super) fn sub_ids(identity: Option<&Identity>) -> Option<Check> {
         Identity::SingleId { reason } => {
             // The reason has a command at its end where there is one.
             let fix = match reason.split_once("as root: `") {
-                Some((_, command)) => command.trim_end_matches('`').to_owned(),
-                None => "apt-get install uidmap".to_owned(),
+                Some((_, command)) => Some(command.trim_end_matches('`')),
+                None => reason.contains("not installed").then_some("apt-get install uidmap"),
             };
             let found = format!("root only, so steps can have no other user: {reason}");
-            Some(Check::poor(NAME, found, Some(fix)))
+            Some(Check::poor(NAME, found, fix))
         }
-    }
-}
-
-/// Whether this process may mount, in the way that steps need.
-pub(super) fn mounts() -> Check {
-    const NAME: &str = "mounts";
-    let context = rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC);
-    match context {
-        Ok(_) => Check::good(NAME, "allowed"),
-        Err(errno) => Check::fatal(
-            NAME,
-            format!("refused: {}", std::io::Error::from(errno)),
-            Some("run rbuild as an ordinary user, or give the container CAP_SYS_ADMIN"),
-        ),
     }
 }
 
@@ -172,10 +158,9 @@ pub(super) fn control_groups() -> Check {
     let Some(first) = cannot.first() else {
         return Check::good(NAME, format!("steps can be limited by {}", can.join(", ")));
     };
-    let fix = match first {
-        CgroupError::Missing { .. } => None,
-        _ => Some(DELEGATE),
-    };
+    // What hands groups over is there only where systemd is.
+    let has_systemd = Path::new("/run/systemd/system").is_dir();
+    let fix = (has_systemd && first.needs_delegation()).then_some(DELEGATE);
     let reasons: Vec<String> = cannot.iter().map(|error| chain(error)).collect();
     let but = match can.as_slice() {
         [] => "steps cannot be limited".to_owned(),

@@ -1,11 +1,12 @@
 //! `rbuild doctor`: what this machine gives, why, and the command that would get more out of it.
 //!
-//! `check` is what a finding is, `machine` and `tools` find out by trying, `report` draws.
+//! `check` is what a finding is, `machine`, `trial` and `tools` find out by trying, `report` draws.
 
 mod check;
 mod machine;
 mod report;
 mod tools;
+mod trial;
 
 use std::path::Path;
 
@@ -44,7 +45,7 @@ pub(crate) fn doctor(
     if entered.is_ok() {
         let (layers, with_layers) = machine::layers(root, snapshotter);
         checks.extend(machine::sub_ids(entered.as_ref().ok()));
-        checks.push(machine::mounts());
+        checks.push(trial::step()?);
         checks.push(layers);
         tier = match with_layers {
             // Nothing else that steps need is wrong.
@@ -57,9 +58,9 @@ pub(crate) fn doctor(
     let platforms =
         tools::platforms(&Platforms::new(programs.clone()), machine::can_have_emulators());
     checks.push(machine::kernel());
-    checks.push(machine::control_groups());
     let runs_steps = matches!(tier, Tier::Overlay | Tier::Copy);
     checks.push(tools::network(runs_steps)?);
+    checks.push(machine::control_groups());
     checks.push(tools::git(&programs));
     checks.push(tools::emulators(&platforms));
     let diagnosis = Diagnosis { tier, checks, platforms };
