@@ -449,7 +449,7 @@ pub(crate) struct LimitArgs {
     pub(crate) shm_size: Option<String>,
 
     /// Steps that run at the same time [default: all that are ready].
-    #[arg(short, long, value_name = "NUMBER")]
+    #[arg(short, long, value_name = "NUMBER", value_parser = amounts::checked_jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Kill a step that runs for longer than this, such as 1h30m.

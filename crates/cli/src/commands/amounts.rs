@@ -1,5 +1,6 @@
 //! Amounts as people type them.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::error::CommandError;
@@ -28,6 +29,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, CommandError> {
         rest = after;
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// How many steps may run at the same time.
+pub(crate) fn checked_jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number of steps: it is 1 or more"))
 }
 
 /// What was typed, if it is a [`duration`], or 0 for no limit.
