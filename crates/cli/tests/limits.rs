@@ -196,6 +196,40 @@ fn privileged_a_parent_group_is_used() {
     );
 }
 
+/// In a group that root has given to the user.
+#[test]
+fn privileged_an_ordinary_user_limits_steps_in_a_group_of_its_own() {
+    const TEST: &str = "privileged_an_ordinary_user_limits_steps_in_a_group_of_its_own";
+    const HIERARCHY: &str = "/sys/fs/cgroup/memory";
+    if !Path::new(HIERARCHY).join("cgroup.procs").exists() {
+        return skipped(TEST, "there are no control groups of version 1");
+    }
+    if !can_limit(TEST, ["--memory", "64m"]) {
+        return;
+    }
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/t dd if=/dev/zero of=/t/big bs=1M count=200\n",
+    );
+    let build = fixture.build_command("store", &["--memory=64m", "--memory-swap=64m"]);
+    let program = fixture.path("rbuild");
+    fs::copy(build.get_program(), &program).expect("a copy of rbuild");
+    let group = PathBuf::from(format!("{HIERARCHY}/test-of-rbuild-{}", std::process::id()));
+    let script = format!(
+        "mkdir {group} && echo $$ > {group}/cgroup.procs && chown -R 65534:65534 {group} {folder} && chmod 755 {folder} && \
+         exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"",
+        group = group.display(),
+        folder = fixture.path("").display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(&program).args(build.get_args()).env_clear();
+    command.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = ran(command.current_dir(fixture.path("")).output().expect("sh starts"));
+    wait_until("the group is left", || fs::remove_dir(&group).is_ok());
+    let error = ran.fails(1);
+    assert!(error.contains("out of memory: the kernel killed"), "{error}");
+    assert!(error.contains("64 MiB (--memory)"), "{error}");
+}
+
 /// Runs a build after a change of the mounts that it sees.
 fn build_after(change: &str, fixture: &Fixture, args: &[&str]) -> Ran {
     let build = fixture.build_command("store", args);

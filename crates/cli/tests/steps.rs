@@ -23,6 +23,19 @@ fn privileged_a_step_sees_a_container() {
     }
 }
 
+/// As with runc: scripts log to `/dev/stderr`, whoever runs them.
+#[test]
+fn privileged_streams_can_be_opened_by_the_user_of_the_step() {
+    let fixture = Fixture::with(
+        "FROM busybox\nUSER 1000:1000\n\
+         RUN echo to-stdout > /dev/stdout; echo to-stderr | tee /proc/self/fd/2 > /dev/null; cat /dev/stdin; stat -L -c %u:%a /dev/stdout /dev/null\n",
+    );
+    let ran = fixture.build(&["--progress=plain", "-o", "type=cacheonly"]).ok();
+    for line in [" to-stdout\n", " to-stderr\n", " 1000:600\n", " 0:666\n"] {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+}
+
 #[test]
 fn privileged_heredocs_of_every_kind_run() {
     let fixture = Fixture::with(

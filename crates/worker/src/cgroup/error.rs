@@ -94,7 +94,7 @@ impl CgroupError {
                  --resource best-effort builds without the limits that cannot be kept",
             ),
             Self::NotWritable { .. } => Some(
-                "groups of version 1 can only be made by root, and where they are mounted writable; \
+                "run rbuild as root, or in groups that root has given to you with chown (systemd gives none of version 1); \
                  --resource best-effort builds without the limits that cannot be kept",
             ),
             Self::InParent { source, .. } => source.hint(),

@@ -79,20 +79,16 @@ impl SandboxError {
         }
     }
 
-    /// Whether what is around rbuild keeps it from running any step, so that only steps without namespaces and mounts can be.
-    #[must_use]
-    pub fn is_of_surroundings(&self) -> bool {
-        matches!(self, Self::SetUp { hint: Some(hint), .. } if *hint == MASKED_PROC || *hint == userns::FILTERED)
-    }
-
-    /// What would help, for people: a command where there is one.
+    /// What would help, where something around rbuild keeps it from running any step with namespaces and mounts.
     #[must_use]
     pub fn fix(&self) -> Option<&'static str> {
         match self {
             Self::SetUp { hint: Some(MASKED_PROC), .. } => {
                 Some("start the container with --security-opt systempaths=unconfined")
             }
-            Self::SetUp { hint: Some(userns::FILTERED), .. } => Some(userns::UNFILTERED),
+            Self::SetUp { hint: Some(userns::FILTERED | FILTERED_CALL), .. } => {
+                Some(userns::UNFILTERED)
+            }
             _ => None,
         }
     }
@@ -102,6 +98,10 @@ impl SandboxError {
 /// machine only (`mount_too_revealing` in the kernel's `fs/namespace.c`).
 const MASKED_PROC: &str = "the surrounding container masks parts of its /proc; start it with \
      `--security-opt systempaths=unconfined` (podman: `--security-opt unmask=ALL`, Kubernetes: `procMount: Unmasked`)";
+
+/// Filters that let namespaces pass may still refuse what is done in them: podman's does for `sethostname`.
+const FILTERED_CALL: &str = "the seccomp filter of a surrounding container refuses it; start the container with \
+     `--security-opt seccomp=unconfined` (Kubernetes: `seccompProfile: {type: Unconfined}`)";
 
 /// An error inside the sandbox, in the form in which it travels to the build process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,10 +164,16 @@ fn hint(action: &str, subject: &str, errno: Errno) -> Option<&'static str> {
         ("mount", _, Errno::BUSY) => {
             Some("the step's own /proc is there, and nothing else can be in its place")
         }
+        ("set", "the supplementary groups", Errno::INVAL) => {
+            Some("a process can be in 65,536 groups at most")
+        }
         ("set the limit", _, Errno::PERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         ("create namespaces", _, Errno::PERM) if userns::is_filtered() => Some(userns::FILTERED),
         ("create namespaces", _, Errno::PERM) => {
             Some("it needs CAP_SYS_ADMIN: run as root or in a user namespace")
+        }
+        ("mount" | "set the host name", _, Errno::PERM) if userns::is_filtered() => {
+            Some(FILTERED_CALL)
         }
         (_, _, Errno::NOSYS) => Some("rbuild needs Linux 5.12 or later"),
         ("create namespaces", _, Errno::NOSPC) => Some("a limit under /proc/sys/user is reached"),

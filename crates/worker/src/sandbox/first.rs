@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{Signal, fchdir, getcwd, set_parent_process_death_signal, setsid, umask};
 use rustix::stdio::dup2_stdin;
@@ -88,6 +88,7 @@ impl First<'_> {
         if let Some(spec) = spec.terminal {
             terminal::attach(spec, &self.descriptors.mounts, &user)?;
         }
+        give_output(&user);
         let command = Command::new(&spec.args, &environment(&spec.env, &user))?;
         self.tell(&Notice::Stubs(std::mem::take(stubs)));
 
@@ -219,6 +220,19 @@ impl First<'_> {
         match set_thread_res_gid(gid, gid, gid).and_then(|()| set_thread_res_uid(uid, uid, uid)) {
             Err(Errno::INVAL) => Err(not_mapped().into()),
             result => result.context("become the user", &format!("{}:{}", user.uid, user.gid)),
+        }
+    }
+}
+
+/// Makes the step's user the owner of the pipes of its output, so that it can open them by name, as `/dev/stdout`. They are the sandbox's
+/// own; standard input may be a pipe of somebody else's, and stays as it is.
+fn give_output(user: &User) {
+    for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let is_pipe =
+            fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe {
+            // A user who does not exist in the user namespace is told of later; written to they can be in any case.
+            let _ = fchown(stream, Some(Uid::from_raw(user.uid)), None);
         }
     }
 }

@@ -126,9 +126,7 @@ pub(crate) fn advice(error: &OperationError) -> Option<String> {
             let agent = if id == "default" { id.clone() } else { format!("{id}=SOCKET") };
             Some(format!("give one: --ssh {agent}, or --ssh {id}=KEY"))
         }
-        ExecError::Sandbox(error) if error.is_of_surroundings() => {
-            Some(WITHOUT_NAMESPACES.to_owned())
-        }
+        ExecError::Sandbox(error) if error.fix().is_some() => Some(WITHOUT_NAMESPACES.to_owned()),
         _ => None,
     }
 }
