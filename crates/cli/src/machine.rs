@@ -1,5 +1,7 @@
 //! What a run of rbuild is on this machine.
 
+use std::path::PathBuf;
+
 use rbuild_worker::Identity;
 
 use crate::args::{Command, Isolation, Snapshotter};
@@ -8,6 +10,8 @@ use crate::registry_args::RegistryArgs;
 /// Who rbuild is, and how it goes about it.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    /// Where this program is, that is, what sandboxes are started from.
+    pub(crate) program: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) isolation: Isolation,

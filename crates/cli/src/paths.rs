@@ -103,6 +103,11 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     })
 }
 
+/// Where this program is. It may have been replaced meanwhile; whoever needs it is told then.
+pub(crate) fn own_program() -> PathBuf {
+    env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+}
+
 /// What git may know of the environment: how to reach the network. The agent comes with `--ssh`.
 pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     const NAMES: [&str; 14] = [

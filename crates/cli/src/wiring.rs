@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) remotes: RemoteSources,
     open_files: OpenFiles,
     isolation: Isolation,
+    /// What sandboxes are started from.
+    program: PathBuf,
 }
 
 /// What bounds the steps of a build.
@@ -115,6 +117,7 @@ impl Session {
             remotes,
             open_files,
             isolation: machine.isolation,
+            program: machine.program.clone(),
         })
     }
 
@@ -180,7 +183,7 @@ impl Session {
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
         let sandbox = match self.isolation {
-            Isolation::Auto => Sandbox::open(),
+            Isolation::Auto => Sandbox::open(&self.program),
             Isolation::Chroot => Sandbox::open_chroot(),
         };
         let sandbox = sandbox.map_err(|error| {

@@ -194,6 +194,32 @@ fn privileged_chroot_is_used_when_asked_for() {
     }
 }
 
+/// As the first process of a container: nobody else is left in the namespace that it moves out of.
+#[test]
+fn privileged_the_only_process_of_a_container_runs_steps() {
+    const TEST: &str = "privileged_the_only_process_of_a_container_runs_steps";
+    let fixture = Fixture::with("FROM busybox\nRUN id -u > /done\n");
+    let folder = fixture.path("volume");
+    fs::create_dir(&folder).expect("a folder");
+    let container = format!(
+        "unshare --mount sh -c 'mount --bind \"${{1%/*}}\" {folder}; program={folder}/\"${{1##*/}}\"; shift; \
+         exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- \"$program\" \"$@\"' sh \"$@\"",
+        folder = folder.display()
+    );
+    let told = run_as(&fixture, &container, &["doctor"]);
+    if !told.text().contains("ok   user namespaces: one could be made") {
+        return skipped(TEST, &format!("{}{}", told.text(), told.stderr));
+    }
+    assert_eq!(told.code, 0, "{}{}", told.text(), told.stderr);
+    let files = fixture.path("out");
+    let spec = format!("type=local,dest={}", files.display());
+    let busybox = format!("busybox=oci-layout://{}:latest", fixture.busybox().display());
+    let context = fixture.context().display().to_string();
+    run_as(&fixture, &container, &["build", "--build-context", &busybox, "-o", &spec, &context])
+        .ok();
+    assert_eq!(read(&files, "done"), "0\n");
+}
+
 /// Docker's containers and podman's are such, also those without a filter for system calls.
 #[test]
 fn privileged_a_masked_proc_is_named() {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn build(arguments: &[String]) -> Result<String, Box<dyn std::error::Error>> {
+    let program = std::env::current_exe()?;
     let identity = format!("{:?}", enter_user_namespace()?);
     let [root, spec, binds @ ..] = arguments else {
         return Err("usage: ROOT SPEC [BIND ...]".into());
@@ -61,7 +62,7 @@ fn build(arguments: &[String]) -> Result<String, Box<dyn std::error::Error>> {
     let binds: Vec<BorrowedFd<'_>> = binds.iter().map(AsFd::as_fd).collect();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sandbox = Sandbox::open()?;
+    let sandbox = Sandbox::open(&program)?;
     let exit =
         runtime.block_on(sandbox.run(&spec, root.as_fd(), &binds, |stream, bytes| match stream {
             OutputStream::Stdout => stdout.extend_from_slice(bytes),

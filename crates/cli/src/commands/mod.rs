@@ -72,9 +72,12 @@ pub(crate) fn run(typed: Typed) -> Result<ExitCode, CommandError> {
     let root = paths::store_root(cli.root.as_deref())?;
     // Layers belong to sub-ids of the user, so every command that touches the store runs where those are ids of
     // its own; and before any thread exists, for the kernel takes no process with threads into a namespace.
+    // Afterwards nobody may be able to tell where this program is.
+    let program = paths::own_program();
     let entered = rbuild_worker::enter_user_namespace();
     if let Command::Doctor(args) = &cli.command {
-        return doctor::doctor(args, &root, cli.snapshotter, &entered).map(|()| ExitCode::SUCCESS);
+        let surroundings = doctor::Surroundings { program, root, snapshotter: cli.snapshotter };
+        return doctor::doctor(args, &surroundings, &entered).map(|()| ExitCode::SUCCESS);
     }
     let isolation = Isolation::of(&cli.command);
     let identity = match entered {
@@ -83,8 +86,13 @@ pub(crate) fn run(typed: Typed) -> Result<ExitCode, CommandError> {
         }
         entered => entered.map_err(cannot_be_root)?,
     };
-    let machine =
-        Machine { identity, snapshotter: cli.snapshotter, isolation, registries: cli.registries };
+    let machine = Machine {
+        program,
+        identity,
+        snapshotter: cli.snapshotter,
+        isolation,
+        registries: cli.registries,
+    };
     if cli.root.is_some() && asks(&cli.command) && !Store::exists(&root) {
         let message = format!("there is no store in `{}`", root.display());
         let hint = "`rbuild build` makes one; is --root or RBUILD_ROOT what was meant?";

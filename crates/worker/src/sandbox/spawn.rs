@@ -67,16 +67,18 @@ pub enum OutputStream {
 impl Sandbox {
     /// Prepares to start sandboxes from the running program.
     ///
+    /// `path` is what `/proc/self/exe` was before [`enter_user_namespace`](crate::enter_user_namespace). Only the path leads to its mount in
+    /// this process's mount namespace: the link itself leads to the one from which it was executed, which is another after the move and
+    /// cannot be cloned from here. And read after the move, the path begins at that mount if nobody is left in the namespace that it was
+    /// in, as when this process was the first one of a container.
+    ///
     /// # Errors
     ///
     /// Without the right to clone a mount, that is when neither root nor in a user namespace.
-    pub fn open() -> Result<Self, SandboxError> {
+    pub fn open(path: &Path) -> Result<Self, SandboxError> {
         const OWN: &str = "/proc/self/exe";
         let error = |source| SandboxError::OpenProgram { path: OWN.to_owned(), source };
-        // Only its path leads to its mount in this process's mount namespace: the link itself leads to the one from which it was executed,
-        // which is another after the move into a user namespace and cannot be cloned from here.
-        let path = std::fs::read_link(OWN).map_err(error)?;
-        let sandbox = Self::open_program(&path)?;
+        let sandbox = Self::open_program(path)?;
         let facts = |stat: Stat| (stat.st_dev, stat.st_ino);
         let same = stat(OWN)
             .and_then(|own| Ok(facts(own) == facts(fstat(&*sandbox.program)?)))

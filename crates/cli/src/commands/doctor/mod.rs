@@ -8,7 +8,7 @@ mod report;
 mod tools;
 mod trial;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use rbuild_worker::{Identity, Platforms, UserNamespaceError};
 
@@ -32,20 +32,29 @@ impl Diagnosis {
     }
 }
 
-/// Looks at the machine. `entered` is how it went to become root, and `root` where the store is or would be.
+/// Where to look.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// This program.
+    pub(crate) program: PathBuf,
+    /// Where the store is or would be.
+    pub(crate) root: PathBuf,
+    pub(crate) snapshotter: Snapshotter,
+}
+
+/// Looks at the machine. `entered` is how it went to become root.
 pub(crate) fn doctor(
     args: &DoctorArgs,
-    root: &Path,
-    snapshotter: Snapshotter,
+    surroundings: &Surroundings,
     entered: &Result<Identity, UserNamespaceError>,
 ) -> Result<(), CommandError> {
     let user = machine::user_namespace(entered);
     let mut checks = vec![user];
     let mut tier = if rbuild_worker::can_chroot() { Tier::Chroot } else { Tier::None };
     if entered.is_ok() {
-        let (layers, with_layers) = machine::layers(root, snapshotter);
+        let (layers, with_layers) = machine::layers(&surroundings.root, surroundings.snapshotter);
         checks.extend(machine::sub_ids(entered.as_ref().ok()));
-        checks.push(trial::step()?);
+        checks.push(trial::step(&surroundings.program)?);
         checks.push(layers);
         tier = match with_layers {
             // Nothing else that steps need is wrong.
@@ -59,7 +68,7 @@ pub(crate) fn doctor(
         tools::platforms(&Platforms::new(programs.clone()), machine::can_have_emulators());
     checks.push(machine::kernel());
     let runs_steps = matches!(tier, Tier::Overlay | Tier::Copy);
-    checks.push(tools::network(runs_steps)?);
+    checks.push(tools::network(runs_steps, &surroundings.program)?);
     checks.push(machine::control_groups());
     checks.push(tools::git(&programs));
     checks.push(tools::emulators(&platforms));

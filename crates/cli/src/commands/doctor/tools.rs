@@ -53,13 +53,13 @@ pub(super) fn emulators(platforms: &[PlatformLine]) -> Check {
 }
 
 /// What network steps have. Made as a build makes it, unless steps cannot run anyway.
-pub(super) fn network(runs_steps: bool) -> Result<Check, CommandError> {
+pub(super) fn network(runs_steps: bool, program: &Path) -> Result<Check, CommandError> {
     const NAME: &str = "network";
     let pasta = paths::program("pasta");
     let mut found = None;
     if runs_steps {
         in_runtime(async {
-            let sandbox = Sandbox::open().map_err(|error| chain(&error));
+            let sandbox = Sandbox::open(program).map_err(|error| chain(&error));
             found = Some(match sandbox {
                 Ok(sandbox) => {
                     let tried = rbuild_worker::try_network(&sandbox, pasta.as_deref()).await;

@@ -1,6 +1,7 @@
 //! A step that is tried, since what is around rbuild may refuse any one of the many things that a sandbox is made of.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rbuild_worker::{Sandbox, SandboxError, SandboxSpec};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -11,7 +12,7 @@ use crate::error::{CommandError, chain};
 
 /// Whether steps can be run with namespaces and mounts: a sandbox is made around an empty root, up to the step's program, which is not
 /// there.
-pub(super) fn step() -> Result<Check, CommandError> {
+pub(super) fn step(program: &Path) -> Result<Check, CommandError> {
     const NAME: &str = "steps";
     let root = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).and_then(|context| {
         fsconfig_create(&context)?;
@@ -28,7 +29,7 @@ pub(super) fn step() -> Result<Check, CommandError> {
     let mut outcome = Ok(());
     in_runtime(async {
         let spec = SandboxSpec::new(vec!["/a program that is not there".to_owned()]);
-        let sandbox = Sandbox::open();
+        let sandbox = Sandbox::open(program);
         let process = sandbox.and_then(|sandbox| sandbox.spawn(&spec, root.as_fd(), &[]));
         outcome = match process {
             Ok(process) => process.wait().await.map(drop),
