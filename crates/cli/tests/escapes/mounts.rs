@@ -8,11 +8,11 @@ use rbuild_testdata::{Entry, EntryKind, Layer, Layout, busybox_image};
 use super::bait::{Bait, SECRET};
 use crate::fixture::{Fixture, Ran, read};
 
-const NOTHING: [&str; 2] = ["-o", "type=cacheonly"];
+pub(super) const NOTHING: [&str; 2] = ["-o", "type=cacheonly"];
 
 /// Builds, and shows that the machine's files are untouched and in no file of the store or the output.
 #[track_caller]
-fn harmless(fixture: &Fixture, bait: &Bait, args: &[&str]) -> Ran {
+pub(super) fn harmless(fixture: &Fixture, bait: &Bait, args: &[&str]) -> Ran {
     let ran = fixture.build(args);
     bait.is_untouched(&ran, &[&fixture.path("store"), &fixture.path("out")]);
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
@@ -20,7 +20,7 @@ fn harmless(fixture: &Fixture, bait: &Bait, args: &[&str]) -> Ran {
 }
 
 /// A fixture whose Dockerfile has `@` for the bait's path.
-fn attack(dockerfile: &str) -> (Fixture, Bait) {
+pub(super) fn attack(dockerfile: &str) -> (Fixture, Bait) {
     let fixture = Fixture::new();
     let bait = Bait::new(&fixture);
     fixture.write("Dockerfile", dockerfile.replace('@', &bait.path()));
@@ -33,6 +33,22 @@ fn hostile_image(fixture: &Fixture, entries: &[Entry]) -> String {
     let mut layout = Layout::create(&folder);
     layout.add(Some("latest"), &busybox_image().layer(Layer::new(entries)).publish());
     format!("hostile=oci-layout://{}:latest", folder.display())
+}
+
+/// Working directories behind links of the image, which were made, and given away, on the machine (podman).
+#[test]
+fn privileged_cve_2026_55686_working_directories_are_made_in_the_root() {
+    for link in ["@/hollow", "../../../../../../../../../../..@/hollow", "@"] {
+        for owner in ["root", "1000:1000"] {
+            let (fixture, bait) = attack(&format!(
+                "FROM busybox\nRUN ln -s {link} /w && ln -s /proc/self/root@ /magic\nUSER {owner}\n\
+                 WORKDIR /w/made\nRUN touch here; pwd -P; true\n\
+                 WORKDIR /w\nRUN touch there; true\n\
+                 WORKDIR /magic/made\nRUN touch here\n"
+            ));
+            harmless(&fixture, &bait, &NOTHING);
+        }
+    }
 }
 
 /// A working directory, and a program, that are named by a descriptor which the runtime has left open.
@@ -87,7 +103,8 @@ fn privileged_cve_2024_21626_no_descriptor_is_inherited() {
     assert_eq!(open, ["0", "1", "2"], "{}", ran.stderr);
 }
 
-/// Two steps share a cache, and one exchanges what is in it for links while the other has parts of it mounted.
+/// Two steps share a cache, and one exchanges what is in it for links while the other has parts of it mounted; also CVE-2024-45310 (runc), where the places
+/// of those mounts were made at the other end of the link.
 #[test]
 fn privileged_cve_2024_23651_races_in_shared_caches() {
     let (fixture, bait) = attack(
@@ -199,29 +216,6 @@ fn privileged_cve_2024_9675_names_of_caches_are_no_paths() {
         );
         fixture.run(["prune", "--all"]).ok();
         bait.is_untouched(&fixture.run(["du", "-v"]).ok(), &[]);
-    }
-}
-
-/// User files that never end, or that are not files (buildah and podman).
-#[test]
-fn privileged_cve_2024_9676_user_files_are_read_with_a_limit() {
-    for (name, setup) in [
-        ("endless", "ln -sf /dev/zero /etc/passwd"),
-        ("fifo", "rm /etc/passwd && mkfifo /etc/passwd"),
-        ("large", "truncate -s 100G /etc/passwd"),
-        ("outside", "ln -sf @/secret /etc/passwd"),
-        ("descriptor", "ln -sf /proc/self/fd/0 /etc/passwd"),
-        ("device", "rm /etc/passwd && mknod /etc/passwd c 1 5"),
-    ] {
-        let (fixture, bait) = attack(&format!("FROM busybox\nRUN {setup}\nUSER app\nRUN true\n"));
-        let ran = harmless(&fixture, &bait, &NOTHING);
-        assert_eq!(ran.code, 1, "{name}: {}", ran.stderr);
-        fixture.write(
-            "Dockerfile",
-            format!("FROM busybox\nRUN {setup}\nCOPY --chown=app Dockerfile /x\n")
-                .replace('@', &bait.path()),
-        );
-        harmless(&fixture, &bait, &NOTHING);
     }
 }
 
