@@ -432,9 +432,8 @@ fn privileged_a_missing_device_for_the_network_is_told() {
     let fixture = Fixture::with("FROM busybox\nRUN true\n");
     let hidden = "mkdir -p /dev/net; mount -t tmpfs none /dev/net;";
     let ran = build_in_other_world(&fixture, hidden, &["-o", "type=cacheonly"]).ok();
-    let told = format!(
-        "{NOT_THEIR_OWN}: cannot open `/dev/net/tun`, which pasta needs (as root: `modprobe tun`; "
-    );
+    let told = format!("{NOT_THEIR_OWN}: cannot open `/dev/net/tun`, which pasta needs (");
+    assert!(ran.stderr.contains("with `--device /dev/net/tun`"), "{}", ran.stderr);
     assert!(ran.stderr.contains(&told), "{}", ran.stderr);
 }
 
