@@ -101,6 +101,13 @@ fn privileged_doctor_tells_the_tier() {
     let told = fixture.run(["doctor", "--root=/proc/nowhere"]);
     assert_eq!(told.code, 5, "{}", told.text());
     assert!(told.text().contains("FAIL store: "), "{}", told.text());
+    let foreign = fixture.path("foreign");
+    fs::create_dir(&foreign).expect("a folder");
+    std::os::unix::fs::chown(&foreign, Some(65534), None).expect("another owner");
+    let told = fixture.run([&format!("--root={}", foreign.display()), "doctor"]);
+    assert_eq!(told.code, 5, "{}", told.text());
+    assert!(told.text().contains("belongs to user 65534"), "{}", told.text());
+    assert_eq!(fs::read_dir(&foreign).expect("the folder").count(), 0);
 }
 
 /// Runs `rbuild ARGS` as the script says, which has it in its arguments.

@@ -1,6 +1,7 @@
 //! What the kernel and the surroundings allow, found out by trying.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rbuild_cache::{Overlay, OverlayXattrs, Store};
@@ -130,9 +131,11 @@ fn probe(root: &Path) -> Result<(), Failure> {
         true => OverlayXattrs::User,
         false => OverlayXattrs::Trusted,
     };
-    // A store that is not there is not made, but another one for a moment.
+    // A store that is not there is not made, but another one for a moment. In a folder of somebody else's there will be none.
+    let user = rustix::process::geteuid().as_raw();
+    let is_foreign = fs::metadata(root).is_ok_and(|folder| folder.uid() != user);
     let aside;
-    let folder = if root.join("version").exists() {
+    let folder = if is_foreign || root.join("version").exists() {
         root
     } else {
         let place = root.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));
