@@ -911,6 +911,15 @@ pub(crate) struct DebugArgs {
     /// What the step asks for beyond the sandbox, as for the build.
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["security.insecure", "network.host"])]
     pub(crate) allow: Vec<String>,
+    /// As of `build`: `chroot` where that was built with it.
+    #[arg(
+        long,
+        value_name = "auto|chroot",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "auto"
+    )]
+    pub(crate) isolation: Isolation,
     /// Run this in place of a shell; the exit code is its own.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

@@ -23,6 +23,7 @@ impl Isolation {
     pub(crate) fn of(command: &Command) -> Self {
         match command {
             Command::Build(args) => args.isolation,
+            Command::Debug(args) => args.isolation,
             _ => Self::Auto,
         }
     }

@@ -168,6 +168,11 @@ impl Session {
         PullProgress { progress: progress.clone(), ..PullProgress::discard() }
     }
 
+    /// How steps are kept apart from the machine.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
     /// The cache of solves.
     pub(crate) fn records(&self) -> LocalRecords {
         LocalRecords::new(&self.store, self.lease.clone())

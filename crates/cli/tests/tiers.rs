@@ -188,6 +188,12 @@ fn privileged_chroot_is_used_when_asked_for() {
         assert!(text.lines().any(|line| line.ends_with(process)), "{process}: {text}");
     }
 
+    fixture.write("Dockerfile", "FROM busybox\nENV NAME=value\nRUN echo left > /left; exit 3\n");
+    let text = run_as(&fixture, UNPRIVILEGED, &chroot).fails(1);
+    assert!(text.contains("hint: rbuild debug --isolation=chroot opens a shell"), "{text}");
+    let debug = ["debug", "--isolation=chroot", "--", "sh", "-c", "cat /left; echo $NAME"];
+    assert_eq!(run_as(&fixture, UNPRIVILEGED, &debug).ok().text(), "left\nvalue\n");
+
     for (line, what) in [
         ("RUN --mount=type=secret,id=s true", "the secret mount at `/run/secrets/s`"),
         ("RUN --mount=type=cache,target=/c true", "the cache mount at `/c`"),

@@ -166,7 +166,7 @@ fn asks(command: &Command) -> bool {
 fn does_without(command: &Command, isolation: Isolation) -> bool {
     match command {
         Command::Build(_) => isolation == Isolation::Chroot,
-        Command::Debug(args) => args.inner.is_some(),
+        Command::Debug(args) => args.inner.is_some() || isolation == Isolation::Chroot,
         _ => true,
     }
 }

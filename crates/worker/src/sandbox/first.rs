@@ -72,7 +72,10 @@ impl First<'_> {
         umask(Mode::empty());
         setsid().context("start", "a session")?;
         let user = User::resolve(root, &spec.user)?;
+        let mut terminal_end = None;
         if self.request.is_chroot {
+            // Nothing can make one in there.
+            terminal_end = spec.terminal.map(|_| terminal::make(terminal::MACHINES)).transpose()?;
             chroot::enter(root)?;
         } else {
             self.enter_namespaces(root, stubs)?;
@@ -86,7 +89,8 @@ impl First<'_> {
             stdin.and_then(dup2_stdin).context("open", "the standard input")?;
         }
         if let Some(spec) = spec.terminal {
-            terminal::attach(spec, &self.descriptors.mounts, &user)?;
+            let end = terminal_end.map_or_else(|| terminal::make(terminal::OWN), Ok)?;
+            terminal::attach(spec, &end, &self.descriptors.mounts, &user)?;
         }
         give_output(&user);
         let command = Command::new(&spec.args, &environment(&spec.env, &user))?;

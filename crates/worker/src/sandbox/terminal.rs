@@ -3,6 +3,7 @@
 //! The first process opens it, once it is in the root, and hands its other end to the build through a socket that came
 //! with the mounts.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -82,17 +83,26 @@ pub(super) fn control() -> Result<(), Failure> {
     ioctl_tiocsctty(rustix::stdio::stdin()).context("control", "the terminal")
 }
 
-/// Opens a terminal, makes it the process's three streams, and hands out its other end. The process must see its own
-/// `/dev`.
+/// The devices that make terminals.
+pub(super) const OWN: &CStr = c"/dev/pts/ptmx";
+/// The machine's, for a step that has no `/dev/pts`. Its other name is nobody's on most machines.
+pub(super) const MACHINES: &CStr = c"/dev/ptmx";
+
+/// Makes a terminal; this is the end of who looks at it.
+pub(super) fn make(device: &CStr) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(CWD, device, flags, Mode::empty()).context("open", "a terminal")
+}
+
+/// Makes the other end of a terminal the process's three streams, and hands out this one.
 pub(super) fn attach(
     spec: TerminalSpec,
+    end: &OwnedFd,
     descriptors: &[OwnedFd],
     user: &User,
 ) -> Result<(), Failure> {
     let open = || -> Result<(), Errno> {
         let socket = descriptors.get(spec.descriptor).ok_or(Errno::BADF)?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let end = openat(CWD, c"/dev/pts/ptmx", flags, Mode::empty())?;
         let terminal = sys::open_terminal(end.as_fd())?;
         tcsetwinsize(
             &terminal,

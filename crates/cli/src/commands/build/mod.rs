@@ -629,7 +629,11 @@ impl Work<'_> {
                     SolveErrorKind::Execute(error) => failure::advice(error),
                     _ => None,
                 };
-                let look = || "rbuild debug opens a shell in what the step has left".to_owned();
+                let debug = match session.isolation() {
+                    Isolation::Auto => "rbuild debug",
+                    Isolation::Chroot => "rbuild debug --isolation=chroot",
+                };
+                let look = || format!("{debug} opens a shell in what the step has left");
                 let hint = advice.or_else(|| left.is_some().then(look));
                 let error = failure::BuildError::step(error, prepared.source.as_ref(), ignore)
                     .with_warnings(&prepared.warnings)
