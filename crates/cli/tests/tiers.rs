@@ -272,7 +272,9 @@ fn privileged_a_filter_for_system_calls_is_named() {
     const ROOT: &str = "exec \"$@\"";
     const DOCKER: &str = "exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- \"$@\"";
     const NOBODY: &str = "exec setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$@\"";
-    let fixture = Fixture::with("FROM busybox\nRUN echo done > /done\n");
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN echo done > /done\nUSER 1000\nRUN echo gone > /dev/null\n",
+    );
     let forbid = fixture.path("forbid");
     if !compiled(TEST, include_str!("tiers/forbid.c"), &forbid) {
         return;

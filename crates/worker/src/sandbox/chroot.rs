@@ -12,8 +12,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dev, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fchmod, fstat,
-    ftruncate, futimens, makedev, mknodat, statat, unlinkat,
+    AtFlags, Dev, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, chmodat,
+    fchmod, fstat, ftruncate, futimens, makedev, mknodat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{
@@ -43,6 +43,9 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
+
+/// The mode of devices.
+const FOR_ALL: Mode = Mode::from_raw_mode(0o666);
 
 /// The largest file that is kept aside for a step.
 const MAX_FILE: u64 = 1 << 20;
@@ -133,9 +136,12 @@ impl Borrowed {
         let before = fstat(&dev)?;
         for (name, major, minor) in DEVICES {
             let device = makedev(major, minor);
-            match mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
-            {
-                Ok(()) => self.devices.push((name, device)),
+            match mknodat(&dev, name, FileType::CharacterDevice, FOR_ALL, device) {
+                Ok(()) => {
+                    self.devices.push((name, device));
+                    // Less is left of the mode by a umask.
+                    chmodat(&dev, name, FOR_ALL, AtFlags::empty())?;
+                }
                 // The image has something there.
                 Err(Errno::EXIST) => {}
                 // Programs that throw something away can do so, at least.
@@ -143,7 +149,7 @@ impl Borrowed {
                     let path = "/dev/null";
                     let place = open_or_make(root, path, PlaceKind::File, (0, 0), &mut self.stubs)?;
                     let file = reopen(&place, OFlags::WRONLY)?;
-                    fchmod(&file, Mode::from_raw_mode(0o666))?;
+                    fchmod(&file, FOR_ALL)?;
                     self.files.push(Replaced { path, contents: Vec::new(), before: fstat(&file)? });
                     return Ok(());
                 }
