@@ -299,6 +299,24 @@ fn privileged_cve_2025_52565_system_mounts_need_directories() {
     }
 }
 
+/// The same in a chroot, where what is mounted elsewhere is written into the root; also a `/dev` that is a link (runc).
+#[test]
+fn privileged_cve_2026_41579_nothing_is_put_outside_of_the_root() {
+    for setup in [
+        "rm -rf /dev; ln -s @ /dev",
+        "rm -rf /dev; ln -s ../../../../../../../../..@/hollow /dev",
+        "rm -rf /dev; mkdir /dev; ln -s @/secret /dev/null",
+        "rm -rf /etc; ln -s @ /etc",
+        "mkdir -p /etc; ln -sf @/empty /etc/hosts; ln -sf /proc/self/root@/secret /etc/resolv.conf",
+    ] {
+        let (fixture, bait) =
+            attack(&format!("FROM busybox\nRUN {setup}; true\nRUN echo x > /dev/null; true\n"));
+        let args = ["--isolation=chroot", "-o", "type=cacheonly"];
+        harmless(&fixture, &bait, &args);
+        harmless(&fixture, &bait, &NOTHING);
+    }
+}
+
 /// Mounts over `/proc`, which would catch what the runtime writes there (runc).
 #[test]
 fn privileged_cve_2025_52881_nothing_is_written_through_a_covered_proc() {
