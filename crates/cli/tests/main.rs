@@ -16,6 +16,7 @@ mod estargz;
 mod explain;
 mod failures;
 mod fixture;
+mod hostile_caches;
 mod identity_tokens;
 mod imagetools;
 mod in_place;

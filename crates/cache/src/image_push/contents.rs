@@ -1,8 +1,8 @@
 //! What an image consists of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use rbuild_oci::{Descriptor, Digest, Index, Platform};
+use rbuild_oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, MediaType, Platform};
 
 use super::PushError;
 use crate::image_source::ImageDocument;
@@ -26,6 +26,8 @@ pub enum PushedPlatforms {
 pub(super) struct Contents {
     /// Layers and configurations, each once, the largest first.
     pub(super) blobs: Vec<Descriptor>,
+    /// What the configurations say of layers: the digests of a blob's archive, of which a sound image has one.
+    pub(super) diff_ids: HashMap<Digest, HashSet<DiffId>>,
     /// What `top` refers to, lower ones first.
     pub(super) manifests: Vec<Document>,
     /// The manifest or index that gets a name.
@@ -39,6 +41,7 @@ impl Contents {
         let mut seen = HashSet::new();
         let mut blobs = Vec::new();
         let mut documents = Vec::new();
+        let mut diff_ids: HashMap<Digest, HashSet<DiffId>> = HashMap::new();
         while let Some(descriptor) = walk.next() {
             if !seen.insert(descriptor.digest) {
                 continue;
@@ -48,6 +51,9 @@ impl Contents {
             documents.push((walk.depth(), document));
             match parsed {
                 ImageDocument::Manifest(manifest) => {
+                    for (layer, diff_id) in configured(content, &manifest) {
+                        diff_ids.entry(layer).or_default().insert(diff_id);
+                    }
                     let named = std::iter::once(manifest.config).chain(manifest.layers);
                     let wanted = named.filter(is_distributed);
                     blobs.extend(wanted.filter(|blob| seen.insert(blob.digest)));
@@ -59,8 +65,26 @@ impl Contents {
         documents.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
         let manifests = documents.into_iter().map(|(_, document)| document).collect();
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        Ok(Self { blobs, manifests, top })
+        Ok(Self { blobs, diff_ids, manifests, top })
     }
+}
+
+/// What an image's configuration says of its layers; nothing for other artifacts.
+fn configured(content: &Content, manifest: &Manifest) -> Vec<(Digest, DiffId)> {
+    let is_image =
+        matches!(manifest.config.media_type, MediaType::OciConfig | MediaType::DockerConfig);
+    let diff_ids = match config(content, &manifest.config) {
+        Some(config) if is_image => config.rootfs.diff_ids,
+        _ => Vec::new(),
+    };
+    if diff_ids.len() != manifest.layers.len() {
+        return Vec::new();
+    }
+    let pairs = manifest.layers.iter().zip(diff_ids);
+    pairs
+        .filter(|(layer, _)| layer.media_type.layer_compression().is_some())
+        .map(|(layer, diff_id)| (layer.digest, diff_id))
+        .collect()
 }
 
 /// Whether a registry gets a blob. Foreign layers stay where their owner has them, and registries do not miss them.
@@ -127,10 +151,13 @@ pub(super) fn select(
     }
 }
 
-fn platform_of(content: &Content, config: &Descriptor) -> Option<Platform> {
-    let bytes = content.read(&config.digest, LARGEST_DOCUMENT * 2).ok()?;
-    let config: rbuild_oci::ImageConfig = serde_json::from_slice(&bytes).ok()?;
-    Some(config.platform())
+fn platform_of(content: &Content, descriptor: &Descriptor) -> Option<Platform> {
+    config(content, descriptor).map(|config| config.platform())
+}
+
+fn config(content: &Content, descriptor: &Descriptor) -> Option<ImageConfig> {
+    let bytes = content.read(&descriptor.digest, LARGEST_DOCUMENT * 2).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// The entries of an index whose documents are not in the store.

@@ -14,7 +14,7 @@ pub enum PushError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A layer is not here, and cannot be had from where it came from.
+    /// A layer is not here, and cannot be had from where it came from; or it is another one than the image says.
     #[error("cannot fetch layer `{digest}` to push it")]
     Fetch {
         /// Which layer.

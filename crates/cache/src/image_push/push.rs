@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::stream::{self, TryStreamExt as _};
-use rbuild_oci::{Descriptor, Digest, Reference};
+use rbuild_oci::{Descriptor, DiffId, Digest, Reference};
 use rbuild_solver::{Event, StatusUpdate};
 
 use super::PushError;
@@ -85,7 +85,11 @@ impl ImagePush {
         let Some(repository) = targets.first() else { return Ok(()) };
         let layers = Part::begin(progress, "pushing layers".to_owned());
         stream::iter(contents.blobs.iter().map(Ok))
-            .try_for_each_concurrent(PARALLEL, |blob| self.push_blob(repository, blob, progress))
+            .try_for_each_concurrent(PARALLEL, |blob| {
+                let diff_ids = contents.diff_ids.get(&blob.digest);
+                let diff_ids = diff_ids.into_iter().flatten().copied().collect();
+                self.push_blob(repository, (blob, diff_ids), progress)
+            })
             .await?;
         let blobs: Vec<Digest> = contents.blobs.iter().map(|blob| blob.digest).collect();
         self.index.add_blob_source(&blobs, &place(repository))?;
@@ -115,10 +119,16 @@ impl ImagePush {
     async fn push_blob(
         &self,
         to: &Reference,
-        blob: &Descriptor,
+        (blob, diff_ids): (&Descriptor, Vec<DiffId>),
         progress: &PullProgress,
     ) -> Result<(), PushError> {
         let digest = blob.digest;
+        // A registry may have a blob, and give it, that is not the layer.
+        for diff_id in &diff_ids {
+            if diff_ids.len() > 1 || self.images.is_disputed(blob, *diff_id)? {
+                self.ensure(blob, Some(*diff_id), progress).await?;
+            }
+        }
         if self.registry.has_blob(to, &digest).await? {
             return Ok(());
         }
@@ -139,10 +149,7 @@ impl ImagePush {
                 Err(_) => {}
             }
         }
-        if !is_here {
-            let fetched = self.images.ensure_cache_blob(blob, progress).await;
-            fetched.map_err(|source| PushError::Fetch { digest, source: Box::new(source) })?;
-        }
+        self.ensure(blob, diff_ids.first().copied(), progress).await?;
         let bar = Arc::new(Mutex::new(progress.blob(blob)));
         let body = {
             let bar = Arc::clone(&bar);
@@ -155,6 +162,18 @@ impl ImagePush {
         let bar = bar.lock().unwrap_or_else(PoisonError::into_inner).clone();
         bar.complete();
         Ok(())
+    }
+
+    /// Makes sure that a blob is here, and is what it is pushed as.
+    async fn ensure(
+        &self,
+        blob: &Descriptor,
+        diff_id: Option<DiffId>,
+        progress: &PullProgress,
+    ) -> Result<(), PushError> {
+        let digest = blob.digest;
+        let ensured = self.images.ensure_blob_as(blob, diff_id, progress).await;
+        ensured.map_err(|source| PushError::Fetch { digest, source: Box::new(source) })
     }
 }
 

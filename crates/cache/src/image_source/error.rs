@@ -179,6 +179,14 @@ pub enum ImageError {
         /// What was unpacked.
         actual: DiffId,
     },
+    /// A layer of a cache that is compressed in another way than the cache says.
+    #[error("layer `{digest}` is not compressed as its type `{media_type}` says")]
+    MediaType {
+        /// The blob.
+        digest: Digest,
+        /// Its type.
+        media_type: MediaType,
+    },
     /// A layer that is gone, of which nobody knows where to get it.
     #[error("layer `{0}` is not in the store any more, and it is not known where to fetch it")]
     Unavailable(LayerId),

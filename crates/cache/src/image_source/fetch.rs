@@ -100,9 +100,11 @@ impl ImageSource {
             match fetched {
                 Ok(value) => return Ok(value),
                 // The bytes were right; another place has the same.
-                Err(error @ (ImageError::Unpack { .. } | ImageError::DiffId { .. })) => {
-                    return Err(error);
-                }
+                Err(
+                    error @ (ImageError::Unpack { .. }
+                    | ImageError::DiffId { .. }
+                    | ImageError::MediaType { .. }),
+                ) => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

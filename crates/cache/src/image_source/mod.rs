@@ -32,6 +32,7 @@ mod source;
 mod unpack;
 mod whole;
 
+pub(crate) use claims::UNCOMPRESSED;
 pub use document::DocumentError;
 pub(crate) use document::ImageDocument;
 pub use error::{FetchError, ImageError};

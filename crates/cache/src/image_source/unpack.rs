@@ -107,6 +107,7 @@ impl ImageSource {
         let unpack = Unpack {
             descriptor: descriptor.clone(),
             diff_id: job.facts.diff_id,
+            must_fit: job.facts.is_from_cache(),
             options: self.apply_options(ApplyForm::Layer(self.overlay.xattrs())),
         };
         let layers = self.layers.clone();
@@ -168,6 +169,7 @@ impl ImageSource {
         let unpack = Unpack {
             descriptor: descriptor.clone(),
             diff_id: job.facts.diff_id,
+            must_fit: job.facts.is_from_cache(),
             options: self.apply_options(ApplyForm::Merged),
         };
         let (id, content) = (job.id, self.content.clone());
@@ -209,6 +211,8 @@ impl ImageSource {
 struct Unpack {
     descriptor: Descriptor,
     diff_id: Option<DiffId>,
+    /// Whether it must be compressed as its type says.
+    must_fit: bool,
     options: ApplyOptions,
 }
 
@@ -232,6 +236,12 @@ impl Unpack {
         let digest = self.descriptor.digest;
         let mut archive = LayerBlobReader::new(blob)
             .map_err(|source| ImageError::Compression { digest, source })?;
+        if self.must_fit && !archive.fits(&self.descriptor.media_type) {
+            return Err(ImageError::MediaType {
+                digest,
+                media_type: self.descriptor.media_type.clone(),
+            });
+        }
         let applied = if self.descriptor.size < WORTH_A_THREAD {
             apply(&mut archive, root, &self.options)
         } else {

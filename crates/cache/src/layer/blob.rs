@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use rbuild_oci::{DiffId, Hasher};
+use rbuild_oci::{DiffId, Hasher, MediaType};
 
 use super::background_hasher::BackgroundHasher;
 use super::compression::{Compression, CompressionError, Decoder, Encoded, Encoder};
@@ -22,6 +22,14 @@ impl<W: Write> LayerBlobWriter<W> {
         let encoder = Encoder::new(compression, out)?;
         let archive = (!encoder.is_extending()).then(BackgroundHasher::default);
         Ok(Self { archive, encoder })
+    }
+
+    /// As [`LayerBlobWriter::new`], for an archive that was in a blob before: what that blob's format has added is left out
+    /// where this one adds the same.
+    pub fn anew(out: W, compression: Compression) -> io::Result<Self> {
+        let mut writer = Self::new(out, compression)?;
+        writer.encoder.leave_out_table();
+        Ok(writer)
     }
 
     /// Writes what is left and returns what was written.
@@ -71,6 +79,11 @@ impl<R: Read> LayerBlobReader<R> {
     /// Looks at the first bytes of `blob`. Who wants the blob's own digest verified gives a reader that does.
     pub fn new(blob: R) -> Result<Self, CompressionError> {
         Ok(Self { decoder: Decoder::for_layer(blob)?, archive: Hasher::default() })
+    }
+
+    /// Whether the blob is compressed as a media type says.
+    pub(crate) fn fits(&self, media_type: &MediaType) -> bool {
+        self.decoder.fits(media_type)
     }
 
     /// The digest of what was read: of the whole archive when it was read to its end, as

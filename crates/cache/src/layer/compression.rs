@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 use bzip2::bufread::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
-use rbuild_oci::Digest;
+use rbuild_oci::{Digest, LayerCompression, MediaType};
 use thiserror::Error;
 use zstd::zstd_safe::CParameter;
 
@@ -123,6 +123,13 @@ impl<W: Write> Encoder<W> {
     /// Whether it adds to the archive, and so has to say what became of it.
     pub(crate) fn is_extending(&self) -> bool {
         matches!(self.0, Kind::Estargz(_))
+    }
+
+    /// The archive may have a table of contents that it got for another blob.
+    pub(crate) fn leave_out_table(&mut self) {
+        if let Kind::Estargz(encoder) = &mut self.0 {
+            encoder.leave_out_table();
+        }
     }
 
     pub(crate) fn finish(self) -> io::Result<Encoded<W>> {
@@ -272,6 +279,17 @@ impl<R: Read> Decoder<R> {
             Source::Zstd(_) => Detected::Zstd,
         };
         detected.name()
+    }
+
+    /// Whether a blob of this media type is compressed like this. Types that say nothing of it fit all.
+    pub(crate) fn fits(&self, media_type: &MediaType) -> bool {
+        let said = match media_type.layer_compression() {
+            None => return true,
+            Some(LayerCompression::None) => Detected::Uncompressed,
+            Some(LayerCompression::Gzip) => Detected::Gzip,
+            Some(LayerCompression::Zstd) => Detected::Zstd,
+        };
+        self.compression_name() == said.name()
     }
 }
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rbuild_oci::Descriptor;
 use rbuild_solver::LayerId;
 
-use crate::{ImageError, ImageSource, IndexError, PullProgress};
+use crate::{ImageSource, IndexError};
 
 /// How often only what is broken is given up, before all that is not here is.
 const CAREFUL_ROUNDS: u32 = 3;
@@ -64,25 +63,7 @@ impl ImageSource {
         Ok((deleted > 0).then_some(why))
     }
 
-    /// Makes sure that a blob of a layer is in the store, to be written elsewhere. If only a cache had it, and has it no
-    /// more, that is noted.
-    pub async fn ensure_cache_blob(
-        &self,
-        descriptor: &Descriptor,
-        progress: &PullProgress,
-    ) -> Result<(), ImageError> {
-        let fetched = self.ensure_blob(descriptor, progress).await;
-        if let Err(error) = &fetched {
-            for layer in self.index.layers_of_blob(&descriptor.digest)? {
-                if self.is_only_in_a_cache(&layer)? {
-                    self.broken.note(layer, error.to_string());
-                }
-            }
-        }
-        fetched
-    }
-
-    fn is_only_in_a_cache(&self, layer: &LayerId) -> Result<bool, IndexError> {
+    pub(crate) fn is_only_in_a_cache(&self, layer: &LayerId) -> Result<bool, IndexError> {
         if self.layers.contains(layer).unwrap_or(false) {
             return Ok(false);
         }

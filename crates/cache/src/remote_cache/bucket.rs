@@ -108,7 +108,7 @@ impl BucketCache {
             // None, or the rest of a failure of somebody's.
             _ => {}
         }
-        let fetched = images.ensure_cache_blob(blob, progress).await;
+        let fetched = images.ensure_blob_as(blob, None, progress).await;
         fetched.map_err(|source| BucketCacheError::Fetch { digest, source: Box::new(source) })?;
         let bar = Arc::new(Mutex::new(progress.blob(blob)));
         let report = {

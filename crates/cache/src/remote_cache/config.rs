@@ -1,6 +1,6 @@
 //! The document of a cache (section 2.7 of the behaviour reference).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,6 +63,9 @@ pub struct LayerAnnotations {
     /// When the layer was made, RFC 3339; absent for layers of base images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
+    /// What images say of it: where there is no manifest that has it. BuildKit does not know this key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
     /// What compressed it, if that was rbuild ([`crate::BlobFacts::encoder`]). BuildKit does not know this key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
@@ -138,7 +141,10 @@ impl CacheConfig {
         let mut seen = HashSet::new();
         let layer = |layer: &ConfigLayer| {
             let said = layer.annotations.as_ref()?;
-            Some(Descriptor::new(said.media_type.clone(), layer.blob, said.size))
+            Some(Descriptor {
+                annotations: said.notes.clone(),
+                ..Descriptor::new(said.media_type.clone(), layer.blob, said.size)
+            })
         };
         let others = self.others.iter().flat_map(|others| others.blobs.iter().cloned());
         let blobs = self.layers.iter().filter_map(layer).chain(others);
@@ -181,6 +187,7 @@ mod tests {
                 diff_id: DiffId(blob),
                 size: 7,
                 created_at: Some("1970-01-01T00:01:40Z".to_owned()),
+                notes: BTreeMap::new(),
                 encoder: None,
             }),
         };

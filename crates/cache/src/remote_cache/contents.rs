@@ -8,6 +8,7 @@ use rbuild_solver::{CacheKey, KeyParts, LayerId, Output, Snapshot};
 use serde_json::json;
 
 use super::config::{CacheConfig, ConfigRecord, RecordNotes, milliseconds};
+use crate::image_source::UNCOMPRESSED;
 use crate::remote_mounts::MOUNT_INDEX_TYPE;
 use crate::{BlobFacts, LayerFacts, TOC_DIGEST, UNCOMPRESSED_SIZE};
 
@@ -20,9 +21,6 @@ const MOST_LAYERS_OF_RECORD: usize = 1000;
 const MOST_LAYERS_OF_RECORDS: usize = 2_000_000;
 const MOST_OUTPUTS: usize = 1000;
 const LONGEST_NAME: usize = 16 << 10;
-
-/// Annotation of a layer's descriptor in the index: the digest of its archive (containerd's name for it).
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// What a document says, ready for the index.
 #[derive(Debug, Default)]
@@ -405,6 +403,7 @@ mod tests {
                 diff_id: DiffId(Digest::of(name.to_uppercase().as_bytes())),
                 size: 1,
                 created_at: None,
+                notes: BTreeMap::new(),
                 encoder: None,
             }),
         }

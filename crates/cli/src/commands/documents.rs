@@ -1,7 +1,7 @@
 //! The documents of an image of the local image store: one manifest, or those that an index lists.
 
 use rbuild_cache::{DocumentWalk, DocumentWalkError, Image as StoredImage, Store};
-use rbuild_oci::{Descriptor, Digest, ImageConfig, Manifest, Platform};
+use rbuild_oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, MediaType, Platform};
 use serde_json::Value;
 
 use super::images::DOCUMENT_LIMIT;
@@ -19,6 +19,23 @@ impl ManifestDocument {
     /// Its configuration.
     pub(crate) fn config(&self, store: &Store) -> Result<ImageConfig, CommandError> {
         parsed(store, &self.manifest.config.digest)
+    }
+
+    /// The digest of each layer's archive, where its configuration is an image's and says it.
+    pub(crate) fn diff_ids(&self, store: &Store) -> Vec<Option<DiffId>> {
+        let layers = &self.manifest.layers;
+        let config_type = &self.manifest.config.media_type;
+        let is_image = matches!(config_type, MediaType::OciConfig | MediaType::DockerConfig);
+        let diff_ids = match self.config(store) {
+            Ok(config) if is_image => config.rootfs.diff_ids,
+            _ => Vec::new(),
+        };
+        let is_told = diff_ids.len() == layers.len();
+        let of = |(position, layer): (usize, &Descriptor)| {
+            let told = is_told && layer.media_type.layer_compression().is_some();
+            told.then(|| diff_ids[position])
+        };
+        layers.iter().enumerate().map(of).collect()
     }
 
     /// What its index or its configuration says that it is for; `None` for what is no image.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use rbuild_cache::{Image as StoredImage, PullProgress, Store};
+use rbuild_cache::{Image as StoredImage, ImageError, PullProgress, Store};
 use rbuild_exporter::{
     ArchiveForm, FileDestination, ImageDestination, NamedDocument, export_image,
 };
@@ -65,18 +65,10 @@ async fn write(
     let wanted: Vec<&ManifestDocument> = manifests.iter().filter(is_wanted).collect();
     let (bars, progress) = ByteBars::start(false);
     let pull = PullProgress { progress, vertex: top.digest };
-    let blobs = wanted
-        .iter()
-        .flat_map(|one| std::iter::once(&one.manifest.config).chain(&one.manifest.layers));
-    let fetched = try_join_all(blobs.map(|blob| session.images.ensure_blob(blob, &pull))).await;
+    let fetched = fetch(&session, &wanted, &pull).await;
     drop(pull);
     bars.finish().await;
-    fetched.map_err(|error| {
-        fetch_error(error).hint(
-            "build the image again: what a cache does not have any more is then made anew (--no-cache-filter=STAGE makes \
-             all of a stage)",
-        )
-    })?;
+    fetched.map_err(unfetched)?;
     let document = match &wanted[..] {
         [only] if !top.media_type.is_index() => {
             let config = Some(only.manifest.config.digest);
@@ -92,4 +84,29 @@ async fn write(
     };
     let destination = ImageDestination::Archive { form, names, file };
     blocking(move || export_image(session.export_store(), &document, &destination, None)).await
+}
+
+/// Makes sure that all blobs are here, and the layers are what the configurations say.
+async fn fetch(
+    session: &Session,
+    wanted: &[&ManifestDocument],
+    pull: &PullProgress,
+) -> Result<(), ImageError> {
+    let configs = wanted.iter().map(|one| &one.manifest.config);
+    try_join_all(configs.map(|config| session.images.ensure_blob(config, pull))).await?;
+    let layers = wanted.iter().flat_map(|one| {
+        let diff_ids = one.diff_ids(&session.store);
+        one.manifest.layers.iter().zip(diff_ids)
+    });
+    let ensured =
+        layers.map(|(layer, diff_id)| session.images.ensure_blob_as(layer, diff_id, pull));
+    try_join_all(ensured).await?;
+    Ok(())
+}
+
+fn unfetched(error: ImageError) -> CommandError {
+    fetch_error(error).hint(
+        "build the image again: what a cache does not have any more is then made anew (--no-cache-filter=STAGE makes all of \
+         a stage)",
+    )
 }

@@ -188,6 +188,7 @@ impl Forest {
                     diff_id,
                     size: descriptor.size,
                     created_at: created_at.clone(),
+                    notes: BTreeMap::new(),
                     encoder: layer.encoder.clone(),
                 }),
             });

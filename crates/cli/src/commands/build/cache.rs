@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rbuild_cache::{
-    BucketCache, CacheName, ImageName, LayoutImage, MountIndex, MountStore, OciLayout,
+    BucketCache, CacheName, Compression, ImageName, LayoutImage, MountIndex, MountStore, OciLayout,
     PullProgress, Store, WantedMounts, export_mounts,
 };
 use rbuild_exporter::{
-    CacheDocuments, CacheForm, CacheLayout, FinishedRecords, LayerForm, make_bucket_document,
-    make_cache, missing_blobs, needs, write_cache_layout,
+    CacheDocuments, CacheForm, CacheLayout, ExistingBlobs, FinishedRecords, LayerForm,
+    make_bucket_document, make_cache, missing_blobs, needs, write_cache_layout,
 };
 use rbuild_oci::Descriptor;
 use rbuild_solver::{
@@ -313,7 +313,11 @@ async fn export_once(
 ) -> Result<(), CommandError> {
     let mounts = mounts(session, to, finished, packs, pull).await?;
     let records = collect(session, to.max, finished)?;
-    let existing = to.existing;
+    let existing = match to.compression {
+        // The table would make other layers of them, on which nothing that is built from the base image lies.
+        Some(Compression::Estargz { .. }) => ExistingBlobs::Keep,
+        _ => to.existing,
+    };
     let layers = LayerForm {
         compression: to.compression.unwrap_or_default(),
         existing,
@@ -429,7 +433,7 @@ async fn to_folder(
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
     for blob in missing_blobs(layout, &documents) {
-        session.images.ensure_cache_blob(&blob, pull).await.map_err(fetch_error)?;
+        session.images.ensure_blob_as(&blob, None, pull).await.map_err(fetch_error)?;
     }
     let (session, layout) = (Arc::clone(session), layout.clone());
     blocking(move || write_cache_layout(&session.store.content, &documents, &layout)).await

@@ -45,8 +45,10 @@ async fn give(
     there: usize,
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
-    for layer in load.1.manifest.layers.iter().skip(there) {
-        session.images.ensure_cache_blob(layer, pull).await.map_err(fetch_error)?;
+    let layers = load.1.manifest.layers.iter().zip(load.1.diff_ids());
+    for (layer, diff_id) in layers.skip(there) {
+        let ensured = session.images.ensure_blob_as(layer, Some(diff_id), pull).await;
+        ensured.map_err(fetch_error)?;
     }
     let (session, load) = (Arc::clone(session), Arc::clone(load));
     blocking(move || {
