@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use rbuild_testdata::{Registry, estargz, validate};
+use rbuild_testdata::{Entry, Image, Layer, Layout, Registry, estargz, validate};
 
 use crate::fixture::{Fixture, Ran, have, ran, read, valid};
 
@@ -89,6 +89,15 @@ fn privileged_each_file_can_be_read_by_itself() {
     let (first, ours) = (&gzip.layers[0], image(&fixture, "store", ",compression=estargz"));
     assert_eq!(ours.layers[0].digest, first.digest);
     assert_eq!(ours.layers[1].digest, made.layers[1].digest);
+    // Nor what the base image's layer is compressed anew from.
+    for form in
+        [",compression=zstd", ",compression=gzip,compression-level=1", ",compression=uncompressed"]
+    {
+        let forced = format!("{form},force-compression=true");
+        let (known, fresh) =
+            (image(&fixture, "store", &forced), image(&fixture, &form[13..17], &forced));
+        assert_eq!(known.manifest_digest, fresh.manifest_digest, "{form}");
+    }
     // Levels.
     let sizes = [0, 1, 9].map(|level| {
         let level = format!("{FORCED},compression-level={level}");
@@ -134,7 +143,8 @@ fn privileged_a_registry_and_a_cache_have_it() {
     let name = format!("{}/app:1", registry.address());
     let spec = format!("type=registry,name={name}{FORCED}");
     let cache = fixture.path("cache").display().to_string();
-    let to = format!("type=local,mode=max,dest={cache},compression=estargz");
+    // The base image's layer stays what it is, and what lies on it.
+    let to = format!("type=local,mode=max,dest={cache}{FORCED}");
     build(&fixture, "store", &["-o", &spec, "--cache-to", &to]).ok();
     let there = registry.manifest("app", "1").expect("the image");
     let manifest: serde_json::Value = serde_json::from_slice(&there.bytes).expect("JSON");
@@ -188,4 +198,36 @@ fn privileged_the_name_of_the_table_is_taken() {
     fixture.build(&["-o", "type=image,name=a"]).ok();
     let error = fixture.build(&["-o", "type=image,name=a,compression=estargz"]).fails(1);
     assert!(error.contains("stargz.index.json"), "{error}");
+}
+
+#[test]
+fn privileged_the_table_of_a_base_image_is_made_anew() {
+    // The usual form has it within the archive.
+    let base = Layer::new(&[
+        Entry::file("file", "text"),
+        Entry::file("stargz.index.json", "{}"),
+        Entry::file("more", ""),
+    ]);
+    let fixture = Fixture::with("FROM usual\nCOPY other /\n");
+    fixture.write("other", "other");
+    let folder = fixture.path("usual");
+    Layout::create(&folder).add(Some("latest"), &Image::new("linux/amd64").layer(base).publish());
+    let context = format!("usual=oci-layout://{}", folder.display());
+    let layout = fixture.path("layout");
+    for (attributes, files) in [
+        (",layers=max:1", vec![vec!["file", "more", "other"]]),
+        (",force-compression=true,compression-level=1", vec![vec!["file", "more"], vec!["other"]]),
+    ] {
+        let spec =
+            format!("type=oci,tar=false,dest={},compression=estargz{attributes}", layout.display());
+        build(&fixture, "store", &["--build-context", &context, "-o", &spec]).ok();
+        let images = validate::oci_layout(&layout).unwrap_or_else(|error| panic!("{error}"));
+        let manifest = &images.last().expect("an image").manifest;
+        let blob = |digest: &str| {
+            let hex = digest.trim_start_matches("sha256:");
+            fs::read(layout.join("blobs/sha256").join(hex)).expect("the blob")
+        };
+        assert_eq!(tables(manifest, blob), files, "{attributes}");
+        fs::remove_dir_all(&layout).expect("the layout");
+    }
 }

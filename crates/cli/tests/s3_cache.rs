@@ -100,6 +100,7 @@ fn privileged_a_bucket_keeps_a_cache() {
     what_an_import_costs(&world);
     what_is_old_is_made_new(&world);
     what_is_broken_is_built(&world);
+    tables_go_along(&world);
     mounts_go_along(&world);
 }
 
@@ -223,6 +224,20 @@ fn what_is_broken_is_built(world: &World) {
     let from = world.spec(",name=main,endpoint_url=http://127.0.0.1:1,retry_max_attempts=1");
     let alone = world.build("alone", &[&NOTHING[..], &["--cache-from", &from]].concat()).ok();
     assert!(alone.stderr.contains("cannot connect to `127.0.0.1`"), "{}", alone.stderr);
+}
+
+fn tables_go_along(world: &World) {
+    world.export(",name=tables,compression=estargz");
+    let archive = world.fixture.path("tables.tar");
+    let spec = format!("type=oci,compression=estargz,dest={}", archive.display());
+    let built = world.import("tables", ",name=tables", &["-o", &spec]);
+    assert_eq!(instructions(&built), 0, "{}", built.stderr);
+    let manifest = valid("oci", &archive).manifest;
+    for layer in &manifest["layers"].as_array().expect("layers")[1..] {
+        let notes = &layer["annotations"];
+        assert!(notes["containerd.io/snapshot/stargz/toc.digest"].is_string(), "{manifest}");
+        assert!(notes["io.containers.estargz.uncompressed-size"].is_string(), "{manifest}");
+    }
 }
 
 fn mounts_go_along(world: &World) {

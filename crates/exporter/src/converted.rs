@@ -46,7 +46,7 @@ pub(crate) fn convert(
     let file = store.content.open(&digest, Some(size)).map_err(stored)?;
     let mut archive =
         LayerBlobReader::new(file).map_err(|source| LayerError::Read { layer, source })?;
-    let out = LayerBlobWriter::new(store.content.begin().map_err(stored)?, form.compression);
+    let out = LayerBlobWriter::anew(store.content.begin().map_err(stored)?, form.compression);
     let mut out = BufWriter::with_capacity(BUFFER, out.map_err(compress)?);
     std::io::copy(&mut archive, &mut out).map_err(compress)?;
     let out = out.into_inner().map_err(|error| compress(error.into_error()))?;
@@ -59,13 +59,16 @@ pub(crate) fn convert(
     Ok(ImageLayer { descriptor, diff_id, created: facts.made(), encoder: Some(encoder(form)) })
 }
 
-/// A blob in the store that was found to be the layer.
+/// A blob in the store that was found to be the layer. One that was made here for a form that adds to the archive is not.
 fn sound_blob<'a>(
     store: ExportStore<'_>,
     layer: LayerId,
     facts: &'a LayerFacts,
 ) -> Result<Option<&'a BlobFacts>, LayerError> {
     for blob in facts.blobs.iter().filter(|blob| blob.verified) {
+        if own_diff_id(layer, blob)?.is_some_and(|own| facts.diff_id != Some(own)) {
+            continue;
+        }
         let Descriptor { digest, size, .. } = blob.descriptor;
         store.lease.pin_blobs(&[digest]).map_err(|source| LayerError::Pin { layer, source })?;
         let there = store.content.contains(&digest, size);

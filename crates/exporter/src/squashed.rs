@@ -85,7 +85,11 @@ pub(crate) fn merged_layer(
 
     let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
     let compress = |source| LayerError::Compress { layer, source };
-    let blob = LayerBlobWriter::new(blob, form.compression).map_err(compress)?;
+    let blob = match from_elsewhere(store, above)? {
+        true => LayerBlobWriter::anew(blob, form.compression),
+        false => LayerBlobWriter::new(blob, form.compression),
+    };
+    let blob = blob.map_err(compress)?;
     let mut archive = TarWriter::new(BufWriter::with_capacity(BUFFER, blob), form.epoch);
     let under = below.as_ref().map(|below| (below.root(), all.root()));
     diff_merged(changed.root(), under, &mut archive)
@@ -96,6 +100,19 @@ pub(crate) fn merged_layer(
     let diff_id = blob.diff_id;
     let descriptor = keep(store, layer, blob, form, form.encoder())?;
     Ok(ImageLayer { descriptor, diff_id, created: None, encoder })
+}
+
+/// Whether there are layers of base images among these.
+fn from_elsewhere(store: ExportStore<'_>, layers: &[LayerId]) -> Result<bool, LayerError> {
+    for layer in layers {
+        let layer = *layer;
+        let facts = store.index.layer(&layer);
+        let facts = facts.map_err(|source| LayerError::Index { layer, source })?;
+        if facts.is_some_and(|facts| facts.diff_id.is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What the merged layer is known by: its layers, and those that they lie on, which decide what is deleted.

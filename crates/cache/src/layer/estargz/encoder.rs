@@ -28,6 +28,7 @@ pub(in crate::layer) struct EstargzEncoder<W> {
     /// What the next member will have, and with what it begins.
     member: Vec<u8>,
     chunk: Option<Chunk>,
+    leaves_out_table: bool,
 }
 
 /// What comes next.
@@ -39,6 +40,8 @@ enum State {
     Content(Box<Content>),
     /// What fills the last block of a file.
     Filling(u64),
+    /// What is left of a file that is left out.
+    LeftOut(u64),
     /// Nothing more is of use.
     Ended,
 }
@@ -77,7 +80,13 @@ impl<W: Write> EstargzEncoder<W> {
             extended: Vec::new(),
             member: Vec::new(),
             chunk: None,
+            leaves_out_table: false,
         }
+    }
+
+    /// A table of contents that is in the archive does not come along.
+    pub(in crate::layer) fn leave_out_table(&mut self) {
+        self.leaves_out_table = true;
     }
 
     /// Ends the archive, and writes the table and where it is.
@@ -85,7 +94,7 @@ impl<W: Write> EstargzEncoder<W> {
         let is_whole = match self.state {
             State::Header => self.block.is_empty() && self.extended.is_empty(),
             State::Ended => true,
-            State::Extended(_) | State::Content(_) | State::Filling(_) => false,
+            State::Extended(_) | State::Content(_) | State::Filling(_) | State::LeftOut(_) => false,
         };
         if !is_whole {
             let kind = io::ErrorKind::UnexpectedEof;
@@ -125,6 +134,14 @@ impl<W: Write> EstargzEncoder<W> {
         }
         let headers = std::mem::take(&mut self.extended);
         let entry = parse(&headers)?;
+        if is_table(&entry) {
+            let EntryKind::File { size } = entry.kind() else { return Err(taken_name()) };
+            if !self.leaves_out_table {
+                return Err(taken_name());
+            }
+            self.state = left_out(size.next_multiple_of(BLOCK as u64));
+            return Ok(());
+        }
         self.emit(&headers)?;
         let place = self.toc.add(&entry);
         self.state = State::Header;
@@ -224,6 +241,11 @@ impl<W: Write> Write for EstargzEncoder<W> {
                 self.state = filling(left - taken.len() as u64);
                 Ok(taken.len())
             }
+            State::LeftOut(left) => {
+                let taken = up_to(bytes, left);
+                self.state = left_out(left - taken.len() as u64);
+                Ok(taken.len())
+            }
             State::Ended => {
                 self.state = State::Ended;
                 Ok(bytes.len())
@@ -242,6 +264,10 @@ fn extended(left: u64) -> State {
 
 fn filling(left: u64) -> State {
     if left == 0 { State::Header } else { State::Filling(left) }
+}
+
+fn left_out(left: u64) -> State {
+    if left == 0 { State::Header } else { State::LeftOut(left) }
 }
 
 fn up_to(bytes: &[u8], most: u64) -> &[u8] {
@@ -263,11 +289,17 @@ fn parse(headers: &[u8]) -> io::Result<Entry> {
     if entry.sparse.is_some() {
         return Err(unusable("it has a file with holes"));
     }
-    let name = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
-    if name == TOC_NAME || name.strip_prefix(b"/") == Some(TOC_NAME) {
-        return Err(unusable("it has a file `stargz.index.json`, a name that the format needs"));
-    }
     Ok(entry)
+}
+
+/// Whether an entry has the name of the table.
+fn is_table(entry: &Entry) -> bool {
+    let name = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
+    name == TOC_NAME || name.strip_prefix(b"/") == Some(TOC_NAME)
+}
+
+fn taken_name() -> io::Error {
+    unusable("it has a file `stargz.index.json`, a name that the format needs")
 }
 
 /// The archive that has the table.
