@@ -110,6 +110,25 @@ fn privileged_doctor_tells_the_tier() {
     assert_eq!(fs::read_dir(&foreign).expect("the folder").count(), 0);
 }
 
+#[test]
+fn privileged_doctor_tells_what_the_store_lacks() {
+    let fixture = Fixture::new();
+    let folder = fixture.path("mounted");
+    fs::create_dir(&folder).expect("a folder");
+    let world = format!(
+        "unshare --mount sh -c 'mount -t tmpfs -o noexec none {folder} && exec \"$@\" --root={folder}/store' sh \"$@\"",
+        folder = folder.display()
+    );
+    let told = run_as(&fixture, &world, &["doctor"]).ok();
+    assert!(
+        told.text().contains("is mounted `noexec`: programs in cache mounts"),
+        "{}",
+        told.text()
+    );
+    let told = fixture.run(["doctor"]).ok();
+    assert!(!told.text().contains("noexec"), "{}", told.text());
+}
+
 /// Runs `rbuild ARGS` as the script says, which has it in its arguments.
 fn run_as(fixture: &Fixture, script: &str, args: &[&str]) -> crate::fixture::Ran {
     let inner = fixture.command("store");

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rbuild_cache::{Overlay, OverlayXattrs, Store};
 use rbuild_worker::{ControlGroups, Identity, UserNamespaceError};
+use rustix::fs::StatVfsMountFlags;
 
 use super::check::{Check, Tier};
 use crate::args::Snapshotter;
@@ -118,6 +119,20 @@ pub(super) fn layers(root: &Path, snapshotter: Snapshotter) -> (Check, Option<Ti
             }
         }
     }
+}
+
+/// What the file system of the store does not allow in the mounts of steps.
+pub(super) fn store_options(root: &Path) -> Option<Check> {
+    const FIX: &str = "put the store on another file system: RBUILD_ROOT=FOLDER";
+    let place = root.ancestors().find(|place| place.is_dir())?;
+    let flags = rustix::fs::statvfs(place).ok()?.f_flag;
+    flags.contains(StatVfsMountFlags::NOEXEC).then(|| {
+        let found = format!(
+            "the file system of `{}` is mounted `noexec`: programs in cache mounts and bind mounts cannot be executed",
+            place.display()
+        );
+        Check::poor("store", found, Some(FIX))
+    })
 }
 
 enum Failure {

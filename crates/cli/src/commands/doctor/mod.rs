@@ -56,6 +56,7 @@ pub(crate) fn doctor(
         checks.extend(machine::sub_ids(entered.as_ref().ok()));
         checks.push(trial::step(&surroundings.program)?);
         checks.push(layers);
+        checks.extend(machine::store_options(&surroundings.root));
         tier = match with_layers {
             // Nothing else that steps need is wrong.
             Some(best) if checks.iter().all(|check| !check.is_fatal) => best,
