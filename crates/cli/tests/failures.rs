@@ -23,6 +23,16 @@ fn privileged_a_failed_step_is_shown_with_its_output_and_its_line() {
 }
 
 #[test]
+fn privileged_a_step_does_not_say_how_it_ended_but_by_ending() {
+    let fixture = Fixture::with(
+        "FROM busybox\nRUN for fd in $(ls /proc/1/fd); do if [ $fd -gt 2 ]; then \
+         echo 01234567 > /proc/1/fd/$fd; fi; done; exit 3\n",
+    );
+    let error = fixture.build(&[]).fails(1);
+    assert!(error.contains("did not complete successfully: exit code: 3"), "{error}");
+}
+
+#[test]
 fn privileged_what_finished_before_a_failure_stays_known() {
     let fixture = Fixture::with("FROM busybox\nRUN echo first\nRUN false\n");
     fixture.build(&[]).fails(1);

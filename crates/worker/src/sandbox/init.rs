@@ -68,7 +68,11 @@ fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Res
     // Before the next fork becomes the first process of another PID namespace, and before there are pipes whose ends it would keep.
     let emulation = Emulation::start(&request.spec.emulators)?;
     let (notices, notices_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
-    let (ended, ended_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+    // Unlike a pipe, nobody can open it anew through /proc: the step, to whom PID 1 belongs, has no part in what is told on it.
+    let (ended, ended_of_first) = UnixStream::pair()
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .map(|(ours, theirs)| (OwnedFd::from(ours), OwnedFd::from(theirs)))
+        .context("create", "a socket")?;
     match request.is_chroot {
         true => chroot::adopt_orphans()?,
         false => namespaces::enter_pid_namespace()?,

@@ -7,7 +7,7 @@
 //!
 //! It is the process that prepared the step, after the last of the preparations: it has the user, the capabilities and the
 //! filter of the program, so a step that takes it over gains nothing; and of descriptors only the program's three and the
-//! pipe on which it tells how the program ended.
+//! socket on which it tells how the program ended.
 
 use std::fs::File;
 use std::io::{Read, Write};
