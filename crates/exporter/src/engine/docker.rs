@@ -109,7 +109,7 @@ impl DockerEngine {
     fn no_json(&self, path: &str, error: &serde_json::Error) -> EngineError {
         EngineError::NoEngine {
             place: self.place.to_string(),
-            reason: format!("its answer to {path} is not JSON: {error}"),
+            reason: format!("its answer to {path} is not JSON: {}", shortened(&error.to_string())),
         }
     }
 
@@ -124,12 +124,21 @@ impl DockerEngine {
     }
 
     fn refused(&self, message: &str) -> EngineError {
-        EngineError::Refused { place: self.place.to_string(), message: message.to_owned() }
+        EngineError::Refused { place: self.place.to_string(), message: shortened(message) }
     }
 }
 
 impl std::fmt::Display for DockerEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at {}", if self.is_podman { "podman" } else { "docker" }, self.place)
+    }
+}
+
+/// As much of what an engine says as people read.
+fn shortened(said: &str) -> String {
+    const LONGEST: usize = 2000;
+    match said.char_indices().nth(LONGEST) {
+        None => said.to_owned(),
+        Some((end, _)) => format!("{}...", &said[..end]),
     }
 }

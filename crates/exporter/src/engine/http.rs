@@ -198,7 +198,7 @@ fn read_body(reader: &mut impl BufRead, answer: &Answer) -> io::Result<Vec<u8>> 
             if size == 0 {
                 return Ok(body);
             }
-            if body.len() as u64 + size > LARGEST_ANSWER {
+            if size > LARGEST_ANSWER - body.len() as u64 {
                 return Err(odd("its answer is too long"));
             }
             let read = reader.by_ref().take(size).read_to_end(&mut body)?;
@@ -351,6 +351,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\nffffffffffffffff\r\n",
         ] {
             assert!(read(text).is_err(), "{text}");
         }
