@@ -194,6 +194,30 @@ async fn what_is_there_costs_one_request_a_tag() {
 }
 
 #[tokio::test]
+async fn what_a_registry_did_not_find_is_sent_again() {
+    let registry = Arc::new(Registry::start());
+    let refusals = Mutex::new(2);
+    let server = proxy(&registry, move |request, _, right| {
+        let mut left = refusals.lock().unwrap();
+        if request.method == "PUT" && request.path.ends_with("/manifests/1") && *left > 0 {
+            *left -= 1;
+            let said = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+            return Reply::new(400, said);
+        }
+        right()
+    });
+    let world = World::new();
+    let published = ImageIndex::new().image(&image()).publish();
+    let top = world.put(&published);
+    world.push(&top, &[name(&server.address(), "a:1")]).await.unwrap();
+    assert_complete(&registry, "a", "1", &published);
+    // What is there by now is not written again.
+    let manifest = format!("PUT /v2/a/manifests/{}", published.manifests[0].digest());
+    let written = server.lines().into_iter().filter(|line| *line == manifest).count();
+    assert_eq!(written, 1, "{:#?}", server.lines());
+}
+
+#[tokio::test]
 async fn mounts_what_another_repository_has() {
     let registry = Arc::new(Registry::start());
     let server = proxy(&registry, |_, _, right| right());

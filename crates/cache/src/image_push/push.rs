@@ -11,13 +11,15 @@ use super::PushError;
 use super::contents::{Contents, PushedPlatforms, select};
 use crate::{
     BlobSource, Content, Document, ImageSource, Index, Lease, Mount, PullProgress, RegistryClient,
-    Store,
+    RegistryError, RegistryErrorKind, Store,
 };
 
 /// Blobs that are looked for, fetched or sent at a time, for one repository.
 const PARALLEL: usize = 6;
 /// How many repositories are asked to give a blob that is not in the store.
 const MOST_MOUNTS: usize = 3;
+/// How often an image is sent to a repository that does not find all of it.
+const ATTEMPTS: u32 = 3;
 
 /// Pushes images of a store. Clones share their limits and connections.
 #[derive(Clone, Debug)]
@@ -83,6 +85,26 @@ impl ImagePush {
             }
         }
         let Some(repository) = targets.first() else { return Ok(()) };
+        let mut attempt = 1;
+        loop {
+            match self.send(contents, repository, &targets, progress).await {
+                // Somebody who sends the same at the same time may have been in the way, or have deleted a part of it since.
+                Err(PushError::Registry(error)) if attempt < ATTEMPTS && is_incomplete(&error) => {
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sends what a repository does not have, and gives the names.
+    async fn send(
+        &self,
+        contents: &Contents,
+        repository: &Reference,
+        targets: &[Reference],
+        progress: &PullProgress,
+    ) -> Result<(), PushError> {
         let layers = Part::begin(progress, "pushing layers".to_owned());
         stream::iter(contents.blobs.iter().map(Ok))
             .try_for_each_concurrent(PARALLEL, |blob| {
@@ -95,9 +117,13 @@ impl ImagePush {
         self.index.add_blob_source(&blobs, &place(repository))?;
         layers.complete();
         for manifest in &contents.manifests {
-            self.put(&repository.pinned(manifest.digest), manifest, progress).await?;
+            let target = repository.pinned(manifest.digest);
+            let there = self.registry.manifest_descriptor(&target).await?;
+            if there.is_none_or(|there| there.digest != manifest.digest) {
+                self.put(&target, manifest, progress).await?;
+            }
         }
-        for target in &targets {
+        for target in targets {
             self.put(target, &contents.top, progress).await?;
         }
         Ok(())
@@ -109,7 +135,11 @@ impl ImagePush {
         document: &Document,
         progress: &PullProgress,
     ) -> Result<(), PushError> {
-        let name = target.pinned(document.digest);
+        let digest = document.digest;
+        let name = match target.digest() {
+            Some(_) => format!("{}@{digest}", target.name()),
+            None => target.pinned(digest).to_string(),
+        };
         let part = Part::begin(progress, format!("pushing manifest for {name}"));
         self.registry.put_manifest(target, document).await?;
         part.complete();
@@ -175,6 +205,17 @@ impl ImagePush {
         let ensured = self.images.ensure_blob_as(blob, diff_id, progress).await;
         ensured.map_err(|source| PushError::Fetch { digest, source: Box::new(source) })
     }
+}
+
+/// Whether a registry says that it lacks what a manifest refers to, or that what it has written is not what was sent.
+fn is_incomplete(error: &RegistryError) -> bool {
+    let RegistryErrorKind::Status { status: 400 | 404, method: "PUT", path, message } =
+        &*error.kind
+    else {
+        return false;
+    };
+    let said = ["blob unknown", "BLOB_UNKNOWN", "manifest unknown", "did not match"];
+    path.contains("/manifests/") && said.iter().any(|said| message.contains(said))
 }
 
 /// Names by repository, in the order of their first.
