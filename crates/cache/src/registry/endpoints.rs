@@ -202,7 +202,7 @@ fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, 
             origin.tls.identity = tls.identity;
         }
         Some(Found::Hosts(file, hosts)) => {
-            let mut hosts = read_hosts(&file, hosts)?;
+            let mut hosts = read_hosts(&file, hosts, &base)?;
             if let Some(mut server) = hosts.server.take() {
                 server.is_mirror = server.authority() != origin.authority();
                 server.tls.authorities.extend(options.certificates.iter().cloned());
@@ -276,7 +276,8 @@ struct Hosts {
     mirrors: Vec<Endpoint>,
 }
 
-fn read_hosts(file: &Path, mut table: Table) -> Result<Hosts, HostFilesError> {
+/// `base` is the address of the registry itself, where the file does not say it.
+fn read_hosts(file: &Path, mut table: Table, base: &str) -> Result<Hosts, HostFilesError> {
     let mut mirrors = Vec::new();
     match table.remove("host") {
         None => {}
@@ -291,7 +292,8 @@ fn read_hosts(file: &Path, mut table: Table) -> Result<Hosts, HostFilesError> {
         Some(_) => return Err(wrong_form(file, "`host` is no table")),
     }
     let server = match table.remove("server") {
-        None => None,
+        None if table.is_empty() => None,
+        None => Some(host(file, base, table)?),
         Some(Value::String(address)) => Some(host(file, &address, table)?),
         Some(_) => return Err(wrong_form(file, "`server` is no text")),
     };
@@ -549,6 +551,12 @@ x-key = ["1", "2"]
         let own = folder.join("second/localhost:5");
         assert_eq!(endpoints[0].tls.identity, Some((own.join("us.cert"), own.join("us.key"))));
 
+        // What is said of the server counts also where its name says where it is.
+        write(folder, "first/a.b/hosts.toml", "ca = 'ca.pem'\n[host.'https://m.b']");
+        assert_eq!(shown("a.b", &options), ["https://m.b/v2 mprw", "https://a.b/v2 prw"]);
+        let endpoints = find("a.b", &options).unwrap();
+        assert_eq!(endpoints[1].tls.authorities, [folder.join("first/a.b/ca.pem")]);
+
         // A server of another name is a mirror to which nothing is fallen back from.
         write(folder, "first/a.b/hosts.toml", "server = 'https://other.b'");
         assert_eq!(shown("a.b", &options), ["https://other.b/v2 mprw"]);
@@ -627,6 +635,7 @@ x-key = ["1", "2"]
             ("[host.'https://m']\nnope = 1", "`nope` of `https://m` is not known"),
             ("[host.'https://m'.header]\n'a b' = 'c'", "is no header"),
             ("= 1", "hosts.toml`: "),
+            ("servr = 'https://a.b'", "`servr` of `https://a.b` is not known"),
         ] {
             write(folder, "first/a.b/hosts.toml", text);
             let error = find("a.b", &options).unwrap_err().to_string();
