@@ -206,7 +206,12 @@ impl CacheTo {
             "inline" => return Self::inline(fields),
             "registry" => {
                 insecure = fields.boolean(INSECURE, false)?;
-                CacheDestination::Registry(reference(&mut fields)?)
+                let reference = reference(&mut fields)?;
+                if reference.digest().is_some() {
+                    let name = reference.familiar();
+                    return Err(format!("`{name}` has a digest: a cache is written under a tag"));
+                }
+                CacheDestination::Registry(reference)
             }
             "s3" => CacheDestination::S3(Box::new(S3Spec::to_write(&mut fields)?)),
             _ => {

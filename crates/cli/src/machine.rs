@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) snapshotter: Snapshotter,
     pub(crate) isolation: Isolation,
     pub(crate) registries: RegistryArgs,
+    /// The file with defaults of flags that was named.
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl Isolation {

@@ -285,9 +285,10 @@ fn image(fields: &mut Fields, push: bool) -> Result<OutputSpec, String> {
 }
 
 fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String> {
-    // What is written to a place of its own is kept.
-    if fields.switch("store")? == Some(false) {
-        return Err("store=false is for type=image and type=registry".to_owned());
+    if !fields.is_missing("store") {
+        return Err(
+            "`store` is for type=image and type=registry; -t keeps the image, too".to_owned()
+        );
     }
     let place = match fields.boolean("tar", true)? {
         // As with buildx: the engine is Docker's own place.
@@ -675,7 +676,7 @@ mod tests {
             ("type=image,store=false,unpack=true", "store=false leaves that out"),
             ("type=image,store=false,store-allow-incomplete=true", "store=false leaves that out"),
             ("type=image,dangling-name-empty-only=true", "needs dangling-name-prefix"),
-            ("type=oci,dest=x,store=false", "store=false is for type=image"),
+            ("type=oci,dest=x,store=false", "`store` is for type=image"),
             ("type=oci,dest=x,oci-mediatypes=false", "oci-mediatypes=false is for type=docker"),
             ("type=oci,dest=x,push=true", "type=oci has no `push`"),
             ("type=oci,dest=x,platform-split=true", "type=oci has no `platform-split`"),

@@ -211,6 +211,9 @@ fn privileged_what_a_build_uses_is_not_deleted() {
     let from = format!("type=local,src={}", path("cached/cache"));
     let archive = format!("type=oci,dest={}", path("new/image.tar"));
     let beside = format!("type=local,dest={}", path("new"));
+    let settings = path("conf/rbuild.toml");
+    fs::create_dir(fixture.path("conf")).expect("a folder");
+    fs::write(&settings, "").expect("a file");
     for (dest, args, what) in [
         ("named", ["--build-context", &*named], "a build context"),
         ("link", ["--build-context", &named], "a build context"),
@@ -225,6 +228,8 @@ fn privileged_what_a_build_uses_is_not_deleted() {
         ("store/blobs", ["--label", "a=b"], "the store"),
         ("new", ["-o", &archive], "another output"),
         ("new/inner", ["-o", &beside], "another output"),
+        ("new", ["--on-failure", &archive], "another output"),
+        ("conf", ["--config", &settings], "settings"),
     ] {
         let spec = into(dest);
         let error = fixture.build(&["-o", &spec, args[0], args[1]]).fails(2);

@@ -225,6 +225,14 @@ fn privileged_what_cannot_be_exported_is_an_error() {
     let quiet = fixture.build(&["-q", "-o", "type=cacheonly", "--cache-to", &ignoring]).ok();
     assert!(quiet.stderr.starts_with("WARN: the cache was not exported"), "{}", quiet.stderr);
     assert_eq!(quiet.stderr.lines().count(), 1, "{}", quiet.stderr);
+    let folder = fixture.path("images").display().to_string();
+    let output = format!("type=oci,dest={folder},tar=false,name=z:1");
+    let reset = format!("type=local,dest={folder}/../images,reset=true");
+    let error = fixture.build(&["-o", &output, "--cache-to", &reset]).fails(2);
+    assert!(error.contains("reset=true removes all other names"), "{error}");
+    let pinned = format!("type=registry,ref=localhost:1/x:t@sha256:{}", "0".repeat(64));
+    let error = fixture.build(&["--cache-to", &pinned]).fails(2);
+    assert!(error.contains("has a digest: a cache is written under a tag"), "{error}");
     let twice = ["--cache-to", &to(&fixture, ""), "--cache-to", &to(&fixture, ",mode=max")];
     assert!(fixture.build(&twice).fails(2).contains("two --cache-to go to"));
     let error = fixture.build(&["--cache-from", "type=gha,scope=x"]).fails(2);

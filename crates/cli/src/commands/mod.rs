@@ -92,6 +92,7 @@ pub(crate) fn run(typed: Typed) -> Result<ExitCode, CommandError> {
         snapshotter: cli.snapshotter,
         isolation,
         registries: cli.registries,
+        config: cli.config,
     };
     if cli.root.is_some() && asks(&cli.command) && !Store::exists(&root) {
         let message = format!("there is no store in `{}`", root.display());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rbuild_cache::{
@@ -19,12 +20,16 @@ use rbuild_solver::{
 };
 
 use super::plan::Plan;
+use super::replaced;
 use crate::args::BuildArgs;
 use crate::cache_spec::{CacheDestination, CacheFrom, CacheSource, CacheTo, MountsTo};
 use crate::error::{CommandError, Kind, chain};
 use crate::paths;
 use crate::s3_spec::S3Target;
 use crate::wiring::Session;
+
+/// How long a build waits for the documents of its caches, which are small: what is slower saves nothing.
+const IMPORT_LIMIT: Duration = Duration::from_secs(60);
 
 /// All caches of a build, checked before it begins.
 #[derive(Clone, Debug)]
@@ -73,6 +78,17 @@ impl CachePlan {
                 return Err(CommandError::usage(format!(
                     "two --cache-to go to {}: one would be lost",
                     one.destination
+                )));
+            }
+        }
+        for to in &args.cache_to {
+            if let CacheDestination::Local(layout) = &to.destination
+                && layout.reset
+                && outputs.layout_folders().any(|folder| replaced::is_same(folder, &layout.folder))
+            {
+                return Err(CommandError::usage(format!(
+                    "--cache-to ..,reset=true removes all other names in `{}`, and an output puts an image there",
+                    layout.folder.display()
                 )));
             }
         }
@@ -241,8 +257,14 @@ impl S3Target {
 async fn import(session: &Session, from: &PlannedFrom, progress: &Progress) {
     let Some(name) = from.name(session) else { return };
     let vertex = progress.start(&format!("importing cache manifest from {}", from.spec));
-    if let Err(error) = session.images.import_cache(&name).await {
-        let message = format!("the cache is not used: {}", chain(&error));
+    let imported = tokio::time::timeout(IMPORT_LIMIT, session.images.import_cache(&name)).await;
+    let problem = match imported {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(chain(&error)),
+        Err(_) => Some(format!("it did not come within {} seconds", IMPORT_LIMIT.as_secs())),
+    };
+    if let Some(problem) = problem {
+        let message = format!("the cache is not used: {problem}");
         progress.send(Event::Warning { vertex: Some(vertex), message });
     }
     progress.complete(vertex, false, None);

@@ -78,7 +78,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, machine: &Machine) -> Result
     annotations::add(&args.annotation, &mut plan)?;
     let on_failure = on_failure::OnFailurePlan::new(args)?;
     let cache = cache::CachePlan::new(args, &plan)?;
-    replaced::check(args, (&plan, &on_failure, &cache), store.root())?;
+    let settings = machine.config.as_deref();
+    replaced::check(args, (&plan, &on_failure, &cache), (store.root(), settings))?;
     let attest = request::attest_plan(args)?;
     plan.check(1, attest.is_some())?;
     let provided = provided_by(args)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use rbuild_exporter::{
     ArchiveForm, DanglingName, DocumentTypes, FileDestination, FilesDestination, FolderMode,
@@ -119,6 +120,17 @@ pub(super) fn plan(args: &BuildArgs) -> Result<Plan, CommandError> {
 }
 
 impl Plan {
+    /// The folders with images in them that outputs are put into.
+    pub(super) fn layout_folders(&self) -> impl Iterator<Item = &Path> {
+        self.outputs.iter().filter_map(|output| match output {
+            PlannedOutput::Image {
+                destination: Some(ImageDestination::Folder { folder, .. }),
+                ..
+            } => Some(folder.as_path()),
+            _ => None,
+        })
+    }
+
     /// Refuses outputs that cannot hold results for so many platforms, written as those of several or not.
     pub(super) fn check(&self, platforms: usize, is_index: bool) -> Result<(), CommandError> {
         self.outputs.iter().try_for_each(|output| match output {

@@ -1,6 +1,8 @@
 //! What `mode=delete` must leave alone: a folder is made equal to a result only if it holds nothing but results.
 
+use std::ffi::OsString;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,13 +16,14 @@ use super::plan::{Plan, PlannedOutput};
 use super::provided;
 use crate::args::BuildArgs;
 use crate::error::CommandError;
+use crate::paths;
 
 /// Refuses outputs that would delete what the build reads or writes otherwise, or where we are. `store` is the store's
-/// root.
+/// root, `settings` the file with defaults of flags that was named.
 pub(super) fn check(
     args: &BuildArgs,
     (plan, on_failure, cache): (&Plan, &OnFailurePlan, &CachePlan),
-    store: &Path,
+    (store, settings): (&Path, Option<&Path>),
 ) -> Result<(), CommandError> {
     let outputs: Vec<&PlannedOutput> = plan.outputs.iter().collect();
     let on_failure: Vec<&PlannedOutput> = on_failure.outputs().collect();
@@ -28,20 +31,83 @@ pub(super) fn check(
     if outputs.iter().chain(&on_failure).all(|output| replaced(output).is_none()) {
         return Ok(());
     }
-    let used = used(args, cache, store);
-    check_outputs(&outputs, &used)?;
-    check_outputs(&on_failure, &used)
+    let used = used(args, cache, (store, settings));
+    // What a failure has left is to outlive the build that succeeds.
+    let kept = written_by(&on_failure);
+    check_outputs(&outputs, used.iter().chain(&kept))?;
+    check_outputs(&on_failure, used.iter())?;
+    let replaced = outputs.iter().chain(&on_failure).filter_map(|output| replaced(output));
+    check_mounts(replaced, &std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn written_by(outputs: &[&PlannedOutput]) -> Vec<Used> {
+    let paths = outputs.iter().filter_map(|output| written(output));
+    paths.map(|path| Used::whole("another output", path.to_owned())).collect()
+}
+
+/// Refuses folders in which something is mounted: that has files of another place. `mounts` is as in proc(5).
+fn check_mounts<'a>(
+    folders: impl Iterator<Item = &'a Path>,
+    mounts: &[u8],
+) -> Result<(), CommandError> {
+    for folder in folders {
+        let resolved = resolved(folder);
+        let inside = |place: &PathBuf| place.starts_with(&resolved) && *place != resolved;
+        let places = mounts.split(|byte| *byte == b'\n').filter_map(mount_point);
+        if let Some(mount) = places.into_iter().find(inside) {
+            return Err(CommandError::usage(format!(
+                "mode=delete would delete what is in `{}` beside the result, and `{}` is mounted in it",
+                folder.display(),
+                mount.display()
+            ))
+            .hint("give the result a folder of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// The fifth word of a line, in which blanks and backslashes are written as numbers.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let word = line.split(|byte| *byte == b' ').nth(4)?;
+    let (mut path, mut rest) = (Vec::new(), word);
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let number =
+            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match number {
+            Some(byte) => {
+                path.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                path.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Some(PathBuf::from(OsString::from_vec(path)))
+}
+
+/// Whether two paths lead to one place.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    resolved(one) == resolved(other)
 }
 
 /// Checks each of `outputs` against what is used and against the others.
-fn check_outputs(outputs: &[&PlannedOutput], used: &[Used]) -> Result<(), CommandError> {
+fn check_outputs<'a>(
+    outputs: &[&PlannedOutput],
+    used: impl Iterator<Item = &'a Used> + Clone,
+) -> Result<(), CommandError> {
     for (position, output) in outputs.iter().enumerate() {
         let Some(folder) = replaced(output) else { continue };
         let others = outputs.iter().enumerate().filter(|(other, _)| *other != position);
         let others = others.filter_map(|(_, other)| written(other));
         let others: Vec<Used> =
             others.map(|path| Used::whole("another output", path.to_owned())).collect();
-        if let Some(refusal) = used.iter().chain(&others).find_map(|used| used.refusal(folder)) {
+        let refusal = |used: &Used| used.refusal(folder);
+        let mut of_used = used.clone();
+        if let Some(refusal) = of_used.find_map(refusal).or_else(|| others.iter().find_map(refusal))
+        {
             return Err(CommandError::usage(refusal).hint("give the result a folder of its own"));
         }
     }
@@ -116,7 +182,11 @@ impl Used {
 }
 
 /// All that a build uses beside its outputs.
-fn used(args: &BuildArgs, cache: &CachePlan, store: &Path) -> Vec<Used> {
+fn used(
+    args: &BuildArgs,
+    cache: &CachePlan,
+    (store, settings): (&Path, Option<&Path>),
+) -> Vec<Used> {
     let mut used = vec![
         Used::whole("the store", store.to_owned()),
         Used::part("the working directory", PathBuf::from(".")),
@@ -139,6 +209,17 @@ fn used(args: &BuildArgs, cache: &CachePlan, store: &Path) -> Vec<Used> {
         });
     }
     let environment = |name: &str| std::env::var_os(name);
+    let configured = paths::config_files().into_iter().chain(settings.map(Path::to_owned));
+    read.extend(configured.map(|path| Used::part("settings", path)));
+    let named = [
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "AWS_CA_BUNDLE",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    ];
+    let named = named.iter().filter_map(|name| environment(name)).map(PathBuf::from);
+    read.extend(named.map(|path| Used::part("what a variable names", path)));
     let private = provided::paths(args, environment).into_iter();
     read.extend(private.map(|path| Used::part("what is given to steps", path)));
     used.extend(read.into_iter().filter(|used| used.path.exists()));
@@ -189,6 +270,23 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_is_mounted_in_a_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        let line = |place: &str| {
+            format!("36 35 98:0 / {}{place} rw,noatime - ext4 /dev/root rw\n", path.display())
+        };
+        let check = |mounts: &str| {
+            check_mounts(std::iter::once(folder.path()), mounts.as_bytes())
+                .map_err(|error| error.reason())
+        };
+        check(&(line("") + &line("-beside") + "short\n")).unwrap();
+        let refusal = check(&line("/a\\040b/c\\134")).unwrap_err();
+        let mount = format!("`{}/a b/c\\` is mounted in it", path.display());
+        assert!(refusal.ends_with(&mount), "{refusal}");
+    }
 
     #[test]
     fn paths_are_compared_where_they_lead() {
