@@ -268,3 +268,22 @@ fn who_may(world: &World) {
     let asked = world.proxy.requests().pop().unwrap();
     assert!(!asked.headers.contains_key("authorization"));
 }
+
+#[test]
+fn who_says_nothing_is_not_waited_for() {
+    // Connections are taken by the kernel, and never looked at.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut limits = limits();
+    limits.retry.answer_limit = Duration::from_millis(50);
+    let bucket = S3Bucket {
+        endpoint: format!("http://{}", silent.local_addr().unwrap()),
+        region: "us-east-1".to_owned(),
+        bucket: "cache".to_owned(),
+        use_path_style: true,
+    };
+    let client = Buckets::default().client(bucket, None, limits);
+    let error = block_on(client.read("a", 10)).unwrap_err();
+    assert!(error.to_string().contains("gives no answer"), "{error}");
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(silent.incoming().take_while(Result::is_ok).count(), 2);
+}

@@ -90,7 +90,7 @@ impl S3Spec {
                 "`endpoint_url` is an address such as https://minio.example:9000, not `{endpoint}`"
             ));
         }
-        let prefix = fields.take("prefix").unwrap_or_default();
+        let prefix = sensible_key("prefix", fields.take("prefix").unwrap_or_default())?;
         let below = |fields: &mut Fields, key: &str, default: &str| {
             let below = fields.take(key).unwrap_or_else(|| default.to_owned());
             sensible_key(key, format!("{prefix}{below}"))
@@ -165,7 +165,16 @@ impl S3Spec {
             CommandError::usage("type=s3 needs region=NAME")
                 .hint("AWS_REGION, or the profile in ~/.aws/config, says it for all caches")
         })?;
-        let endpoint = own_endpoint.unwrap_or_else(|| amazon(&region));
+        if !region.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+            let region = region.escape_default();
+            let message = format!("a region is a name such as eu-central-1, not `{region}`");
+            return Err(CommandError::usage(message));
+        }
+        let endpoint = own_endpoint.unwrap_or_else(|| S3Bucket::amazon(&region));
+        if has_login(&endpoint) {
+            return Err(CommandError::usage("the endpoint of a bucket has a login in its address")
+                .hint("keys are access_key_id and secret_access_key, or variables of AWS's"));
+        }
         let use_path_style = self.use_path_style.unwrap_or_else(|| needs_path(&endpoint, &bucket));
         let credentials = match &self.credentials {
             Some(credentials) => Some(credentials.clone()),
@@ -245,10 +254,9 @@ fn sensible_key(attribute: &str, key: String) -> Result<String, String> {
     }
 }
 
-/// Amazon's own server.
-fn amazon(region: &str) -> String {
-    let more = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://s3.{region}.amazonaws.com{more}")
+fn has_login(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest).contains('@')
 }
 
 /// Whether the bucket's name cannot be in the host's: that is an address, or the name has what certificates of `*.host` do not cover.
@@ -311,6 +319,12 @@ mod tests {
         {
             let error = spec(text).unwrap().resolve(&none).unwrap_err();
             assert!(error.reason().contains(expected), "{}", error.reason());
+        }
+        for text in ["endpoint_url=http://u:p@h,region=r", "region=x@h/", "region=a/b"] {
+            let error = spec(&format!("bucket=b,use_path_style=true,{text}")).unwrap();
+            let reason = error.resolve(&none).unwrap_err().reason();
+            assert!(reason.contains("has a login") || reason.contains("a region is"), "{reason}");
+            assert!(!reason.contains("u:p"), "{reason}");
         }
         let wrong =
             spec("bucket=A_b,region=r,use_path_style=false,endpoint_url=http://[::1]:1").unwrap();

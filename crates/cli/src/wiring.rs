@@ -233,6 +233,7 @@ fn buckets_options() -> BucketsOptions {
     BucketsOptions {
         proxies: paths::proxies(),
         credentials: aws.credentials().unwrap_or_default(),
+        endpoint: aws.endpoint,
         certificates: aws.authorities.into_iter().collect(),
     }
 }

@@ -154,6 +154,25 @@ fn what_an_import_costs(world: &World) {
     let (own, other) = (archive("store", "own.tar"), archive("other", "other.tar"));
     assert_eq!(own.1, other.1);
     assert_eq!((own.0, other.0), (0, 0));
+    // Another server than the environment's gets nothing that is not for it.
+    let from = format!(
+        "type=s3,bucket=cache,region=us-east-1,prefix=team/,name=main,endpoint_url=http://{},access_key_id={},secret_access_key={}",
+        world.proxy.address(),
+        world.server.key.0,
+        world.server.key.1
+    );
+    world.fixture.build_in("named", &[&NOTHING[..], &["--cache-from", &from]].concat()).ok();
+    let before = world.proxy.requests().len();
+    let spec = format!("type=oci,dest={}", world.fixture.path("named.tar").display());
+    let mut command = world.fixture.build_command("named", &["-o", &spec]);
+    let foreign = [
+        ("AWS_ACCESS_KEY_ID", "PRODKEY"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_SESSION_TOKEN", "PRODTOKEN"),
+    ];
+    ran(command.envs(foreign).output().expect("rbuild starts")).ok();
+    let asked = world.proxy.requests().split_off(before);
+    assert!(!asked.is_empty() && !format!("{asked:?}").contains("PROD"), "{asked:?}");
     // Of several names, those are read that are there; none is a warning.
     let one = world.import("several", ",prefix=team/,name=none;main", &NOTHING);
     assert_eq!(instructions(&one), 0, "{}", one.stderr);
@@ -340,6 +359,18 @@ fn what_is_wrong_with_a_bucket_is_said_at_once() {
         ),
         ("--cache-to", "type=s3,\"secret_access_key=GEHEIM", "has a quote without an end"),
         ("--cache-from", "type=s3,bucket=b,region=r,session_token=GEHEIM", "belong together"),
+        (
+            "--cache-to",
+            "type=s3,\"secret_access_key=x,GEHEIM\",bucket=b,region=r",
+            "belong together",
+        ),
+        (
+            "--cache-to",
+            "type=s3,bucket=b,use_path_style=true,endpoint_url=http://me:GEHEIM@127.0.0.1:1",
+            "has a login in its address",
+        ),
+        ("--cache-from", "type=s3,bucket=b,use_path_style=true,region=x@h/", "a region is a name"),
+        ("--cache-from", "type=s3,bucket=b,region=r,prefix=../x", "`prefix` has to be a part"),
         (
             "--cache-from",
             "type=s3,bucket=b,region=r,upload_parallelism=4",

@@ -22,10 +22,17 @@ pub struct S3Bucket {
 }
 
 impl S3Bucket {
+    /// Amazon's own server of a region.
+    pub fn amazon(region: &str) -> String {
+        let more = if region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://s3.{region}.amazonaws.com{more}")
+    }
+
     /// The address of an object; `None` if the endpoint is no address of HTTP, or no host can have the name of the bucket.
     pub fn url(&self, key: &str) -> Option<Url> {
         let mut url = Url::parse(&self.endpoint).ok()?;
-        if !matches!(url.scheme(), "http" | "https") {
+        let has_login = !url.username().is_empty() || url.password().is_some();
+        if has_login || !matches!(url.scheme(), "http" | "https") {
             return None;
         }
         let host = url.host_str()?.to_owned();
@@ -92,6 +99,8 @@ mod tests {
         );
         assert_eq!(url("http://127.0.0.1:9000", "cache", false, "x"), None);
         assert_eq!(url(aws, "evil.example/", false, "x"), None);
+        assert_eq!(url("http://user@x", "cache", true, "x"), None);
+        assert_eq!(url("http://:password@x", "cache", true, "x"), None);
         assert_eq!(url("ftp://x", "cache", true, "x"), None);
         assert_eq!(url("minio:9000", "cache", true, "x"), None);
         let own = S3Credentials {

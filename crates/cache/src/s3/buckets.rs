@@ -17,6 +17,8 @@ pub struct BucketsOptions {
     pub certificates: Vec<PathBuf>,
     /// Who asks for what earlier builds have found in buckets that this one does not name.
     pub credentials: Option<S3Credentials>,
+    /// The server that these credentials are for; `None` for Amazon's. No other gets them.
+    pub endpoint: Option<String>,
 }
 
 /// Makes clients for buckets, and keeps them. Clones are the same.
@@ -28,23 +30,25 @@ struct Inner {
     clients: Arc<HttpClients>,
     tls: TlsFiles,
     credentials: Option<S3Credentials>,
+    endpoint: Option<String>,
     known: Mutex<HashMap<S3Bucket, S3Client>>,
 }
 
 impl Default for Inner {
     fn default() -> Self {
         let clients = Arc::new(HttpClients::new(HttpOptions::default()));
-        Self { clients, tls: TlsFiles::default(), credentials: None, known: Mutex::default() }
+        let (tls, known) = (TlsFiles::default(), Mutex::default());
+        Self { clients, tls, credentials: None, endpoint: None, known }
     }
 }
 
 impl Buckets {
     /// Nothing is connected to yet.
     pub fn new(options: BucketsOptions) -> Self {
-        let BucketsOptions { proxies, certificates, credentials } = options;
+        let BucketsOptions { proxies, certificates, credentials, endpoint } = options;
         let tls = TlsFiles { authorities: certificates.clone(), ..TlsFiles::default() };
         let clients = Arc::new(HttpClients::new(HttpOptions { proxies, certificates }));
-        Self(Arc::new(Inner { clients, tls, credentials, known: Mutex::default() }))
+        Self(Arc::new(Inner { clients, tls, credentials, endpoint, known: Mutex::default() }))
     }
 
     /// A client for a bucket. What [`Buckets::add`] has not seen does not use it.
@@ -68,7 +72,10 @@ impl Buckets {
     pub(crate) fn of(&self, bucket: &S3Bucket) -> S3Client {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let credentials = self.0.credentials.clone();
+            let theirs =
+                self.0.endpoint.clone().unwrap_or_else(|| S3Bucket::amazon(&bucket.region));
+            let is_same = theirs.trim_end_matches('/') == bucket.endpoint.trim_end_matches('/');
+            let credentials = self.0.credentials.clone().filter(|_| is_same);
             self.client(bucket.clone(), credentials, S3Limits::default())
         };
         known.entry(bucket.clone()).or_insert_with(new).clone()

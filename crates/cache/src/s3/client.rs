@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 use super::sign::Signing;
 use super::{S3Bucket, S3Credentials, S3Error, S3ErrorKind};
 use crate::RetryPolicy;
-use crate::http::{BodyStream, HttpClients, TlsFiles, broken, is_transient, retry_after, shorten};
+use crate::http::{
+    BodyStream, HttpClients, TlsFiles, TransportError, broken, is_transient, retry_after, shorten,
+};
 
 /// Answers that are documents of S3's.
 const LONGEST_ANSWER: usize = 64 << 10;
@@ -164,7 +166,10 @@ impl S3Client {
         kind: S3ErrorKind,
         asked: Option<Duration>,
     ) -> Result<(), S3Error> {
-        let delay = self.0.retry.delay(*attempt, asked).filter(|_| may_go_better(&kind));
+        // Who said nothing once more has nothing to say.
+        let is_silent = matches!(kind, S3ErrorKind::Transport(TransportError::NoAnswer { .. }));
+        let may_go_better = may_go_better(&kind) && !(is_silent && *attempt > 1);
+        let delay = self.0.retry.delay(*attempt, asked).filter(|_| may_go_better);
         let Some(delay) = delay else { return Err(self.failed(ask, kind)) };
         *attempt += 1;
         tokio::time::sleep(delay).await;
@@ -212,7 +217,21 @@ impl S3Client {
                 if matches!(ask.method, Method::POST | Method::PUT) {
                     request = request.header(CONTENT_LENGTH, "0");
                 }
-                Ok(request.send().await.map_err(|error| broken(&url, error))?)
+                if !matches!(ask.method, Method::GET | Method::HEAD) {
+                    // Some servers copy all of an object before they answer.
+                    return Ok(request
+                        .send()
+                        .await
+                        .map_err(|error| clients.broken(&url, error))?);
+                }
+                let limit = self.0.retry.answer_limit;
+                match tokio::time::timeout(limit, request.send()).await {
+                    Ok(answer) => Ok(answer.map_err(|error| clients.broken(&url, error))?),
+                    Err(_) => {
+                        let host = url.host_str().unwrap_or_default().to_owned();
+                        Err(TransportError::NoAnswer { host, seconds: limit.as_secs() }.into())
+                    }
+                }
             }
         }
     }
