@@ -175,6 +175,9 @@ impl OutputSpec {
             let file = FileDestination::Stdout;
             return Ok(Self::Tar { file, options: FilesOptions::default() });
         }
+        if text.is_empty() {
+            return Err("it is empty: say a folder, `-`, or type=..".to_owned());
+        }
         Self::of_fields(&csv_fields(text)?)
     }
 
@@ -202,7 +205,7 @@ impl OutputSpec {
             "docker" => archive(&mut fields, ArchiveKind::Docker)?,
             "tar" => {
                 let options = files_options(&mut fields)?;
-                Self::Tar { file: file(&mut fields), options }
+                Self::Tar { file: file(&mut fields)?, options }
             }
             "local" => local(&mut fields)?,
             // Where a result would go makes no difference.
@@ -293,7 +296,7 @@ fn archive(fields: &mut Fields, form: ArchiveKind) -> Result<OutputSpec, String>
     let place = match fields.boolean("tar", true)? {
         // As with buildx: the engine is Docker's own place.
         true if form == ArchiveKind::Docker && fields.is_missing("dest") => None,
-        true => Some(ArchivePlace::File(file(fields))),
+        true => Some(ArchivePlace::File(file(fields)?)),
         false => Some(ArchivePlace::Folder(folder(fields, "tar=false")?)),
     };
     let options = image_options(fields)?;
@@ -342,11 +345,14 @@ fn folder(fields: &mut Fields, what: &str) -> Result<PathBuf, String> {
 }
 
 /// As with buildx, what says no place goes to standard output.
-fn file(fields: &mut Fields) -> FileDestination {
+fn file(fields: &mut Fields) -> Result<FileDestination, String> {
     match fields.take("dest") {
-        None => FileDestination::Stdout,
-        Some(dest) if dest == "-" => FileDestination::Stdout,
-        Some(dest) => FileDestination::Path(PathBuf::from(dest)),
+        None => Ok(FileDestination::Stdout),
+        Some(dest) if dest == "-" => Ok(FileDestination::Stdout),
+        Some(dest) if dest.is_empty() => {
+            Err("`dest` is empty: say a file, or `-` for standard output".to_owned())
+        }
+        Some(dest) => Ok(FileDestination::Path(PathBuf::from(dest))),
     }
 }
 
@@ -676,6 +682,8 @@ mod tests {
             ("type=image,store=false,unpack=true", "store=false leaves that out"),
             ("type=image,store=false,store-allow-incomplete=true", "store=false leaves that out"),
             ("type=image,dangling-name-empty-only=true", "needs dangling-name-prefix"),
+            ("", "it is empty"),
+            ("type=oci,dest=", "`dest` is empty"),
             ("type=oci,dest=x,store=false", "`store` is for type=image"),
             ("type=oci,dest=x,oci-mediatypes=false", "oci-mediatypes=false is for type=docker"),
             ("type=oci,dest=x,push=true", "type=oci has no `push`"),

@@ -131,6 +131,10 @@ fn what_is_wrong_is_said_with_file_and_line() {
     for (text, said) in [
         ("\n[build]\njob = 4\n", ":3: there is no setting `build.job`"),
         ("[build]\njobs = 'many'\n", ":2: `build.jobs`: invalid value 'many'"),
+        (
+            "[build]\nprogress = 'x'\n",
+            ":2: `build.progress`: invalid value 'x' for '--progress <MODE>' [possible values: auto",
+        ),
         ("[build]\ncache-to = ['type=tape']\n", ":2: `build.cache-to`: invalid value"),
         ("[build]\ntimeout = 'long'\n", ":2: `build.timeout`: invalid value 'long'"),
         ("[build]\nresource = ['x=1']\n", ":2: `build.resource`: invalid value 'x=1'"),

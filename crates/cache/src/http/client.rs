@@ -244,9 +244,14 @@ impl ServerCertVerifier for Unverified {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
-        TransportError::Certificates { path: path.to_owned(), reason: error.to_string() }
-    })
+    let failed = |reason| TransportError::Certificates { path: path.to_owned(), reason };
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| failed(error.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(failed("there is none in it".to_owned())),
+        false => Ok(certificates),
+    }
 }
 
 /// Tells a name that does not resolve, a host that cannot be reached and a connection that broke apart.
@@ -318,4 +323,19 @@ pub(crate) fn shorten(text: &str) -> String {
         .take(LONGEST)
         .collect();
     if line.len() < text.len() { format!("{}...", line.trim_end()) } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "nothing of use\n").unwrap();
+        let tls = TlsFiles { authorities: vec![path], ..TlsFiles::default() };
+        let error = tls_config(Some(&tls)).unwrap_err().to_string();
+        assert!(error.ends_with("ca.pem`: there is none in it"), "{error}");
+    }
 }

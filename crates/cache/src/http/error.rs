@@ -42,7 +42,7 @@ pub enum TransportError {
         seconds: u64,
     },
     /// The two sides cannot agree on who they are, or how they speak.
-    #[error("the TLS handshake with `{host}` failed")]
+    #[error("the TLS handshake with `{host}` failed{}", in_words(.source))]
     Handshake {
         /// The host.
         host: String,
@@ -92,6 +92,16 @@ pub enum TransportError {
         /// Why.
         reason: String,
     },
+}
+
+/// What rustls has only a name for.
+fn in_words(error: &rustls::Error) -> &'static str {
+    match error.to_string().contains("CaUsedAsEndEntity") {
+        true => {
+            ": its certificate is an authority's own, and has to be one that an authority has signed"
+        }
+        false => "",
+    }
 }
 
 impl TransportError {

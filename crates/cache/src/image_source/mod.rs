@@ -3,7 +3,8 @@
 //! [`ImageSource::resolve`] finds the manifest and the configuration, keeps both documents in the store and notes where
 //! the layers can be fetched. Nothing else is moved. A pinned reference that was resolved once resolves without the network.
 //! [`ImageSource::ensure_unpacked`] makes the directories of a snapshot's layers, side by side;
-//! [`ImageSource::ensure_layer_blob`] fetches a layer's blob for an exporter, [`ImageSource::ensure_blob`] any other.
+//! [`ImageSource::ensure_layer_blob`] fetches a layer's blob for an exporter, [`ImageSource::ensure_blob_as`] one that
+//! an image or a cache names as a layer, to be sent on, [`ImageSource::ensure_blob`] any other.
 //!
 //! # The identity of an image's layer
 //!

@@ -145,7 +145,7 @@ fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsE
             | CredentialRetrievalError::HelperFailure { .. },
         ) => return Ok(None),
         Err(CredentialRetrievalError::HelperCommunicationError) => {
-            let reason = format!("{} cannot be run", helper(path, server));
+            let reason = format!("{} cannot be run, or fails", helper(path, server));
             return Err(unusable(&reason));
         }
         Err(CredentialRetrievalError::MalformedHelperResponse) => {

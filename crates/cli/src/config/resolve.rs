@@ -125,7 +125,10 @@ impl Config {
                     let text = without_secrets(error).to_string();
                     let reason = text.lines().next().unwrap_or_default();
                     let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-                    let message = format!("{origin}: `{}`: {reason}", setting.key);
+                    let values =
+                        text.lines().map(str::trim).find(|line| line.starts_with("[possible"));
+                    let values = values.map(|values| format!(" {values}")).unwrap_or_default();
+                    let message = format!("{origin}: `{}`: {reason}{values}", setting.key);
                     return Err(CommandError::usage(message));
                 }
             }
