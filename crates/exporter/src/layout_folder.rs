@@ -12,6 +12,9 @@ use rbuild_oci::{Descriptor, Digest, Index};
 use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
+/// How names of files begin that are not whole yet.
+const UNFINISHED: &str = ".rbuild-";
+
 /// A layout to write to. Other writers are kept out until it is dropped.
 #[derive(Debug)]
 pub(crate) struct LayoutFolder<'a> {
@@ -64,6 +67,17 @@ fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join("blobs").join(digest.algorithm().name()).join(digest.hex())
 }
 
+/// Deletes what those left who were killed before a blob was whole. Whoever writes one has the turn.
+fn remove_unfinished(blobs: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(blobs)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl<'a> LayoutFolder<'a> {
     /// Makes the folder a layout where it is none, and waits for its turn.
     pub(crate) fn open(folder: &'a Path) -> Result<Self, LayoutFolderError> {
@@ -79,6 +93,7 @@ impl<'a> LayoutFolder<'a> {
         rustix::fs::flock(&turn, FlockOperation::LockExclusive)
             .map_err(|error| at("lock", &path)(error.into()))?;
         let layout = Self { folder, _turn: turn };
+        remove_unfinished(&blobs).map_err(at("clear", &blobs))?;
         let marker = folder.join("oci-layout");
         if !marker.exists() {
             let text = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -143,12 +158,30 @@ impl<'a> LayoutFolder<'a> {
         let folder = path.parent().unwrap_or(self.folder);
         fs::create_dir_all(folder).map_err(at("create", folder))?;
         let mut pending: NamedTempFile = tempfile::Builder::new()
-            .prefix(".rbuild-")
+            .prefix(UNFINISHED)
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)
             .map_err(at("create a file in", folder))?;
         write(pending.as_file_mut()).map_err(at("write", path))?;
         pending.persist(path).map_err(|error| at("write", path)(error.error))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_finished_is_cleared() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = folder.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        fs::write(blobs.join(".rbuild-abcdef"), "half").unwrap();
+        fs::write(blobs.join("kept"), "").unwrap();
+        drop(LayoutFolder::open(folder.path()).unwrap());
+        let left: Vec<_> =
+            fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept"]);
     }
 }
