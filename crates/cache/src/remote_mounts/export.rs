@@ -119,7 +119,7 @@ pub fn export_mounts(
     }
     let is_there = |id: &str| index.mounts.iter().any(|mount| mount.id == id);
     for id in held.in_use.iter().filter(|id| !is_there(id)) {
-        warnings.push(format!("cache mount {id:?} is in use and is not exported"));
+        warnings.push(format!("cache mount {:?} is in use and is not exported", shown(id)));
     }
     if let WantedMounts::Names(names) = wanted {
         let known = held.left_out.iter().chain(&held.in_use).chain(&carried.left_out);
@@ -193,7 +193,13 @@ impl Held {
 }
 
 fn too_large(id: &str, size: u64, left: u64) -> String {
+    let id = shown(id);
     format!("cache mount {id:?} has {size} bytes and is not exported: mounts-max leaves {left}")
+}
+
+/// A mount's id as the Dockerfile has it, without the empty namespace before it.
+pub(super) fn shown(id: &str) -> &str {
+    id.strip_prefix('/').unwrap_or(id)
 }
 
 /// Whether less than half of what the packs hold is still used.

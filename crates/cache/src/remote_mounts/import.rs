@@ -10,6 +10,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use tokio::sync::OnceCell;
 
+use super::export::shown;
 use super::index::{LARGEST_INDEX, MountIndex, MountIndexError, PackedMount};
 use super::pack::ArchiveReader;
 use crate::{
@@ -123,7 +124,7 @@ impl ImageSource {
                 Err(error) => {
                     progress.warn(format!(
                         "cache mount {:?} of a cache is not used: {}",
-                        key.id,
+                        shown(&key.id),
                         reasons(&error)
                     ));
                     fresh.begin_anew()?;
