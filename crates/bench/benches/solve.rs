@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rbuild_oci::Digest;
 use rbuild_solver::{
-    CacheKey, CacheRecord, CacheStore, Edge, ExecMeta, ExecOp, ExecuteCall, Executor, Graph,
-    GraphBuilder, LayerId, MergeOp, Mount, NetworkMode, NewRecord, Op, Output, Progress,
-    SecurityMode, Selector, Snapshot, SolveOptions, SourceOp, Vertex, VertexMeta, llb, solve,
+    CacheKey, CacheRecord, CacheStore, Edge, ExecMeta, ExecOp, ExecuteCall, Executed, Executor,
+    Graph, GraphBuilder, LayerId, MergeOp, Mount, NetworkMode, NewRecord, Op, Output, Presence,
+    Progress, SecurityMode, Selector, Snapshot, SolveOptions, SourceOp, Vertex, VertexMeta, llb,
+    solve,
 };
 
 const STAGES: usize = 100;
@@ -103,9 +104,9 @@ impl Executor for Nothing {
         Ok(selector.digest())
     }
 
-    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Vec<Output>, Never> {
+    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Executed, Never> {
         let layer = LayerId::derived(&call.layer_seed.to_string(), &[]);
-        Ok(vec![Output::Snapshot(Snapshot::new(vec![layer]))])
+        Ok(Executed::now(vec![Output::Snapshot(Snapshot::new(vec![layer]))]))
     }
 }
 
@@ -118,7 +119,7 @@ impl CacheStore for Memory {
 
     fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, Never> {
         let found = self.0.lock().unwrap().get(key).cloned();
-        Ok(found.map(|outputs| CacheRecord { outputs }))
+        Ok(found.map(|outputs| CacheRecord { outputs, presence: Presence::Files }))
     }
 
     fn store(&self, record: NewRecord<'_>) -> Result<(), Never> {

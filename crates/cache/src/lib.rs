@@ -11,6 +11,7 @@ mod cache_mounts;
 mod content;
 mod copied;
 mod copy_data;
+mod deferred;
 mod disk_error;
 mod document_walk;
 mod download;
@@ -53,6 +54,7 @@ pub use cache_mounts::{
 pub use content::{BlobWriter, Content, ContentError};
 pub use copied::CopyError;
 pub use copy_data::DataCopier;
+pub use deferred::{DeferredLayer, DeferredLayers};
 pub use disk_error::DiskError;
 pub use document_walk::{DocumentWalk, DocumentWalkError};
 pub use download::{
@@ -76,8 +78,9 @@ pub use index::{
 pub use layer::{
     AppliedLayer, ApplyError, ApplyForm, ApplyOptions, ArchiveLimits, Compression,
     CompressionError, Decoder, DiffError, EntryKind, FinishedBlob, LayerBlobReader,
-    LayerBlobWriter, OutsideHardlink, OverlayXattrs, TOC_DIGEST, TarEntry, TarReadError,
-    TarWriteError, TarWriter, UNCOMPRESSED_SIZE, Xattr, apply, diff, diff_merged, write_tree,
+    LayerBlobWriter, OutsideHardlink, OverlayXattrs, PlannedAttributes, PlannedCopy,
+    PlannedDirectory, PlannedEntry, TOC_DIGEST, TarEntry, TarReadError, TarWriteError, TarWriter,
+    UNCOMPRESSED_SIZE, Xattr, apply, diff, diff_merged, write_tree,
 };
 pub use layer_of_file::layer_of_file;
 pub use layers::{Layers, LayersError, PendingLayer};

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rbuild_oci::Digest;
-use rbuild_solver::{CacheKey, CacheRecord, CacheStore, LayerId, NewRecord};
+use rbuild_solver::{CacheKey, CacheRecord, CacheStore, LayerId, NewRecord, Presence};
 
 use crate::index::layers_of;
 use crate::{
-    Content, ContentError, Index, IndexError, Layers, LayersError, Lease, LeaseError, LockError,
-    LockGuard, LockName, Locks, Store,
+    BlobFacts, Content, ContentError, DeferredLayers, Index, IndexError, Layers, LayersError,
+    Lease, LeaseError, LockError, LockGuard, LockName, Locks, Store,
 };
 
 /// The records of a store, for one build. Clones are the same records and the same lease.
@@ -20,8 +20,9 @@ pub struct LocalRecords {
     index: Index,
     locks: Locks,
     lease: Lease,
-    /// Layers that were available after they were pinned, and therefore stay so.
+    /// Layers of which there was everything after they were pinned, and therefore stays so.
     seen: Arc<Mutex<HashSet<LayerId>>>,
+    deferred: DeferredLayers,
 }
 
 /// A record cannot be looked up, stored or locked.
@@ -54,30 +55,44 @@ impl LocalRecords {
             locks: store.locks.clone(),
             lease,
             seen: Arc::default(),
+            deferred: DeferredLayers::default(),
         }
+    }
+
+    /// The same records, for those who have `deferred` layers at hand.
+    #[must_use]
+    pub fn with_deferred(self, deferred: DeferredLayers) -> Self {
+        Self { deferred, ..self }
     }
 
     fn seen(&self) -> MutexGuard<'_, HashSet<LayerId>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a layer's directory is there, or one of its blobs, or a place to fetch one from.
-    fn is_available(&self, id: &LayerId) -> Result<bool, RecordsError> {
+    /// What there is of a layer: its directory, or one of its blobs, or a place to fetch one from, or nothing but its record.
+    fn presence(&self, id: &LayerId) -> Result<Option<Presence>, RecordsError> {
         if self.layers.contains(id)? {
-            return Ok(true);
+            return Ok(Some(Presence::Files));
         }
-        let Some(facts) = self.index.layer(id)? else { return Ok(false) };
+        let Some(facts) = self.index.layer(id)? else { return Ok(None) };
+        if self.deferred.has_any(&[*id]) {
+            return Ok(Some(Presence::Planned));
+        }
+        let is_deferred = facts.is_deferred();
         let blobs: Vec<Digest> = facts.blobs.iter().map(|blob| blob.descriptor.digest).collect();
         self.lease.pin_blobs(&blobs)?;
-        for blob in &facts.blobs {
+        // Of a layer that was deferred no directory is made from an archive: that has no fractions of seconds, and others yet where
+        // its times were changed.
+        let of_use = |blob: &&BlobFacts| !is_deferred || blob.has_own_times();
+        for blob in facts.blobs.iter().filter(of_use) {
             let descriptor = &blob.descriptor;
             if self.content.contains(&descriptor.digest, descriptor.size)?
                 || !self.index.blob_sources(&descriptor.digest)?.is_empty()
             {
-                return Ok(true);
+                return Ok(Some(if is_deferred { Presence::Archive } else { Presence::Files }));
             }
         }
-        Ok(false)
+        Ok(is_deferred.then_some(Presence::Known))
     }
 }
 
@@ -90,18 +105,22 @@ impl CacheStore for LocalRecords {
         let Some((id, outputs)) = self.index.find_record(key)? else { return Ok(None) };
         let layers: Vec<LayerId> = layers_of(&outputs).copied().collect();
         self.lease.pin_layers(&layers)?;
+        let mut least = Presence::Files;
         for layer in &layers {
             if self.seen().contains(layer) {
                 continue;
             }
-            if !self.is_available(layer)? {
+            let Some(presence) = self.presence(layer)? else {
                 self.index.delete_records(&[id])?;
                 return Ok(None);
+            };
+            least = least.min(presence);
+            if presence == Presence::Files {
+                self.seen().insert(*layer);
             }
-            self.seen().insert(*layer);
         }
         self.index.count_use(id);
-        Ok(Some(CacheRecord { outputs }))
+        Ok(Some(CacheRecord { outputs, presence: least }))
     }
 
     fn store(&self, record: NewRecord<'_>) -> Result<(), RecordsError> {

@@ -45,6 +45,7 @@ pub(crate) fn new_record<'a>(parts: &'a KeyParts, outputs: &'a [Output]) -> NewR
         key: parts.key(),
         parts,
         outputs,
+        deferred: false,
         name: "a vertex",
         duration: Duration::from_millis(5),
     }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    Buckets, BucketsOptions, Credentials, DownloadsOptions, HostFiles, ImagePush, ImageSource,
-    ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs, PullProgress, RegistryClient,
-    RegistryOptions, Store,
+    Buckets, BucketsOptions, Credentials, DeferredLayers, DownloadsOptions, HostFiles, ImagePush,
+    ImageSource, ImageSourceOptions, Lease, LocalRecords, Overlay, OverlayXattrs, PullProgress,
+    RegistryClient, RegistryOptions, Store,
 };
 use rbuild_exporter::ExportStore;
 use rbuild_solver::Progress;
@@ -34,6 +34,7 @@ pub(crate) struct Session {
     registries: RegistryArgs,
     pub(crate) buckets: Buckets,
     pub(crate) remotes: RemoteSources,
+    deferred: DeferredLayers,
     open_files: OpenFiles,
     isolation: Isolation,
     /// What sandboxes are started from.
@@ -98,7 +99,8 @@ impl Session {
             options,
         );
         let buckets = Buckets::new(buckets_options());
-        let images = images.with_buckets(buckets.clone());
+        let deferred = DeferredLayers::default();
+        let images = images.with_buckets(buckets.clone()).with_deferred(deferred.clone());
         let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
         let git = GitOptions {
             environment: paths::git_environment(),
@@ -115,6 +117,7 @@ impl Session {
             registries: machine.registries.clone(),
             buckets,
             remotes,
+            deferred,
             open_files,
             isolation: machine.isolation,
             program: machine.program.clone(),
@@ -145,6 +148,7 @@ impl Session {
             index: &self.store.index,
             lease: &self.lease,
             overlay: &self.overlay,
+            deferred: &self.deferred,
         }
     }
 
@@ -175,7 +179,7 @@ impl Session {
 
     /// The cache of solves.
     pub(crate) fn records(&self) -> LocalRecords {
-        LocalRecords::new(&self.store, self.lease.clone())
+        LocalRecords::new(&self.store, self.lease.clone()).with_deferred(self.deferred.clone())
     }
 
     /// The executor of solves. `folders` are the local sources, `bounds` what steps may ask for and use, and
@@ -210,6 +214,7 @@ impl Session {
             progress: progress.clone(),
             max_steps: bounds.jobs,
             limits: bounds.limits,
+            deferred: self.deferred.clone(),
         }))
     }
 }

@@ -10,6 +10,7 @@ mod config;
 mod context_ls;
 mod contexts;
 mod debug;
+mod deferring;
 mod entitlements;
 mod escapes;
 mod estargz;

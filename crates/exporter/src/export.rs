@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rbuild_cache::{ContentError, INLINE_CACHE, IndexError, LeaseError};
+use rbuild_cache::{ContentError, DeferredLayer, INLINE_CACHE, IndexError, LeaseError};
 use rbuild_oci::{ImageConfig, Reference, ReferenceError};
 use rbuild_solver::{LayerId, Snapshot};
 
@@ -17,11 +17,12 @@ use crate::image_folder::write_image_folder;
 use crate::index::NamedDocument;
 use crate::layers::{ExportStore, LayerError, LayerForm, Needs, image_layers, needs};
 use crate::layout_folder::LayoutFolderError;
-use crate::local::{FolderMode, LocalError, write_folder};
+use crate::local::{FolderMode, LocalError, write_folder, write_planned};
+use crate::local_planned;
 use crate::output_file::FileDestination;
 use crate::sbom::InventoryError;
 use crate::squashed::{self, LayerCount, merge_history, merged_layer};
-use crate::tree::{PlacedTree, TreeError, write_tar};
+use crate::tree::{PlacedTree, TreeError, write_planned_tar, write_tar};
 
 /// What a build made.
 #[derive(Clone, Debug)]
@@ -185,7 +186,9 @@ pub fn image_needs(
     let mut needs = needs(store, &kept, form.layers)?;
     if merged {
         let kept = kept.layers().len();
-        needs.files |= squashed::is_missing(store, &result.snapshot, kept, form.layers)?;
+        if squashed::is_missing(store, &result.snapshot, kept, form.layers)? {
+            needs.unpacked = result.snapshot.layers().len();
+        }
     }
     Ok(needs)
 }
@@ -289,12 +292,43 @@ pub struct PlacedFiles {
     pub attestations: Vec<Attestation>,
 }
 
+/// The copy that files consist of, if it was deferred and can go to a destination without being done before. Other files must be
+/// unpacked for [`export_files`].
+pub fn deferred_files(
+    store: ExportStore<'_>,
+    files: &[PlacedFiles],
+    destination: &FilesDestination,
+) -> Option<Arc<DeferredLayer>> {
+    let [PlacedFiles { folder, result, attestations }] = files else { return None };
+    let [layer] = result.snapshot.layers() else { return None };
+    if !folder.is_empty() || !attestations.is_empty() {
+        return None;
+    }
+    let fits = |layer: &Arc<DeferredLayer>| match destination {
+        FilesDestination::Tar(_) => true,
+        FilesDestination::Folder { mode, .. } => {
+            *mode == FolderMode::Add && local_planned::fits(&layer.copy)
+        }
+    };
+    store.deferred.get(layer).filter(fits)
+}
+
 /// Writes the files of a result, or of one result a platform.
 pub fn export_files(
     store: ExportStore<'_>,
     files: &[PlacedFiles],
     destination: &FilesDestination,
 ) -> Result<(), ExportError> {
+    if let Some(deferred) = deferred_files(store, files, destination) {
+        let epoch = files.iter().find_map(|files| files.result.epoch);
+        match destination {
+            FilesDestination::Tar(file) => write_planned_tar(&deferred.copy, file, epoch)?,
+            FilesDestination::Folder { path, keep_owners, .. } => {
+                write_planned(&deferred.copy, path, (epoch, *keep_owners))?;
+            }
+        }
+        return Ok(());
+    }
     let views = files
         .iter()
         .map(|PlacedFiles { result, attestations, .. }| {

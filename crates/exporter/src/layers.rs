@@ -6,9 +6,9 @@ use std::os::fd::AsFd as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
-    BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DiffError,
-    FinishedBlob, Index, IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError, Lease,
-    LeaseError, Overlay, TOC_DIGEST, TarWriteError, TarWriter, View, ViewError, diff,
+    BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DeferredLayers,
+    DiffError, FinishedBlob, Index, IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError,
+    Lease, LeaseError, Overlay, TOC_DIGEST, TarWriteError, TarWriter, View, ViewError, diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -32,6 +32,8 @@ pub struct ExportStore<'a> {
     pub lease: &'a Lease,
     /// How layers are merged.
     pub overlay: &'a Overlay,
+    /// Layers without a directory, whose archive can be made all the same.
+    pub deferred: &'a DeferredLayers,
 }
 
 /// How layers become blobs.
@@ -63,7 +65,7 @@ impl LayerForm {
         let encoder = self.compression.encoder_id();
         match self.epoch {
             None => encoder,
-            Some(epoch) => format!("{encoder};epoch={epoch}"),
+            Some(epoch) => format!("{encoder}{}{epoch}", BlobFacts::CLAMPED),
         }
     }
 
@@ -205,8 +207,8 @@ pub struct Needs {
     pub disputed: Vec<NeededBlob>,
     /// Layers of which a blob must be here to be compressed anew.
     pub convert: Vec<NeededBlob>,
-    /// Whether all layers must be unpacked, because a new one is yet to be archived.
-    pub files: bool,
+    /// How many layers, from the bottom, must be unpacked, because a new one is yet to be archived.
+    pub unpacked: usize,
 }
 
 /// A layer of which a blob must be here.
@@ -225,7 +227,7 @@ pub fn needs(
     form: LayerForm,
 ) -> Result<Needs, LayerError> {
     let mut needs = Needs::default();
-    for layer in snapshot.layers() {
+    for (position, layer) in snapshot.layers().iter().enumerate() {
         match known(store, layer, form)? {
             Known::Elsewhere { certainty: Certainty::Here, .. } => {}
             Known::Elsewhere { certainty, layer: named } => {
@@ -239,7 +241,9 @@ pub fn needs(
             Known::Unfit(_) => {
                 needs.convert.push(NeededBlob { layer: *layer, first: None });
             }
-            Known::Missing => needs.files = true,
+            // Of one that is not made yet nothing must be there but what it lies on.
+            Known::Missing if store.deferred.get(layer).is_some() => needs.unpacked = position,
+            Known::Missing => needs.unpacked = position + 1,
         }
     }
     Ok(needs)
@@ -379,15 +383,20 @@ fn make(
                 .map_err(|source| LayerError::Merge { layer, source })?,
         ),
     };
-    let directory =
-        store.layers.open(&layer).map_err(|source| LayerError::Open { layer, source })?;
-
+    let below = below.as_ref().map(View::root);
     let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
     let compress = |source| LayerError::Compress { layer, source };
     let blob = LayerBlobWriter::new(blob, form.compression).map_err(compress)?;
     let mut archive = TarWriter::new(BufWriter::with_capacity(BUFFER, blob), form.epoch);
-    diff(directory.as_fd(), below.as_ref().map(View::root), store.overlay.xattrs(), &mut archive)
-        .map_err(|source| LayerError::Files { layer, source })?;
+    let written = match store.deferred.get(&layer) {
+        Some(deferred) => deferred.copy.write(below, &mut archive),
+        None => {
+            let directory = store.layers.open(&layer);
+            let directory = directory.map_err(|source| LayerError::Open { layer, source })?;
+            diff(directory.as_fd(), below, store.overlay.xattrs(), &mut archive)
+        }
+    };
+    written.map_err(|source| LayerError::Files { layer, source })?;
     let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
     let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
     let blob = blob.finish().map_err(compress)?;

@@ -19,6 +19,7 @@ mod index;
 mod layers;
 mod layout_folder;
 mod local;
+mod local_planned;
 mod output_file;
 mod provenance;
 mod sbom;
@@ -41,7 +42,7 @@ pub use collision::CollisionError;
 pub use engine::{DockerEngine, Engine, EngineError, EnginePlace, Podman};
 pub use export::{
     BuildResult, DanglingName, ExportError, FilesDestination, ImageDestination, ImageForm,
-    PlacedFiles, export_files, export_image, image_needs, make_image,
+    PlacedFiles, deferred_files, export_files, export_image, image_needs, make_image,
 };
 pub use image::{DocumentTypes, ForeignLayers, Image, ImageLayer, assemble};
 pub use index::{IndexContents, NamedDocument, make_index};

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rbuild_cache::remove_tree;
+use rbuild_cache::{PlannedAttributes, PlannedCopy, remove_tree};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -25,7 +25,7 @@ pub struct LocalError {
     action: &'static str,
     path: PathBuf,
     #[source]
-    source: io::Error,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// What becomes of what a folder holds beside the result.
@@ -45,9 +45,7 @@ pub(crate) fn write_folder(
     folder: &Path,
     (mode, keep_owners): (FolderMode, bool),
 ) -> Result<(), LocalError> {
-    let fail = |action, source| LocalError { action, path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(|error| fail("create", error))?;
-    let target = File::open(folder).map_err(|error| fail("open", error))?;
+    let target = open_target(folder)?;
     let mut written = (trees.len() > 1).then(HashSet::new);
     for (number, tree) in trees.iter().enumerate() {
         let mut copier = Copier {
@@ -71,11 +69,58 @@ pub(crate) fn write_folder(
     Ok(())
 }
 
+/// Does a copy to `folder`, which is made when missing, and leaves what else it holds. See [`write_folder`].
+pub(crate) fn write_planned(
+    copy: &PlannedCopy,
+    folder: &Path,
+    (epoch, keep_owners): (Option<i64>, bool),
+) -> Result<(), LocalError> {
+    let target = open_target(folder)?;
+    let mut copier = Copier {
+        mode: FolderMode::Add,
+        keep_owners,
+        epoch,
+        links: HashMap::new(),
+        written: None,
+        path: folder.to_owned(),
+        below: Vec::new(),
+        top: target.as_fd(),
+    };
+    copier.run_planned(copy)
+}
+
+fn open_target(folder: &Path) -> Result<File, LocalError> {
+    let fail = |action, source: io::Error| LocalError {
+        action,
+        path: folder.to_owned(),
+        source: source.into(),
+    };
+    std::fs::create_dir_all(folder).map_err(|error| fail("create", error))?;
+    File::open(folder).map_err(|error| fail("open", error))
+}
+
 fn folder_name(tree: &PlacedTree<'_>) -> CString {
     CString::new(tree.folder).expect("folders are named for platforms, without what is no text")
 }
 
-struct Copier<'a> {
+/// What something becomes once nothing is made in it any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    mode: u32,
+    owner: (u32, u32),
+    modified: Timespec,
+}
+
+/// One of the names of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileName {
+    /// Which file: its device and inode.
+    pub(crate) id: (u64, u64),
+    /// How many names it has.
+    pub(crate) names: u64,
+}
+
+pub(crate) struct Copier<'a> {
     mode: FolderMode,
     keep_owners: bool,
     /// The latest modification time, seconds since 1970.
@@ -88,7 +133,7 @@ struct Copier<'a> {
     path: PathBuf,
     /// The same, below the folder.
     below: Vec<u8>,
-    top: BorrowedFd<'a>,
+    pub(crate) top: BorrowedFd<'a>,
 }
 
 /// A directory that is being copied, and what is left in it.
@@ -101,7 +146,15 @@ struct Level {
 }
 
 impl Copier<'_> {
-    fn fail(&self, action: &'static str, error: Errno) -> LocalError {
+    pub(crate) fn fail(&self, action: &'static str, error: Errno) -> LocalError {
+        self.fail_with(action, io::Error::from(error))
+    }
+
+    pub(crate) fn fail_with(
+        &self,
+        action: &'static str,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> LocalError {
         LocalError { action, path: self.path.clone(), source: error.into() }
     }
 
@@ -140,14 +193,14 @@ impl Copier<'_> {
                     .map_err(|error| self.fail("read the files for", error))?;
                 let back = self.parent(to.as_fd(), parent.target)?;
                 let made = std::mem::replace(&mut to, back);
-                self.finish(to.as_fd(), &name, &stat, Some(made.as_fd()))?;
+                self.finish(to.as_fd(), &name, &Finished::from(&stat), Some(made.as_fd()))?;
                 self.leave(&name);
             }
         }
         Ok(())
     }
 
-    fn enter(&mut self, name: &CStr) {
+    pub(crate) fn enter(&mut self, name: &CStr) {
         if !self.below.is_empty() {
             self.below.push(b'/');
         }
@@ -155,7 +208,7 @@ impl Copier<'_> {
         self.path.push(OsStr::from_bytes(name.to_bytes()));
     }
 
-    fn leave(&mut self, name: &CStr) {
+    pub(crate) fn leave(&mut self, name: &CStr) {
         // The slash too, which the first level has not.
         self.below.truncate(self.below.len().saturating_sub(name.count_bytes() + 1));
         self.path.pop();
@@ -181,7 +234,7 @@ impl Copier<'_> {
         for name in there.iter().filter(|name| wanted.binary_search(name).is_err()) {
             remove_tree(to, &**name).map_err(|error| {
                 let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
-                LocalError { action: "delete", path, source: error.into() }
+                LocalError { action: "delete", path, source: io::Error::from(error).into() }
             })?;
         }
         Ok(())
@@ -199,6 +252,32 @@ impl Copier<'_> {
         }
     }
 
+    /// Makes room for something that is no directory. Whether it is still to be made: further names of a file are links to the first.
+    pub(crate) fn begin_file(
+        &mut self,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        file: &FileName,
+    ) -> Result<bool, LocalError> {
+        if let Some(written) = &mut self.written
+            && !written.insert(self.below.clone())
+        {
+            let action = "write the files of two platforms to";
+            return Err(self.fail(action, Errno::EXIST));
+        }
+        self.make_room(to, name)?;
+        if file.names > 1 {
+            if let Some(first) = self.links.get(&file.id) {
+                return rustix::fs::linkat(self.top, first, to, name, AtFlags::empty())
+                    .map(|()| false)
+                    .map_err(|error| self.fail("link", error));
+            }
+            let first = CString::new(self.below.clone()).expect("names have no zero bytes");
+            self.links.insert(file.id, first);
+        }
+        Ok(true)
+    }
+
     /// Copies what is no directory.
     fn file(
         &mut self,
@@ -208,35 +287,22 @@ impl Copier<'_> {
         stat: &Stat,
     ) -> Result<(), LocalError> {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Socket {
+        let file = FileName { id: (stat.st_dev, stat.st_ino), names: stat.st_nlink as _ };
+        if kind == FileType::Socket || !self.begin_file(to, name, &file)? {
             return Ok(());
         }
-        if let Some(written) = &mut self.written
-            && !written.insert(self.below.clone())
-        {
-            let action = "write the files of two platforms to";
-            return Err(self.fail(action, Errno::EXIST));
-        }
-        self.make_room(to, name)?;
-        if stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                return rustix::fs::linkat(self.top, first, to, name, AtFlags::empty())
-                    .map_err(|error| self.fail("link", error));
-            }
-            let first = CString::new(self.below.clone()).expect("names have no zero bytes");
-            self.links.insert((stat.st_dev, stat.st_ino), first);
-        }
+        let finished = Finished::from(stat);
         match kind {
             FileType::RegularFile => {
                 let target = self.copy_file(from, to, name, stat)?;
-                self.finish(to, name, stat, Some(target.as_fd()))
+                self.finish(to, name, &finished, Some(target.as_fd()))
             }
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(from, name, Vec::new())
                     .map_err(|error| self.fail("read the link for", error))?;
                 rustix::fs::symlinkat(text, to, name)
                     .map_err(|error| self.fail("create the link", error))?;
-                self.finish(to, name, stat, None)
+                self.finish(to, name, &finished, None)
             }
             // A device or a fifo; who may not make devices does without them, as `docker buildx` does.
             _ => match rustix::fs::mknodat(
@@ -248,13 +314,17 @@ impl Copier<'_> {
             ) {
                 Err(Errno::PERM) => Ok(()),
                 Err(error) => Err(self.fail("create the device", error)),
-                Ok(()) => self.finish(to, name, stat, None),
+                Ok(()) => self.finish(to, name, &finished, None),
             },
         }
     }
 
     /// Opens the directory `name`, after replacing whatever else stood there.
-    fn make_directory(&self, to: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, LocalError> {
+    pub(crate) fn make_directory(
+        &self,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<OwnedFd, LocalError> {
         let make = || {
             rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(|error| self.fail("create", error))
         };
@@ -313,9 +383,7 @@ impl Copier<'_> {
                     let (mut source, mut target) = (File::from(source), File::from(target));
                     return match io::copy(&mut source, &mut target) {
                         Ok(_) => Ok(target.into()),
-                        Err(source) => {
-                            Err(LocalError { action: "write", path: self.path.clone(), source })
-                        }
+                        Err(source) => Err(self.fail_with("write", source)),
                     };
                 }
                 Err(error) => return Err(self.fail("write", error)),
@@ -330,28 +398,51 @@ impl Copier<'_> {
     }
 
     /// Sets owner, mode and time, in the order in which none undoes another.
-    fn finish(
+    pub(crate) fn finish(
         &self,
         to: BorrowedFd<'_>,
         name: &CStr,
-        stat: &Stat,
+        finished: &Finished,
         opened: Option<BorrowedFd<'_>>,
     ) -> Result<(), LocalError> {
         if self.keep_owners {
-            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            let (uid, gid) = finished.owner;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
             rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| self.fail("set the owner of", error))?;
         }
         if let Some(opened) = opened {
-            self.set_mode(opened, stat.st_mode & 0o7777)?;
+            self.set_mode(opened, finished.mode)?;
         }
         let modified = match self.epoch {
-            Some(epoch) if stat.st_mtime > epoch => Timespec { tv_sec: epoch, tv_nsec: 0 },
-            _ => Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+            Some(epoch) if finished.modified.tv_sec > epoch => {
+                Timespec { tv_sec: epoch, tv_nsec: 0 }
+            }
+            _ => finished.modified,
         };
         let times = Timestamps { last_access: modified, last_modification: modified };
         rustix::fs::utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| self.fail("set the time of", error))
+    }
+}
+
+impl From<PlannedAttributes> for Finished {
+    fn from(PlannedAttributes { mode, owner, mtime }: PlannedAttributes) -> Self {
+        let modified = Timespec {
+            tv_sec: mtime.div_euclid(1_000_000_000),
+            tv_nsec: mtime.rem_euclid(1_000_000_000),
+        };
+        Self { mode, owner, modified }
+    }
+}
+
+impl From<&Stat> for Finished {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            mode: stat.st_mode & 0o7777,
+            owner: (stat.st_uid, stat.st_gid),
+            modified: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use rbuild_cache::{DiffError, EntryKind, TarEntry, TarWriteError, TarWriter, write_tree};
+use rbuild_cache::{
+    DiffError, EntryKind, PlannedCopy, TarEntry, TarWriteError, TarWriter, write_tree,
+};
 
 use crate::output_file::{FileDestination, OutputFile, OutputFileError};
 
@@ -29,6 +31,17 @@ pub(crate) struct PlacedTree<'a> {
     pub(crate) folder: &'a str,
     /// The latest modification time, seconds since 1970.
     pub(crate) epoch: Option<i64>,
+}
+
+/// Writes what a copy makes, with times no later than `epoch`.
+pub(crate) fn write_planned_tar(
+    copy: &PlannedCopy,
+    destination: &FileDestination,
+    epoch: Option<i64>,
+) -> Result<(), TreeError> {
+    let mut tar = TarWriter::new(OutputFile::create(destination)?, epoch);
+    copy.write(None, &mut tar)?;
+    Ok(tar.finish()?.commit()?)
 }
 
 /// Writes all files of the trees, those of each sorted by name, with times no later than its epoch.

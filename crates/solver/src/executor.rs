@@ -2,7 +2,7 @@
 
 use rbuild_oci::Digest;
 
-use crate::{Output, Progress, Selector, Vertex, VertexId};
+use crate::{Output, Presence, Progress, Selector, Vertex, VertexId};
 
 /// Does operations. One call of [`Executor::execute`] per vertex and solve at most.
 ///
@@ -35,12 +35,29 @@ pub trait Executor: Sync {
         consumer: &Vertex,
     ) -> impl Future<Output = Result<Digest, Self::Error>> + Send;
 
-    /// Does the operation on its inputs' outputs and returns its own, in order. `layer_seed` identifies the
-    /// result: layers that are made derive their id from it.
+    /// Does the operation on its inputs' outputs. `layer_seed` identifies the result: layers that are made derive their
+    /// id from it.
     fn execute(
         &self,
         call: ExecuteCall<'_>,
-    ) -> impl Future<Output = Result<Vec<Output>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Executed, Self::Error>> + Send;
+}
+
+/// What an execution yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The outputs of the operation, in order.
+    pub outputs: Vec<Output>,
+    /// Whether the last layer of each is not made yet, and whoever executed the operation can make it, or its archive, for as long as
+    /// the solve's caller runs.
+    pub deferred: bool,
+}
+
+impl Executed {
+    /// Outputs all of whose layers are made.
+    pub fn now(outputs: Vec<Output>) -> Self {
+        Self { outputs, deferred: false }
+    }
 }
 
 /// The arguments of [`Executor::execute`].
@@ -55,6 +72,9 @@ pub struct ExecuteCall<'a> {
     /// Unique for this execution: layers that are made derive their ids from it, so that a step that runs
     /// again (`--no-cache`) never takes the layer of its earlier run.
     pub layer_seed: Digest,
+    /// What is needed of the outputs. Where that is less than files, making the last layer may be deferred: nobody in this solve reads
+    /// it. The operation must be known to succeed.
+    pub need: Presence,
     /// Where logs and statuses go.
     pub progress: &'a Progress,
 }

@@ -27,7 +27,7 @@ mod store;
 pub use cache_key::{CacheKey, KeyParts};
 pub use cache_map::{CacheMap, InputKeying};
 pub use error::{SolveError, SolveErrorKind, chain};
-pub use executor::{ExecuteCall, Executor};
+pub use executor::{ExecuteCall, Executed, Executor};
 pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, VertexMeta};
 pub use op::{
     CacheSharing, ChownSpec, CopyAction, DiffOp, ExecMeta, ExecOp, FileAction, FileActionKind,
@@ -43,4 +43,4 @@ pub use redact::{has_secrets, redacted};
 pub use selector::Selector;
 pub use snapshot::{LayerId, Output, Snapshot};
 pub use solve::{SolveOptions, solve, solve_keyed};
-pub use store::{CacheRecord, CacheStore, NewRecord};
+pub use store::{CacheRecord, CacheStore, NewRecord, Presence};

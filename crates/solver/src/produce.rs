@@ -9,8 +9,8 @@ use crate::keys;
 use crate::running::Running;
 use crate::solve::{ErrorOf, Solve};
 use crate::{
-    CacheKey, CacheStore, ExecuteCall, Executor, KeyParts, NewRecord, Output, SolveErrorKind,
-    Vertex, VertexId,
+    CacheKey, CacheStore, ExecuteCall, Executed, Executor, KeyParts, NewRecord, Output, Presence,
+    SolveErrorKind, Vertex, VertexId,
 };
 
 type KindOf<E, S> = SolveErrorKind<<E as Executor>::Error, <S as CacheStore>::Error>;
@@ -49,7 +49,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
     ) -> Result<(Vec<Output>, bool), KindOf<E, S>> {
         let slow = self.slow_key(id, inputs).await?;
         if self.graph.vertex(id).meta.ignore_cache {
-            return Ok((self.execute(id, inputs, slow.as_ref()).await?, false));
+            return Ok((self.execute(id, inputs, slow.as_ref()).await?.outputs, false));
         }
         if let Some(found) = self.find_by_content(id, slow.as_ref())? {
             return Ok((found, true));
@@ -63,7 +63,19 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         if let Some(found) = self.find_by_content(id, slow.as_ref())? {
             return Ok((found, true));
         }
-        Ok((self.execute(id, inputs, slow.as_ref()).await?, false))
+        let is_known = self.is_known(id)?;
+        let Executed { outputs, deferred } = self.execute(id, inputs, slow.as_ref()).await?;
+        // Nothing was done for it, now or before.
+        Ok((outputs, is_known && deferred))
+    }
+
+    /// Whether the outputs of a vertex of which not all is needed are stored, however little of them is there.
+    fn is_known(&self, id: VertexId) -> Result<bool, KindOf<E, S>> {
+        if self.need(id) == Presence::Files || self.outdated[id.index()] {
+            return Ok(false);
+        }
+        let record = self.store.lookup(self.keys.fast(id).0).map_err(SolveErrorKind::Store)?;
+        Ok(record.is_some())
     }
 
     /// The key of a vertex by what its inputs turned out to be; a source has none.
@@ -108,15 +120,17 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         let Some((key, _)) = slow else { return Ok(None) };
         let found = self.find(id, key)?;
         if let Some(outputs) = &found {
-            self.remember(id, self.keys.fast(id), outputs, Duration::ZERO)?;
+            self.remember(id, self.keys.fast(id), (outputs, false), Duration::ZERO)?;
         }
         Ok(found)
     }
 
-    /// A record with other outputs than the operation has is none of this vertex.
+    /// A record with other outputs than the operation has is none of this vertex; and one of which there is less than is needed is
+    /// as good as none.
     fn find(&self, id: VertexId, key: &CacheKey) -> Result<Option<Vec<Output>>, KindOf<E, S>> {
         let record = self.store.lookup(key).map_err(SolveErrorKind::Store)?;
         let expected = self.graph.vertex(id).op.output_count();
+        let record = record.filter(|record| record.presence >= self.need(id));
         Ok(record.map(|record| record.outputs).filter(|outputs| outputs.len() == expected))
     }
 
@@ -125,32 +139,38 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         id: VertexId,
         inputs: &[Output],
         slow: Option<&(CacheKey, KeyParts)>,
-    ) -> Result<Vec<Output>, KindOf<E, S>> {
+    ) -> Result<Executed, KindOf<E, S>> {
         let vertex = self.graph.vertex(id);
         let layer_seed = self.layer_seed(vertex);
         let started = Instant::now();
-        let call = ExecuteCall { id, vertex, inputs, layer_seed, progress: self.progress };
-        let outputs = self.executor.execute(call).await.map_err(SolveErrorKind::Execute)?;
+        let (need, progress) = (self.need(id), self.progress);
+        let call = ExecuteCall { id, vertex, inputs, layer_seed, need, progress };
+        let executed = self.executor.execute(call).await.map_err(SolveErrorKind::Execute)?;
+        let Executed { outputs, deferred } = executed;
         let (expected, actual) = (vertex.op.output_count(), outputs.len());
         if actual != expected {
             return Err(SolveErrorKind::OutputCount { expected, actual });
         }
         let fast = self.keys.fast(id);
         for key in std::iter::once(fast).chain(slow.map(|(key, parts)| (key, parts))) {
-            self.remember(id, key, &outputs, started.elapsed())?;
+            self.remember(id, key, (&outputs, deferred), started.elapsed())?;
         }
-        Ok(outputs)
+        Ok(Executed { outputs, deferred })
+    }
+
+    fn need(&self, id: VertexId) -> Presence {
+        self.needs[id.index()].unwrap_or_default()
     }
 
     fn remember(
         &self,
         id: VertexId,
         (key, parts): (&CacheKey, &KeyParts),
-        outputs: &[Output],
+        (outputs, deferred): (&[Output], bool),
         duration: Duration,
     ) -> Result<(), KindOf<E, S>> {
         let name = &self.graph.vertex(id).meta.name;
-        let record = NewRecord { key: *key, parts, outputs, name, duration };
+        let record = NewRecord { key: *key, parts, outputs, deferred, name, duration };
         self.store.store(record).map_err(SolveErrorKind::Store)
     }
 

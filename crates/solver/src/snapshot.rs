@@ -108,6 +108,12 @@ impl Snapshot {
         hasher.finish()
     }
 
+    /// The state that the lowest layers make, so many of them.
+    #[must_use]
+    pub fn lowest(&self, count: usize) -> Self {
+        Self::new(self.0[..count.min(self.0.len())].to_vec())
+    }
+
     /// This state with one more layer on top.
     #[must_use]
     pub fn with(&self, layer: LayerId) -> Self {

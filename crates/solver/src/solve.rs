@@ -8,7 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::keys::{Keys, local_folder};
 use crate::{
-    CacheKey, CacheStore, Edge, Event, Executor, Graph, Output, Progress, SolveError,
+    CacheKey, CacheStore, Edge, Event, Executor, Graph, Op, Output, Presence, Progress, SolveError,
     SolveErrorKind, VertexId,
 };
 
@@ -18,6 +18,8 @@ pub struct SolveOptions {
     /// How many vertices are worked on at the same time; `None` is as many as are ready. The executor limits
     /// what is scarce (processes, downloads) by itself.
     pub max_parallelism: Option<NonZeroUsize>,
+    /// What the caller needs of the targets' layers. Those that only a target has may not be made as directories where it needs less.
+    pub need: Presence,
 }
 
 /// Brings about the outputs `targets` of a graph and returns them in order.
@@ -69,17 +71,18 @@ pub async fn solve_keyed<E: Executor, S: CacheStore>(
     announce(graph, &order, progress);
     let keys = Keys::compute(graph, &order, executor, progress).await?;
     *keyed = keys.all_fast(graph).collect();
-    let solve = Solve {
+    let mut solve = Solve {
         graph,
         executor,
         store,
         progress,
         keys,
         outdated: outdated(graph, &order),
+        needs: Vec::new(),
         nonce: nonce(),
     };
     let mut outputs = vec![None; graph.vertices().len()];
-    let missing = solve.look_up(&order, targets, &mut outputs)?;
+    let missing = solve.look_up(&order, (targets, options.need), &mut outputs)?;
     solve.show_cached(&order, &missing);
     solve.run(&missing, &mut outputs, options).await?;
     Ok(targets.iter().map(|target| output(&outputs, *target)).collect())
@@ -95,6 +98,8 @@ pub(crate) struct Solve<'a, E, S> {
     /// By position: vertices that ignore the cache or build on one that does, so that what is stored under
     /// their fast key is what came out of an earlier run.
     pub(crate) outdated: Vec<bool>,
+    /// By position: what is needed of the vertex's outputs, `None` where nothing is.
+    pub(crate) needs: Vec<Option<Presence>>,
     /// Makes executions of this solve different from those of any other.
     pub(crate) nonce: [u64; 2],
 }
@@ -112,32 +117,38 @@ pub(crate) type ErrorOf<E, S> = SolveError<<E as Executor>::Error, <S as CacheSt
 impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
     /// Looks up from the targets down; returns what has to be worked on, inputs first.
     fn look_up(
-        &self,
+        &mut self,
         order: &[VertexId],
-        targets: &[Edge],
+        (targets, need): (&[Edge], Presence),
         outputs: &mut Outputs,
     ) -> Result<Vec<VertexId>, ErrorOf<E, S>> {
-        let mut needed = vec![false; outputs.len()];
+        self.needs = vec![None; outputs.len()];
         for target in targets {
-            needed[target.vertex.index()] = true;
+            self.needs[target.vertex.index()] = Some(need);
         }
         let mut missing = Vec::new();
         for id in order.iter().rev() {
-            if !needed[id.index()] {
-                continue;
-            }
+            let Some(need) = self.needs[id.index()] else { continue };
             let vertex = self.graph.vertex(*id);
             let found = match local_folder(vertex) {
                 Some(folder) => Some(vec![folder]),
                 None => self.find_by_definition(*id).map_err(|kind| kind.of(self.graph, *id))?,
             };
             if found.is_none() {
-                vertex.inputs.iter().for_each(|edge| needed[edge.vertex.index()] = true);
+                let of_inputs = match &vertex.op {
+                    // States on top of one another: what they are made of is not looked at.
+                    Op::Merge(_) => need,
+                    _ => Presence::Files,
+                };
+                for edge in &vertex.inputs {
+                    let input = &mut self.needs[edge.vertex.index()];
+                    *input = (*input).max(Some(of_inputs));
+                }
                 missing.push(*id);
             }
             outputs[id.index()] = found;
         }
-        // The loop sees a vertex only after all its users, so `needed` is complete for it.
+        // The loop sees a vertex only after all its users, so `needs` is complete for it.
         missing.reverse();
         Ok(missing)
     }

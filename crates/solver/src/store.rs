@@ -4,8 +4,8 @@ use crate::{CacheKey, KeyParts, Output};
 
 /// Remembers outputs by key. Shared by processes; every method may be called from any thread.
 ///
-/// A record is only ever returned whole: all layers that its outputs name can be used (they are in the store,
-/// or it is known where to fetch them) and stay so while the caller's lease is held.
+/// A record is only ever returned whole: all layers that its outputs name are there as [`CacheRecord::presence`] says,
+/// and stay so while the caller's lease is held.
 pub trait CacheStore: Sync {
     /// Why it failed.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -28,6 +28,22 @@ pub trait CacheStore: Sync {
 pub struct CacheRecord {
     /// The outputs of the vertex, in order.
     pub outputs: Vec<Output>,
+    /// What there is of the layer of which there is least.
+    pub presence: Presence,
+}
+
+/// What there is of a layer, or what somebody needs of it, least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It is known what it would be: making it was deferred, and nobody has needed it since.
+    Known,
+    /// Its archive is there.
+    Archive,
+    /// Making it was deferred, and this process can make its archive as well as its directory.
+    Planned,
+    /// It can be used as a directory: it is in the store, or it is known where to fetch it.
+    #[default]
+    Files,
 }
 
 /// What is to be remembered.
@@ -39,6 +55,8 @@ pub struct NewRecord<'a> {
     pub parts: &'a KeyParts,
     /// The outputs.
     pub outputs: &'a [Output],
+    /// Whether the last layer of each output was not made.
+    pub deferred: bool,
     /// The vertex's name, for people.
     pub name: &'a str,
     /// How long making the outputs took; zero when known outputs are linked to another key.

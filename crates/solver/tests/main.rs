@@ -1,6 +1,7 @@
 //! The public face of `rbuild-solver`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod deferring;
 mod events;
 mod llb;
 mod pattern;

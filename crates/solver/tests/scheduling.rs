@@ -105,7 +105,7 @@ async fn parallelism_can_be_limited() {
     let steps: Vec<_> = (0..20).map(|number| build.run(&format!("step {number}"), base)).collect();
     let lab = Lab::new(&["docker-image://base"]);
     let graph = build.finish();
-    let options = SolveOptions { max_parallelism: NonZeroUsize::new(3) };
+    let options = SolveOptions { max_parallelism: NonZeroUsize::new(3), ..SolveOptions::default() };
     let (store, progress) = (MemoryStore::default(), Progress::discard());
     solve(&graph, &steps, &lab, &store, &progress, options).await.unwrap();
     assert_eq!(lab.most_running(), 3);

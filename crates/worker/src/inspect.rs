@@ -4,7 +4,7 @@
 //! goes to a layer on top that is thrown away.
 
 use rbuild_solver::{
-    ExecMeta, ExecOp, ExecuteCall, Mount, MountKind, NetworkMode, Op, Output, Progress,
+    ExecMeta, ExecOp, ExecuteCall, Mount, MountKind, NetworkMode, Op, Output, Presence, Progress,
     SecurityMode, Snapshot, Vertex, VertexId, VertexMeta,
 };
 
@@ -142,6 +142,7 @@ impl Worker {
             vertex: &vertex,
             inputs: &inspection.inputs,
             layer_seed: vertex.digest,
+            need: Presence::Files,
             progress,
         };
         let ground = self.ground(&op, &call).await?;

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{
-    CacheMount, CacheMountKey, CacheMounts, FileList, FreshCacheMount, ImageSource, Layers,
-    Overlay, PullProgress, RenewCacheMount, StatCacheError, TakenCacheMount, Tree, TreeError,
+    CacheMount, CacheMountKey, CacheMounts, DeferredLayers, FileList, FreshCacheMount, ImageSource,
+    Layers, Overlay, PullProgress, RenewCacheMount, StatCacheError, TakenCacheMount, Tree,
+    TreeError,
 };
 use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
-    CopyAction, Event, ExecOp, ExecuteCall, Executor, FileAction, FileActionKind, FileOp, LayerId,
-    LogStream, MountKind, NetworkMode, Op, Output, Progress, SecurityMode, Selector, Snapshot,
-    SourceOp, Vertex,
+    CopyAction, Event, ExecOp, ExecuteCall, Executed, Executor, FileAction, FileActionKind, FileOp,
+    LayerId, LogStream, MountKind, NetworkMode, Op, Output, Presence, Progress, SecurityMode,
+    Selector, Snapshot, SourceOp, Vertex,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -70,6 +71,8 @@ pub struct WorkerParts {
     pub max_steps: Option<NonZeroUsize>,
     /// What bounds each of them.
     pub limits: StepLimits,
+    /// Where layers are put that nobody needs yet.
+    pub deferred: DeferredLayers,
 }
 
 /// What a step that failed has left.
@@ -108,6 +111,7 @@ pub struct Worker {
     progress: Progress,
     steps: Option<Semaphore>,
     limits: Arc<StepLimits>,
+    deferred: DeferredLayers,
     /// From before the first step.
     oom_before: OnceLock<OomKills>,
     /// For work that keeps processors and disk busy and a thread waiting.
@@ -134,6 +138,7 @@ impl Worker {
             progress: parts.progress,
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
             limits: Arc::new(parts.limits),
+            deferred: parts.deferred,
             oom_before: OnceLock::new(),
             blocking: Semaphore::new(2 * processors),
             left: None,
@@ -208,11 +213,7 @@ impl Worker {
         Sources { images: &self.images, remotes: &self.remotes, progress }
     }
 
-    async fn file(
-        &self,
-        op: &FileOp,
-        call: &ExecuteCall<'_>,
-    ) -> Result<Vec<Output>, OperationError> {
+    async fn file(&self, op: &FileOp, call: &ExecuteCall<'_>) -> Result<Executed, OperationError> {
         let mut inputs = Vec::with_capacity(call.inputs.len());
         for input in call.inputs {
             inputs.push(match input {
@@ -224,8 +225,24 @@ impl Worker {
             });
         }
         let (op, snapshots, seed) = (op.clone(), Arc::clone(&self.snapshots), call.layer_seed);
-        let made = self.blocking(move || file::run(&op, inputs, &snapshots, &seed)).await?;
-        Ok(made.into_iter().map(Output::Snapshot).collect())
+        let (need, deferred) = (call.need, self.deferred.clone());
+        self.blocking(move || {
+            let is_read_later = need > Presence::Known;
+            if need < Presence::Files
+                // What is read later may be another one by then, and the outputs of a build may go to where it is read from.
+                && !(is_read_later && file::reads_context(&op, &inputs))
+                && let Some((snapshot, layer)) = file::defer(&op, &inputs, &snapshots, &seed)?
+            {
+                if let Some(id) = snapshot.layers().last().filter(|_| is_read_later) {
+                    deferred.add(*id, layer);
+                }
+                let outputs = vec![Output::Snapshot(snapshot)];
+                return Ok(Executed { outputs, deferred: true });
+            }
+            let made = file::run(&op, inputs, &snapshots, &seed)?;
+            Ok::<_, FileError>(Executed::now(made.into_iter().map(Output::Snapshot).collect()))
+        })
+        .await
     }
 
     async fn exec(
@@ -552,22 +569,23 @@ impl Executor for Worker {
         .await
     }
 
-    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Vec<Output>, OperationError> {
-        match &call.vertex.op {
+    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Executed, OperationError> {
+        let outputs = match &call.vertex.op {
             Op::Source(source) => {
-                Ok(vec![self.sources(call.progress).run(source, call.vertex).await?])
+                vec![self.sources(call.progress).run(source, call.vertex).await?]
             }
-            Op::Exec(exec) => self.exec(exec, &call).await,
-            Op::File(file) => self.file(file, &call).await,
+            Op::Exec(exec) => self.exec(exec, &call).await?,
+            Op::File(file) => return self.file(file, &call).await,
             Op::Merge(merge) => {
                 let inputs = self.snapshots_of(&call).await?;
-                Ok(vec![Output::Snapshot(merge::run(merge, &inputs)?)])
+                vec![Output::Snapshot(merge::run(merge, &inputs)?)]
             }
             Op::Diff(diff) => {
                 let inputs = self.snapshots_of(&call).await?;
-                Ok(vec![Output::Snapshot(diff::run(diff, &inputs)?)])
+                vec![Output::Snapshot(diff::run(diff, &inputs)?)]
             }
-        }
+        };
+        Ok(Executed::now(outputs))
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbuild_cache::{
-    DownloadsOptions, ImageSource, ImageSourceOptions, LocalRecords, Overlay, OverlayXattrs,
-    RegistryClient, RegistryOptions, Store, View,
+    DeferredLayers, DownloadsOptions, ImageSource, ImageSourceOptions, LocalRecords, Overlay,
+    OverlayXattrs, RegistryClient, RegistryOptions, Store, View,
 };
 use rbuild_solver::{
     ChownSpec, CopyAction, DiffOp, Edge, Event, ExecMeta, ExecOp, FileAction, FileActionKind,
@@ -102,6 +102,7 @@ impl World {
             progress: Progress::discard(),
             max_steps: None,
             limits: StepLimits::none(),
+            deferred: DeferredLayers::default(),
         });
         let records = LocalRecords::new(&store, lease);
         let options = SolveOptions::default();

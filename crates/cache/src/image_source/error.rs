@@ -22,6 +22,9 @@ pub enum ImageError {
     /// The bucket.
     #[error(transparent)]
     Bucket(#[from] S3Error),
+    /// A layer that was to be made once it was needed.
+    #[error("cannot make a layer whose files nobody needed until now")]
+    Deferred(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A manifest or index that is none.
     #[error("document `{digest}` of image `{image}` cannot be used")]
     Document {

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use crate::remote_cache::BrokenLayers;
 use crate::remote_mounts::RemoteMounts;
 use crate::{
-    ArchiveLimits, Buckets, Content, Index, Layers, LayoutImage, Lease, Locks, OciLayout, Overlay,
-    RegistryClient, Store,
+    ArchiveLimits, Buckets, Content, DeferredLayers, Index, Layers, LayoutImage, Lease, Locks,
+    OciLayout, Overlay, RegistryClient, Store,
 };
 
 /// How many blobs are fetched and unpacked at a time, unless said otherwise. Registries begin to refuse beyond that.
@@ -34,6 +34,7 @@ pub struct ImageSource {
     pub(crate) broken: BrokenLayers,
     pub(crate) mounts: RemoteMounts,
     pub(crate) buckets: Buckets,
+    pub(super) deferred: DeferredLayers,
 }
 
 /// How layers are fetched and unpacked.
@@ -209,6 +210,7 @@ impl ImageSource {
             broken: BrokenLayers::default(),
             mounts: RemoteMounts::default(),
             buckets: Buckets::default(),
+            deferred: DeferredLayers::default(),
             options,
         }
     }
@@ -223,5 +225,11 @@ impl ImageSource {
     #[must_use]
     pub fn with_buckets(self, buckets: Buckets) -> Self {
         Self { buckets, ..self }
+    }
+
+    /// The same source, which makes these layers when they are needed.
+    #[must_use]
+    pub fn with_deferred(self, deferred: DeferredLayers) -> Self {
+        Self { deferred, ..self }
     }
 }

@@ -33,7 +33,7 @@ struct Job {
 
 impl ImageSource {
     /// Makes sure that every layer of a snapshot has its directory: fetches and unpacks those that are missing, side by
-    /// side. What is there already costs a system call a layer.
+    /// side, and makes those that were deferred. What is there already costs a system call a layer.
     ///
     /// Layers that steps made have no blob until they are exported; when one is gone without, this fails with
     /// [`ImageError::Unavailable`].
@@ -43,6 +43,10 @@ impl ImageSource {
         progress: &PullProgress,
     ) -> Result<(), ImageError> {
         self.lease.pin_layers(snapshot.layers())?;
+        if self.deferred.has_any(snapshot.layers()) {
+            let (deferred, layers) = (self.deferred.clone(), snapshot.layers().to_vec());
+            blocking(move || deferred.make(&layers).map_err(ImageError::Deferred)).await?;
+        }
         let jobs = self.plan(snapshot)?;
         try_join_all(jobs.into_iter().map(|job| self.unpack(job, progress))).await?;
         Ok(())

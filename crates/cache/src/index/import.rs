@@ -81,6 +81,7 @@ fn new_record(record: &ImportedRecord) -> NewRecord<'_> {
         key: record.key,
         parts: &record.parts,
         outputs: &record.outputs,
+        deferred: false,
         name: &record.name,
         duration: record.duration,
     }

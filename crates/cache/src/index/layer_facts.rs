@@ -31,14 +31,16 @@ pub struct LayerFacts {
 }
 
 impl LayerFacts {
-    /// Key in [`LayerFacts::extra`]: the layer below, for one that is named after its chain.
+    /// Key in [`LayerFacts::extra`]: the layer below, for one that is named after its chain or was deferred.
     pub(crate) const PARENT: &str = "parent";
     /// Key in [`LayerFacts::extra`]: when a layer that came from a cache was made, milliseconds since 1970.
     pub(crate) const MADE: &str = "made-ms";
     /// Key in [`LayerFacts::extra`]: that a layer became known from a cache.
     pub(crate) const FROM_CACHE: &str = "cache";
+    /// Key in [`LayerFacts::extra`]: that a layer was not made when its vertex was executed.
+    const DEFERRED: &str = "deferred";
 
-    /// The layer below, for one that is named after its chain.
+    /// The layer below, for one that is named after its chain or was deferred.
     pub fn parent(&self) -> Option<LayerId> {
         LayerId::parse(self.extra.as_ref()?.get(Self::PARENT)?.as_str()?)
     }
@@ -53,6 +55,22 @@ impl LayerFacts {
         let said = self.extra.as_ref().and_then(|extra| extra.get(Self::FROM_CACHE)?.as_bool());
         said == Some(true)
     }
+
+    /// Of a layer that is not made yet, and of which only the layer below is known.
+    pub(crate) fn deferred(below: Option<&LayerId>) -> Self {
+        let mut extra = serde_json::Map::new();
+        extra.insert(Self::DEFERRED.to_owned(), true.into());
+        if let Some(below) = below {
+            extra.insert(Self::PARENT.to_owned(), below.to_string().into());
+        }
+        Self { extra: Some(extra.into()), ..Self::default() }
+    }
+
+    /// Whether it was not made when its vertex was executed; its directory may have come later.
+    pub(crate) fn is_deferred(&self) -> bool {
+        let said = self.extra.as_ref().and_then(|extra| extra.get(Self::DEFERRED)?.as_bool());
+        said == Some(true)
+    }
 }
 
 /// A blob that unpacks to a layer.
@@ -65,6 +83,16 @@ pub struct BlobFacts {
     /// Whether it was read, and was the layer. Else it is only what some image says: anybody can make an image
     /// whose configuration has a layer's diff id, and whose manifest another blob.
     pub verified: bool,
+}
+
+impl BlobFacts {
+    /// In [`BlobFacts::encoder`], before the latest time that the archive was allowed to have, seconds since 1970.
+    pub const CLAMPED: &str = ";epoch=";
+
+    /// Whether we made it, and left the times in it as they were.
+    pub(crate) fn has_own_times(&self) -> bool {
+        self.encoder.as_ref().is_some_and(|encoder| !encoder.contains(Self::CLAMPED))
+    }
 }
 
 /// A place that a blob can be fetched from.

@@ -9,6 +9,7 @@ use rbuild_solver::{CacheKey, KeyParts, LayerId, NewRecord, Output, Snapshot};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::{Index, IndexError};
+use super::layer_facts::{LayerFacts, add_layer};
 use super::value::{from_millis, json, now, to_json, unreadable};
 
 /// A record as it stands in the index.
@@ -181,6 +182,15 @@ pub(super) fn put_record(connection: &Connection, record: &NewRecord<'_>) -> rus
              ON CONFLICT (key) DO UPDATE SET record = excluded.record, parts = excluded.parts",
         )?
         .execute(params![record.key.0.as_bytes(), id, parts])?;
+    if record.deferred {
+        for output in record.outputs {
+            if let Output::Snapshot(snapshot) = output
+                && let Some((id, below)) = snapshot.layers().split_last()
+            {
+                add_layer(connection, id, &LayerFacts::deferred(below.last()))?;
+            }
+        }
+    }
     if let Some(replaced) = replaced {
         // A record that no key finds any more (`--no-cache` made another) would never be used again.
         connection

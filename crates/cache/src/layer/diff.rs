@@ -35,6 +35,7 @@ use thiserror::Error;
 use super::tree;
 use super::whiteout::{LayerXattr, OverlayXattrs, PREFIX, is_whiteout};
 use super::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr, path_of};
+use crate::TreeError;
 
 /// The root directory of an image that says nothing about it.
 const DEFAULT_ROOT_MODE: u32 = 0o755;
@@ -501,9 +502,8 @@ impl<W: Write> Differ<'_, W> {
 
     /// The attributes of a file below: there overlayfs has already hidden its own and unescaped the others.
     fn kept_in_merged(&self, file: &OwnedFd) -> Result<Vec<Xattr>, DiffError> {
-        let all = tree::xattrs(file)
-            .map_err(|source| self.cannot("read the extended attributes of the lower", source))?;
-        Ok(all.into_iter().filter_map(kept).collect())
+        kept_xattrs(file)
+            .map_err(|source| self.cannot("read the extended attributes of the lower", source))
     }
 
     fn cannot(&self, action: &'static str, source: io::Error) -> DiffError {
@@ -548,30 +548,36 @@ fn same_owner_and_mode(a: &Stat, b: &Stat) -> bool {
     (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid)
 }
 
+/// As far as an archive can tell, which has whole seconds.
 fn same_metadata(a: &Stat, b: &Stat) -> bool {
-    same_owner_and_mode(a, b) && (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec)
+    same_owner_and_mode(a, b) && a.st_mtime == b.st_mtime
 }
 
-fn same_content(a: &mut File, b: &mut File) -> io::Result<bool> {
+pub(super) fn same_content(a: &mut impl Read, b: &mut impl Read) -> io::Result<bool> {
     const CHUNK: u64 = 64 * 1024;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     loop {
         left.clear();
         right.clear();
-        a.take(CHUNK).read_to_end(&mut left)?;
-        b.take(CHUNK).read_to_end(&mut right)?;
+        a.by_ref().take(CHUNK).read_to_end(&mut left)?;
+        b.by_ref().take(CHUNK).read_to_end(&mut right)?;
         if left != right || left.is_empty() {
             return Ok(left == right);
         }
     }
 }
 
-fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<CString> {
+pub(super) fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<CString> {
     Ok(rustix::fs::readlinkat(dir, name, Vec::new())?)
 }
 
+/// The attributes of a file in merged layers that belong into an archive.
+pub(super) fn kept_xattrs(file: &OwnedFd) -> io::Result<Vec<Xattr>> {
+    Ok(tree::xattrs(file)?.into_iter().filter_map(kept).collect())
+}
+
 /// The attributes that belong into an archive.
-fn kept(mut xattr: Xattr) -> Option<Xattr> {
+pub(super) fn kept(mut xattr: Xattr) -> Option<Xattr> {
     if xattr.name == b"security.capability" {
         drop_namespace_root(&mut xattr.value);
         return Some(xattr);
@@ -624,6 +630,9 @@ pub enum DiffError {
         /// In the image.
         path: PathBuf,
     },
+    /// What a layer that is not made yet is to have.
+    #[error(transparent)]
+    Source(#[from] TreeError),
     /// The archive could not be written.
     #[error(transparent)]
     Archive(#[from] TarWriteError),

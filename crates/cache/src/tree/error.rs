@@ -48,11 +48,11 @@ pub enum TreeError {
 }
 
 impl TreeError {
-    pub(super) fn io(action: &'static str, path: &[u8], source: impl Into<io::Error>) -> Self {
+    pub(crate) fn io(action: &'static str, path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: shown(path), source: source.into() }
     }
 
-    pub(super) fn changed(path: &[u8]) -> Self {
+    pub(crate) fn changed(path: &[u8]) -> Self {
         Self::Changed { path: shown(path) }
     }
 }

@@ -129,7 +129,7 @@ impl InPlace {
 /// Whether it is a plain file of the build's user that is what the build has seen. Over something else another file is mounted, or it is
 /// a directory in which something is mounted.
 fn is_same(node: &Node, stat: &Stat) -> bool {
-    let found = Meta::new(stat);
+    let found = Meta::from(stat);
     let is_plain = matches!(
         found.file_type(),
         FileType::RegularFile | FileType::Directory | FileType::Symlink

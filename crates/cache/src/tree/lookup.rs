@@ -65,8 +65,8 @@ impl Tree {
         let stat =
             rustix::fs::fstat(&root).map_err(|errno| TreeError::io("inspect", b"", errno))?;
         let meta = match origin {
-            Origin::Snapshot => Meta::new(&stat),
-            Origin::Context { .. } => Meta { uid: 0, gid: 0, ..Meta::new(&stat) },
+            Origin::Snapshot => Meta::from(&stat),
+            Origin::Context { .. } => Meta { uid: 0, gid: 0, ..Meta::from(&stat) },
         };
         let top = Arc::new(Node::new(meta, None, Decision::default()));
         Ok(Self { root, top, origin, digests: Mutex::default(), _view: None })
@@ -114,7 +114,7 @@ impl Tree {
         }
         let stat =
             rustix::fs::fstat(file).map_err(|errno| TreeError::io("inspect", path, errno))?;
-        if node.meta().is_same_state(&Meta::new(&stat)) {
+        if node.meta().is_same_state(&Meta::from(&stat)) {
             Ok(())
         } else {
             Err(TreeError::changed(path))
@@ -226,7 +226,7 @@ impl Tree {
         }
         let failed = |errno| TreeError::io("inspect", &join(path, name), errno);
         let mut meta = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Meta::new(&stat),
+            Ok(stat) => Meta::from(&stat),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };

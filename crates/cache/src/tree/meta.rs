@@ -27,9 +27,9 @@ pub struct Meta {
     pub nlink: u64,
 }
 
-impl Meta {
+impl From<&Stat> for Meta {
     #[expect(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
-    pub(super) fn new(stat: &Stat) -> Self {
+    fn from(stat: &Stat) -> Self {
         Self {
             mode: stat.st_mode as u32,
             uid: stat.st_uid,
@@ -43,7 +43,9 @@ impl Meta {
             nlink: stat.st_nlink as u64,
         }
     }
+}
 
+impl Meta {
     /// Its type.
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)

@@ -16,6 +16,7 @@ mod meta;
 mod node;
 mod resolve;
 mod select;
+mod selected_file;
 mod stat_cache;
 mod suggest;
 mod walk;

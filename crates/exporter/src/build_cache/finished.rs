@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rbuild_cache::{IndexError, LocalRecords, RecordsError, StoredKey};
 use rbuild_oci::Digest;
-use rbuild_solver::{CacheKey, CacheStore as _, KeyParts, Output, Snapshot};
+use rbuild_solver::{CacheKey, CacheStore as _, KeyParts, Output, Presence, Snapshot};
 
 use crate::layers::{ExportStore, LayerError};
 
@@ -55,7 +55,10 @@ impl FinishedRecords {
     ) -> Result<Self, CacheExportError> {
         let mut found = BTreeMap::new();
         for key in keys {
-            let Some(record) = records.lookup(key)? else { continue };
+            let record = records.lookup(key)?;
+            let Some(record) = record.filter(|record| record.presence >= Presence::Archive) else {
+                continue;
+            };
             let snapshot = |output: Output| match output {
                 Output::Snapshot(snapshot) => Some(snapshot),
                 Output::Local(_) => None,

@@ -3,7 +3,8 @@ use std::sync::{Arc, Mutex};
 
 use rbuild_oci::{Digest, Hasher};
 use rbuild_solver::{
-    ExecuteCall, Executor, FileActionKind, LayerId, Mount, Op, Output, Selector, Snapshot, Vertex,
+    ExecuteCall, Executed, Executor, FileActionKind, LayerId, Mount, Op, Output, Presence,
+    Selector, Snapshot, Vertex,
 };
 use tokio::sync::Barrier;
 
@@ -29,6 +30,8 @@ pub(crate) enum Behaviour {
     Hang,
     Meet(Arc<Barrier>),
     YieldNothing,
+    /// Makes nothing where that will do.
+    Defer,
 }
 
 /// An executor over [`Files`] that notes what it is asked.
@@ -213,7 +216,7 @@ impl Executor for Lab {
         }
     }
 
-    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Vec<Output>, LabError> {
+    async fn execute(&self, call: ExecuteCall<'_>) -> Result<Executed, LabError> {
         let vertex = call.vertex;
         self.note("execute", vertex);
         let _busy = Busy::new(self);
@@ -224,8 +227,8 @@ impl Executor for Lab {
             Some(Behaviour::Meet(barrier)) => {
                 barrier.wait().await;
             }
-            Some(Behaviour::YieldNothing) => return Ok(Vec::new()),
-            None => {}
+            Some(Behaviour::YieldNothing) => return Ok(Executed::now(Vec::new())),
+            Some(Behaviour::Defer) | None => {}
         }
         let inputs: Vec<_> = call.inputs.iter().map(|input| self.files(input)).collect();
         let outputs =
@@ -239,6 +242,7 @@ impl Executor for Lab {
                 assert!(other.is_none_or(|other| other == files), "a layer is made once");
                 Output::Snapshot(Snapshot::new(vec![layer]))
             });
-        Ok(outputs.collect())
+        let defers = matches!(self.behaviours.get(&vertex.meta.name), Some(Behaviour::Defer));
+        Ok(Executed { outputs: outputs.collect(), deferred: defers && call.need < Presence::Files })
     }
 }

@@ -1,7 +1,7 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use rbuild_solver::{CacheKey, CacheRecord, CacheStore, NewRecord, Output};
+use rbuild_solver::{CacheKey, CacheRecord, CacheStore, LayerId, NewRecord, Output, Presence};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 
 /// A record, with the name it was stored under.
@@ -13,6 +13,8 @@ pub(crate) struct MemoryStore {
     records: Mutex<HashMap<CacheKey, Record>>,
     locks: Mutex<HashMap<CacheKey, Arc<AsyncMutex<()>>>>,
     lookups: Mutex<usize>,
+    /// What was stored without being made.
+    deferred: Mutex<HashSet<LayerId>>,
     /// Told of each call of `lock`.
     pub(crate) locking: Notify,
     /// Whether every call fails.
@@ -59,14 +61,21 @@ impl CacheStore for MemoryStore {
         if self.broken {
             return Err(StoreError);
         }
-        let records = self.records.lock().unwrap();
-        Ok(records.get(key).map(|(outputs, _)| CacheRecord { outputs: outputs.clone() }))
+        let (records, deferred) = (self.records.lock().unwrap(), self.deferred.lock().unwrap());
+        Ok(records.get(key).map(|(outputs, _)| {
+            let is_deferred = layers(outputs).any(|layer| deferred.contains(layer));
+            let presence = if is_deferred { Presence::Known } else { Presence::Files };
+            CacheRecord { outputs: outputs.clone(), presence }
+        }))
     }
 
     fn store(&self, record: NewRecord<'_>) -> Result<(), StoreError> {
         assert_eq!(record.parts.key(), record.key, "the parts make the key");
         let value = (record.outputs.to_vec(), record.name.to_owned());
         self.records.lock().unwrap().insert(record.key, value);
+        if record.deferred {
+            self.deferred.lock().unwrap().extend(layers(record.outputs));
+        }
         Ok(())
     }
 
@@ -75,4 +84,11 @@ impl CacheStore for MemoryStore {
         self.locking.notify_one();
         Ok(lock.lock_owned().await)
     }
+}
+
+fn layers(outputs: &[Output]) -> impl Iterator<Item = &LayerId> {
+    outputs.iter().flat_map(|output| match output {
+        Output::Snapshot(snapshot) => snapshot.layers(),
+        Output::Local(_) => &[],
+    })
 }

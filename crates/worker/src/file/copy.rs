@@ -1,15 +1,17 @@
 //! Copying what a path or a wildcard names (section 7 of the behaviour reference, rules 1 to 9).
 
+use std::os::fd::AsFd as _;
+
 use rbuild_cache::{Selected, Tree};
 use rbuild_solver::{CopyAction, Selector, clean_path};
 
 use super::archive;
-use super::attributes::Changes;
+use super::attributes::{Changes, set_times};
 use super::chmod::ModeChange;
 use super::chown::Ownership;
 use super::copy_tree::{Copier, Root};
 use super::error::{FileError, shown};
-use super::place::{NewDirectory, Target, join, parent};
+use super::place::{NewDirectory, Place, Target, join, parent};
 use super::remove::remove_path;
 
 /// Copies.
@@ -43,7 +45,12 @@ pub(super) fn run(
     Ok(())
 }
 
-fn selector(action: &CopyAction) -> Selector {
+/// Whether a destination is written as a directory.
+pub(super) fn names_directory(dest: &str) -> bool {
+    ["/", "/.", "/.."].iter().any(|end| dest.ends_with(end)) || matches!(dest, "" | "." | "..")
+}
+
+pub(super) fn selector(action: &CopyAction) -> Selector {
     Selector {
         path: action.src.clone(),
         wildcard: action.allow_wildcard,
@@ -65,8 +72,28 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn copy(&self, selected: &Selected) -> Result<(), FileError> {
         let written = clean_path(&format!("/{}", self.action.dest));
-        self.make_parents(written.as_bytes())?;
-        let place = self.target.resolve(written.as_bytes(), true)?;
+        let Some(mtime) = self.changes.mtime else {
+            return self.copy_to(written.as_bytes(), selected).map(drop);
+        };
+        let mut there = self.target.resolve(written.as_bytes(), true)?;
+        while there.found.is_none() {
+            let path = parent(&there.path).to_vec();
+            there = Place { found: self.target.stat(&path)?, path };
+        }
+        let path = self.copy_to(written.as_bytes(), selected)?;
+        // What was made in the directories on the way has given them another time.
+        let mut made = parent(&path);
+        while made.len() > there.path.len() {
+            set_times(self.target.open_dir(made)?.as_fd(), mtime, made)?;
+            made = parent(made);
+        }
+        Ok(())
+    }
+
+    /// Copies to where a path of the user's leads. Returns that.
+    fn copy_to(&self, written: &[u8], selected: &Selected) -> Result<Vec<u8>, FileError> {
+        self.make_parents(written)?;
+        let place = self.target.resolve(written, true)?;
         let is_dir = selected.node.meta().is_dir();
         let inside = if is_dir {
             !self.action.dir_copy_contents && place.found.is_some()
@@ -86,7 +113,8 @@ impl Copy<'_> {
         let copier = Copier::new(self.source, self.target, self.changes, self.replaces());
         if !is_dir {
             self.make_dirs(parent(&path), 0o755)?;
-            return copier.copy_file(&selected.path, &selected.node, &path);
+            copier.copy_file(&selected.path, &selected.node, &path)?;
+            return Ok(path);
         }
         let found = found.map(|stat| super::place::file_type(&stat));
         let root = match found {
@@ -105,7 +133,8 @@ impl Copy<'_> {
                 Root::New
             }
         };
-        copier.copy_tree(selected, &path, root)
+        copier.copy_tree(selected, &path, root)?;
+        Ok(path)
     }
 
     fn replaces(&self) -> bool {
@@ -115,9 +144,7 @@ impl Copy<'_> {
     /// Makes the directories that `dest` says there should be: those in front of its last name, or all when it ends
     /// in a slash.
     fn make_parents(&self, written: &[u8]) -> Result<(), FileError> {
-        let dest = &self.action.dest;
-        let names_directory = ["/", "/.", "/.."].iter().any(|end| dest.ends_with(end))
-            || matches!(dest.as_str(), "" | "." | "..");
+        let names_directory = names_directory(&self.action.dest);
         let directory = if names_directory { written } else { parent(written) };
         let place = self.target.resolve(directory, true)?;
         if place.found.is_none() && !self.action.create_dest_path {

@@ -11,6 +11,7 @@ mod chmod;
 mod chown;
 mod copy;
 mod copy_tree;
+mod defer;
 mod error;
 mod make;
 mod place;
@@ -22,5 +23,6 @@ mod states;
 mod tests;
 
 pub use chmod::ModeError;
+pub(crate) use defer::{defer, reads_context};
 pub use error::{FileError, OwnerError};
 pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, run};

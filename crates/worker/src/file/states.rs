@@ -231,10 +231,15 @@ impl Run<'_> {
     }
 
     fn commit(&self, written: Written, position: usize) -> Result<Snapshot, FileError> {
-        let position = (position as u64).to_le_bytes();
-        let id = LayerId::derived("rbuild.file.v1", &[self.seed.as_bytes(), &position]);
+        let id = layer_id(self.seed, position);
         Ok(self.snapshots.commit(written.layer, &written.base, id)?)
     }
+}
+
+/// The layer that the action at a position makes.
+pub(super) fn layer_id(seed: &Digest, position: usize) -> LayerId {
+    let position = (position as u64).to_le_bytes();
+    LayerId::derived("rbuild.file.v1", &[seed.as_bytes(), &position])
 }
 
 /// The states that an action names.

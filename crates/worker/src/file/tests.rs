@@ -3,16 +3,21 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
-use rbuild_cache::{Tree, TreeError};
+use rbuild_cache::{
+    ApplyForm, ApplyOptions, ArchiveLimits, DiffError, TarWriter, Tree, TreeError, apply,
+    write_tree,
+};
 use rbuild_solver::{CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::chown::Ownership;
 use super::error::FileError;
 use super::place::Target;
-use super::{copy, make, remove};
+use super::{copy, defer, make, remove};
 
 fn open(path: &Path) -> OwnedFd {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -114,11 +119,52 @@ impl Trees {
         self.copy_as(action, None)
     }
 
+    /// Copies. What is deferred of it must come to the same.
     fn copy_as(&self, action: &CopyAction, owner: Option<Ownership>) -> Result<(), FileError> {
-        let tree = Tree::of_snapshot(open(&self.source())).unwrap();
+        let tree = Arc::new(Tree::of_snapshot(open(&self.source())).unwrap());
         let root = open(&self.dest());
-        copy::run(action, owner, &tree, Target::new(root.as_fd()))
+        let planned = self.planned(action, owner, &tree);
+        let copied = copy::run(action, owner, &tree, Target::new(root.as_fd()));
+        if let Some(with_archive) = planned {
+            copied.as_ref().expect("what is deferred is certain to succeed");
+            assert_eq!(archive_of(&self.dest()), archive_of(&with_archive), "{action:?}");
+        }
+        copied
     }
+
+    /// The destination with the archive of a copy that is deferred; `None` for one that is not.
+    fn planned(
+        &self,
+        action: &CopyAction,
+        owner: Option<Ownership>,
+        tree: &Arc<Tree>,
+    ) -> Option<PathBuf> {
+        let root = open(&self.dest());
+        let copy = defer::plan(action, owner, Arc::clone(tree), root.as_fd()).ok()??;
+        let mut archive = TarWriter::new(Vec::new(), None);
+        copy.write(Some(root.as_fd()), &mut archive).unwrap();
+        let archive = archive.finish().unwrap();
+        // Left to the directory that it is in.
+        let twin = tempfile::tempdir_in(&self.dir).unwrap().keep().join("twin");
+        let status = Command::new("cp").arg("-a").args([&self.dest(), &twin]).status().unwrap();
+        assert!(status.success());
+        let options = ApplyOptions {
+            form: ApplyForm::Merged,
+            ignore_chown_errors: false,
+            owner: None,
+            limits: ArchiveLimits::default(),
+        };
+        apply(archive.as_slice(), open(&twin).as_fd(), &options).unwrap();
+        Some(twin)
+    }
+}
+
+/// Everything in a directory. No time is later than that at which this year began: two directories may be made in different seconds.
+fn archive_of(dir: &Path) -> Vec<u8> {
+    const YEAR: i64 = 1_767_225_600;
+    let mut archive = TarWriter::new(Vec::new(), Some(YEAR));
+    write_tree(open(dir).as_fd(), "", &mut archive).unwrap();
+    archive.finish().unwrap()
 }
 
 #[track_caller]
@@ -389,12 +435,16 @@ fn large_files_and_many_files_are_copied_whole() {
 fn a_file_that_changes_between_its_digest_and_its_copy_is_an_error() {
     let trees = Trees::new(&["f 644 before"], &[]);
     let ignore = rbuild_solver::PatternMatcher::default();
-    let tree = Tree::of_context(open(&trees.source()), ignore, None).unwrap();
+    let tree = Arc::new(Tree::of_context(open(&trees.source()), ignore, None).unwrap());
     let selector =
         rbuild_solver::Selector { path: "/f".to_owned(), ..rbuild_solver::Selector::default() };
     tree.content_digest(&selector).unwrap();
     fs::write(trees.source().join("f"), "behind").unwrap();
     let root = open(&trees.dest());
+    let planned = defer::plan(&action("/f", "/x"), None, Arc::clone(&tree), root.as_fd()).unwrap();
+    let mut archive = TarWriter::new(Vec::new(), None);
+    let error = planned.unwrap().write(Some(root.as_fd()), &mut archive).unwrap_err();
+    assert!(matches!(error, DiffError::Source(TreeError::Changed { .. })), "{error}");
     let error = copy::run(&action("/f", "/x"), None, &tree, Target::new(root.as_fd())).unwrap_err();
     assert!(matches!(error, FileError::Source(TreeError::Changed { .. })), "{error}");
 }
@@ -616,4 +666,46 @@ fn removing_takes_trees_links_and_patterns() {
     assert!(remove("/none*", false, true).is_err());
     assert!(matches!(remove("/", false, false), Err(FileError::Root(_))));
     assert_eq!(listing(&trees.dest()), ["a/", "a/e=a/e", "m -> a", "y=y"]);
+}
+
+#[test]
+fn what_is_certain_is_deferred() {
+    let source = ["f", "d/", "d/x", "d/link -> x", "d/sub/", "d/sub/y", "d/sub-y"];
+    let is_deferred = |dest: &[&str], action: &CopyAction| {
+        let trees = Trees::new(&source, dest);
+        let tree = Arc::new(Tree::of_snapshot(open(&trees.source())).unwrap());
+        let is_planned = trees.planned(action, None, &tree).is_some();
+        // Compares.
+        let copied = trees.copy(action);
+        assert!(!is_planned || copied.is_ok());
+        is_planned
+    };
+    for (dest, src, to) in [
+        (&[][..], "/", "/"),
+        (&[], "/", "/a/b"),
+        (&[], "/f", "/a/b"),
+        (&[], "/f", "/a/b/"),
+        (&["a/"], "/f", "/a"),
+        (&["a/f"], "/f", "/a/"),
+        (&["a/f -> /none"], "/f", "/a/"),
+        (&["a/", "b -> a"], "/d", "/b/c"),
+        (&["a/sub/ 700", "a/x 4711 old", "a/link"], "/d", "/a"),
+        (&["a/sub/", "a/sub/y 644 d/sub/y"], "/d", "/a"),
+    ] {
+        assert!(is_deferred(dest, &action(src, to)), "{src} to {to} with {dest:?}");
+    }
+    for (dest, src, to) in [
+        // What cannot be done is not put off.
+        (&["a"][..], "/d", "/a"),
+        (&["a"], "/f", "/a/"),
+        (&["a"], "/f", "/a/b"),
+        (&["a/f/"], "/f", "/a/"),
+        (&["a/sub"], "/d", "/a"),
+        (&["a/x/"], "/d", "/a"),
+        (&["a -> a"], "/f", "/a/"),
+        // What several sources come to shows when they are copied.
+        (&[], "/*", "/a/"),
+    ] {
+        assert!(!is_deferred(dest, &action(src, to)), "{src} to {to} with {dest:?}");
+    }
 }

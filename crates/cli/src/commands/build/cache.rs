@@ -143,6 +143,11 @@ impl CachePlan {
         }))
     }
 
+    /// Whether what was built goes to a cache.
+    pub(super) fn is_written(&self) -> bool {
+        self.inline || !self.to.is_empty()
+    }
+
     /// Whether images are to be caches too.
     pub(super) fn is_inline(&self) -> bool {
         self.inline
@@ -354,9 +359,8 @@ async fn export_once(
                 .await
                 .map_err(fetch_error)?;
         }
-        if needs.files {
-            session.images.ensure_unpacked(&snapshot, pull).await.map_err(fetch_error)?;
-        }
+        let unpacked = snapshot.lowest(needs.unpacked);
+        session.images.ensure_unpacked(&unpacked, pull).await.map_err(fetch_error)?;
     }
     if let Some(bucket) = bucket {
         return to_bucket(session, bucket, records, layers, mounts, pull).await;

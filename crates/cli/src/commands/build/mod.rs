@@ -36,8 +36,8 @@ use rbuild_exporter::FinishedRecords;
 use rbuild_frontend::Stages;
 use rbuild_oci::{ImageConfig, Platform};
 use rbuild_solver::{
-    CacheKey, Edge, Graph, Output, Progress, Snapshot, SolveErrorKind, SolveOptions, VertexId,
-    solve_keyed,
+    CacheKey, Edge, Graph, Output, Presence, Progress, Snapshot, SolveErrorKind, SolveOptions,
+    VertexId, solve_keyed,
 };
 use rbuild_worker::{Entitlements, Provided, StepLimits, Worker};
 
@@ -417,6 +417,15 @@ struct Plans {
     attest: AttestPlan,
 }
 
+impl Plans {
+    /// What must be there of the layers of the targets: what only a cache is kept of need not be made.
+    fn need(&self) -> Presence {
+        let is_archived = self.cache.is_written() || self.attest.is_some();
+        let need = self.result.need();
+        if is_archived { need.max(Presence::Archive) } else { need }
+    }
+}
+
 /// Solves and exports. `progress` is gone afterwards, so that the display can end.
 async fn build_and_export(
     session: &Arc<Session>,
@@ -592,7 +601,8 @@ impl Work<'_> {
     ) -> Result<Vec<Snapshot>, Unsolved> {
         let Self { session, plans, prepared, targets, worker, .. } = *self;
         let records = session.records();
-        let options = SolveOptions { max_parallelism: session.max_parallelism() };
+        let options =
+            SolveOptions { max_parallelism: session.max_parallelism(), need: plans.need() };
         let graph = &prepared.graph;
         let solved = solve_keyed(graph, targets, worker, &records, progress, options, keyed).await;
         if solved.is_err() && cache::try_again(session, progress) {

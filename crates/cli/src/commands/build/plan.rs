@@ -9,6 +9,7 @@ use rbuild_exporter::{
     ImageDestination,
 };
 use rbuild_oci::Reference;
+use rbuild_solver::Presence;
 use rbuild_worker::in_user_namespace;
 
 use super::engine;
@@ -70,6 +71,16 @@ pub(super) struct PlannedPush {
 }
 
 impl Plan {
+    /// What must be there of the layers of the result.
+    pub(super) fn need(&self) -> Presence {
+        let need_of = |output: &PlannedOutput| match output {
+            PlannedOutput::Image { .. } => Presence::Archive,
+            // The files may go there straight from where they come from.
+            PlannedOutput::Files { .. } => Presence::Planned,
+        };
+        self.outputs.iter().map(need_of).max().unwrap_or(Presence::Known)
+    }
+
     /// Whether an output is an image.
     pub(super) fn has_image(&self) -> bool {
         self.outputs.iter().any(|output| matches!(output, PlannedOutput::Image { .. }))

@@ -7,8 +7,8 @@ use rbuild_cache::PullProgress;
 use rbuild_exporter::{
     ArchiveForm, AttestationForm, BuildResult, DocumentTypes, FilesDestination, Image,
     ImageDestination, ImageForm, IndexContents, LayerForm, NamedDocument, NeededBlob, PlacedFiles,
-    annotate, export_files, export_image, image_needs, make_attestation_manifest, make_image,
-    make_index,
+    annotate, deferred_files, export_files, export_image, image_needs, make_attestation_manifest,
+    make_image, make_index,
 };
 use rbuild_oci::{Platform, Reference};
 use rbuild_solver::{Event, Progress};
@@ -198,12 +198,18 @@ async fn one(
             let mut files = Vec::with_capacity(results.each.len());
             for platform in &results.each {
                 let result = Arc::clone(&platform.result);
-                unpacked(session, &result, pull).await?;
                 let folder = if is_split { platform.folder() } else { String::new() };
                 files.push(PlacedFiles { folder, result, attestations: Vec::new() });
             }
-            let (session, progress) = (Arc::clone(session), pull.progress.clone());
             let attesting = results.attesting.clone();
+            let is_as_it_is = attesting.is_none()
+                && deferred_files(session.export_store(), &files, &destination).is_some();
+            if !is_as_it_is {
+                for PlacedFiles { result, .. } in &files {
+                    unpacked(session, result, pull).await?;
+                }
+            }
+            let (session, progress) = (Arc::clone(session), pull.progress.clone());
             // In one folder, what is said of one platform must not replace what is said of another.
             let suffixes: Vec<String> = match results.each.as_slice() {
                 several @ [_, _, ..] if !is_split => {
@@ -275,9 +281,11 @@ async fn image(
             .await
             .map_err(fetch_error)?;
     }
-    if needs.files || unpack {
-        session.images.ensure_unpacked(&result.snapshot, pull).await.map_err(fetch_error)?;
-    }
+    let unpacked = match unpack {
+        true => result.snapshot.clone(),
+        false => result.snapshot.lowest(needs.unpacked),
+    };
+    session.images.ensure_unpacked(&unpacked, pull).await.map_err(fetch_error)?;
     let (layers, has_cache) = (result.snapshot.layers().len(), result.inline_cache.is_some());
     let image = {
         let (session, result) = (Arc::clone(session), Arc::clone(result));
