@@ -204,6 +204,15 @@ fn privileged_what_was_deferred_is_made_from_the_context_of_the_build_that_needs
 }
 
 #[test]
+fn privileged_explain_says_why_a_copy_is_done_after_all() {
+    let fixture = Fixture::with("FROM busybox\nCOPY a /a\n");
+    fill(&fixture);
+    fixture.build(&["-o", "type=cacheonly"]).ok();
+    let said = fixture.build(&["-t", "app", "--explain"]).ok().stderr;
+    assert!(said.contains("but not kept its files: nothing needed them"), "{said}");
+}
+
+#[test]
 fn privileged_a_cache_has_what_was_deferred() {
     let fixture = Fixture::with(&format!("{STAGE}FROM busybox\nCOPY --from=c d /d\n"));
     fill(&fixture);

@@ -43,6 +43,11 @@ pub(super) enum Cause {
         /// By whom.
         build: BuildId,
     },
+    /// It is a copy that was known once, or only checked because nobody needed its files.
+    NotKept {
+        /// By whom.
+        build: BuildId,
+    },
     /// The same failed.
     FailedBefore {
         /// When.
@@ -107,6 +112,7 @@ fn cause(
             let build = old.build.record.id.clone();
             let cause = match old.step.state {
                 StepState::Failed => Cause::FailedBefore { build },
+                _ if matches!(of.vertex.op, Op::File(_)) => Cause::NotKept { build },
                 _ => Cause::Pruned { build },
             };
             return (cause, None);

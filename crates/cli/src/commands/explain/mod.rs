@@ -116,6 +116,11 @@ fn lines(cause: &Cause, text: &mut String) {
         Cause::Pruned { build } => {
             line(&format!("ran: build {build} has had the same, but its result is gone (pruned)"));
         }
+        Cause::NotKept { build } => {
+            line(&format!(
+                "ran: build {build} has had the same, but not kept its files: nothing needed them, or they were pruned"
+            ));
+        }
         Cause::FailedBefore { build } => {
             line(&format!("ran: it failed in build {build}, and what failed is not cached"));
         }
