@@ -1,7 +1,7 @@
 //! Copies whose files nobody needs (design D4).
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirEntryExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,6 +9,9 @@ use crate::fixture::{Fixture, read};
 
 /// A stage with the context: what is copied from that itself is done at once, unless nothing is kept of it.
 const STAGE: &str = "FROM scratch AS c\nCOPY --exclude=Dockerfile . /\n";
+
+/// An archive whose bytes do not depend on when it is made.
+const EPOCH: &str = "type=oci,source-date-epoch=1";
 
 /// How many layers of a store are directories.
 fn layers(fixture: &Fixture, store: &str) -> usize {
@@ -57,10 +60,10 @@ fn privileged_the_archive_of_what_is_deferred_is_that_of_what_is_made() {
         let stores = [format!("deferred-{number}"), format!("made-{number}")];
         let archives = ["deferred.tar", "made.tar"].map(|name| fixture.path(name));
         for (store, archive) in stores.iter().zip(&archives) {
-            let spec = format!("type=oci,compression=uncompressed,dest={}", archive.display());
-            let mut args = vec!["--build-arg", "SOURCE_DATE_EPOCH=1"];
+            let spec = format!("{EPOCH},compression=uncompressed,dest={}", archive.display());
+            let mut args = Vec::new();
             if store.starts_with("made") {
-                args.extend(["-o", "type=image,unpack=true,compression=uncompressed"]);
+                args.extend(["-o", "type=image,unpack=true,compression=uncompressed,source-date-epoch=1"]);
             }
             args.extend(["-o", &spec]);
             fixture.build_in(store, &args).ok();
@@ -96,8 +99,12 @@ fn privileged_files_come_straight_from_their_source() {
     ] {
         let fixture = Fixture::with(&format!("{STAGE}FROM scratch\n{copy}\n"));
         fill(&fixture);
-        let spec = |name: &str| format!("type=local,dest={}", fixture.path(name).display());
-        let tar = |name: &str| format!("type=tar,dest={}", fixture.path(name).display());
+        let spec = |name: &str| {
+            format!("type=local,source-date-epoch=1,dest={}", fixture.path(name).display())
+        };
+        let tar = |name: &str| {
+            format!("type=tar,source-date-epoch=1,dest={}", fixture.path(name).display())
+        };
         // What stands where something goes is replaced, and what else is there stays.
         for name in ["straight", "made"] {
             let there = fixture.path(name).join("d/sub");
@@ -107,14 +114,10 @@ fn privileged_files_come_straight_from_their_source() {
             symlink("/nowhere", fixture.path(name).join("a")).expect("a link");
         }
         let straight = ["-o", &spec("straight"), "-o", &tar("straight.tar")];
-        fixture
-            .build_in("one", &[&straight[..], &["--build-arg", "SOURCE_DATE_EPOCH=1"]].concat())
-            .ok();
+        fixture.build_in("one", &straight).ok();
         assert_eq!(layers(&fixture, "one") == 1, streams, "{copy}");
         let made = ["-o", "type=image,unpack=true", "-o", &spec("made"), "-o", &tar("made.tar")];
-        fixture
-            .build_in("two", &[&made[..], &["--build-arg", "SOURCE_DATE_EPOCH=1"]].concat())
-            .ok();
+        fixture.build_in("two", &made).ok();
         let [one, two] = ["straight.tar", "made.tar"].map(|name| fs::read(fixture.path(name)));
         assert!(one.expect("a tar") == two.expect("a tar"), "{copy}");
         let [one, two] = ["straight", "made"].map(|name| archived(&fixture.path(name)));
@@ -185,8 +188,8 @@ fn privileged_a_layer_has_only_what_is_new_whatever_the_cache_has() {
     fixture.write("Dockerfile", more);
     let archive = |store: &str| {
         let path = fixture.path(&format!("{store}.tar"));
-        let spec = format!("type=oci,compression=uncompressed,dest={}", path.display());
-        fixture.build_in(store, &["-o", &spec, "--build-arg", "SOURCE_DATE_EPOCH=1"]).ok();
+        let spec = format!("{EPOCH},compression=uncompressed,dest={}", path.display());
+        fixture.build_in(store, &["-o", &spec]).ok();
         fs::metadata(path).expect("an archive").len()
     };
     assert_eq!(archive("store"), archive("fresh"));
@@ -201,6 +204,25 @@ fn privileged_what_was_deferred_is_made_from_the_context_of_the_build_that_needs
     assert_eq!(read(&fixture.build_files(&[]), "d/x"), "other");
     fixture.write("d/x", "x");
     assert_eq!(read(&fixture.build_files(&[]), "d/x"), "x");
+}
+
+#[test]
+fn privileged_an_image_with_a_fixed_time_is_archived_once() {
+    let fixture = Fixture::with(&format!("{STAGE}FROM busybox\nCOPY --from=c d /d\n"));
+    fill(&fixture);
+    let blobs = || {
+        let blobs = fs::read_dir(fixture.path("store/blobs/sha256")).expect("a store");
+        let made = |blob: fs::DirEntry| (blob.file_name(), blob.ino());
+        let mut blobs: Vec<_> = blobs.map(|blob| made(blob.expect("a blob"))).collect();
+        blobs.sort();
+        blobs
+    };
+    let build = || {
+        fixture.build(&["-t", "app", "--build-arg", "SOURCE_DATE_EPOCH=1"]).ok();
+        assert_eq!(layers(&fixture, "store"), 3, "the base's, the stage's, and the copy's");
+        blobs()
+    };
+    assert_eq!(build(), build());
 }
 
 #[test]

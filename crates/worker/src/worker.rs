@@ -229,8 +229,7 @@ impl Worker {
         self.blocking(move || {
             let is_read_later = need > Presence::Known;
             if need < Presence::Files
-                // What is read later may be another one by then, and the outputs of a build may go to where it is read from.
-                && !(is_read_later && file::reads_context(&op, &inputs))
+                && !(is_read_later && file::must_be_read_now(&op, &inputs))
                 && let Some((snapshot, layer)) = file::defer(&op, &inputs, &snapshots, &seed)?
             {
                 if let Some(id) = snapshot.layers().last().filter(|_| is_read_later) {

@@ -27,11 +27,17 @@ use crate::userns::in_user_namespace;
 /// What stands for the deletion of a file where it begins a name in an archive.
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// Whether an operation copies from a folder of the user's.
-pub(crate) fn reads_context(op: &FileOp, inputs: &[Input]) -> bool {
-    let sources = op.actions.iter().filter_map(|action| action.secondary_input);
-    let mut sources = sources.filter_map(|source| inputs.get(source as usize));
-    sources.any(|source| matches!(source, Input::Context(_)))
+/// Whether what an operation copies must not be read after it, for an output.
+///
+/// A folder of the user's may be another one by then, and the outputs of a build may go to where it is read from. A fixed time comes
+/// with `SOURCE_DATE_EPOCH`, whose archives are not taken for the layer: it would be archived again by each build.
+pub(crate) fn must_be_read_now(op: &FileOp, inputs: &[Input]) -> bool {
+    op.actions.iter().any(|action| {
+        let source = action.secondary_input.and_then(|source| inputs.get(source as usize));
+        let has_time =
+            matches!(&action.kind, FileActionKind::Copy(copy) if copy.timestamp.is_some());
+        has_time || matches!(source, Some(Input::Context(_)))
+    })
 }
 
 /// Defers an operation of one copy: the state that it makes, and the last layer of that, which is not made. `None`: it has to be run.

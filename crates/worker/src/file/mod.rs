@@ -23,6 +23,6 @@ mod states;
 mod tests;
 
 pub use chmod::ModeError;
-pub(crate) use defer::{defer, reads_context};
+pub(crate) use defer::{defer, must_be_read_now};
 pub use error::{FileError, OwnerError};
 pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, run};
