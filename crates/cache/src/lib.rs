@@ -114,6 +114,6 @@ pub use s3::{
 pub use store::{Store, StoreError};
 pub use tree::{
     Entry, InPlace, Meta, Node, Selected, Selection, StatCache, StatCacheError, Tree, TreeError,
-    hash_content, is_kept_xattr, read_xattrs,
+    is_kept_xattr, read_xattrs,
 };
 pub use view::{ActiveLayer, View, ViewError};

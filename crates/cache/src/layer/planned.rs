@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::diff::{DiffError, kept, kept_xattrs, read_link, same_content};
 use super::{EntryKind, TarEntry, TarWriter, Xattr, path_of, tree};
-use crate::tree::{Meta, Node, Selected, Tree, hash_content, read_xattrs};
+use crate::tree::{Meta, Node, Selected, Tree};
 use crate::{DataCopier, TreeError};
 
 /// A copy of one file or directory that is known to succeed.
@@ -150,14 +150,11 @@ impl PlannedCopy {
         let failed = |errno| TreeError::io("copy", from, errno);
         data.copy(original.as_fd(), to, size, buffer).map_err(failed)?;
         self.source.verify(from, node, original.as_fd())?;
-        if let Some(expected) = self.source.unsettled_content(node) {
-            let xattrs = read_xattrs(original.as_fd())
-                .map_err(|error| TreeError::io("read attributes of", from, error))?;
-            if hash_content(&xattrs, to, size).map_err(failed)? != expected {
-                return Err(TreeError::changed(from));
-            }
+        let is_copy = self.source.is_copy(node, original.as_fd(), to);
+        match is_copy.map_err(|error| TreeError::io("copy", from, error))? {
+            true => Ok(()),
+            false => Err(TreeError::changed(from)),
         }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The digest of one file's content: its bytes and extended attributes.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +31,7 @@ const COARSE_GRANULE: i64 = 2_000_000_000;
 ///             per attribute: length of name (u32 LE), name, length of value (u32 LE), value
 ///             the bytes
 /// ```
-pub fn hash_content(xattrs: &[Xattr], file: BorrowedFd<'_>, size: u64) -> Result<[u8; 32], Errno> {
+fn hash_content(xattrs: &[Xattr], file: BorrowedFd<'_>, size: u64) -> Result<[u8; 32], Errno> {
     let mut hasher = Hasher::default();
     hash_xattrs(&mut hasher, xattrs);
     // One more than is expected, so that the end is seen with the first call.
@@ -112,9 +113,21 @@ impl Tree {
         Ok(Content { digest, settled })
     }
 
+    /// Whether what was copied of an open file is what was hashed of it, where the file's status alone cannot tell: then its attributes
+    /// and the copy are read.
+    pub fn is_copy(
+        &self,
+        node: &Node,
+        original: BorrowedFd<'_>,
+        copy: BorrowedFd<'_>,
+    ) -> io::Result<bool> {
+        let Some(expected) = self.unsettled_content(node) else { return Ok(true) };
+        Ok(hash_content(&read_xattrs(original)?, copy, node.meta().size)? == expected)
+    }
+
     /// The content digest that a copy of this file must have, if the file's status alone cannot tell whether it
     /// has changed since it was hashed: it was hashed right after it was written.
-    pub fn unsettled_content(&self, node: &Node) -> Option<[u8; 32]> {
+    pub(super) fn unsettled_content(&self, node: &Node) -> Option<[u8; 32]> {
         let content = node.content.get().filter(|content| !content.settled && self.is_mutable());
         content.map(|content| content.digest)
     }

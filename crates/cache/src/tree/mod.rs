@@ -26,7 +26,6 @@ mod xattr;
 #[expect(clippy::print_stderr, reason = "test")]
 mod tests;
 
-pub use content::hash_content;
 pub use error::TreeError;
 pub use in_place::InPlace;
 pub use lookup::Tree;

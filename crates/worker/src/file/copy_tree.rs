@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rayon::prelude::*;
-use rbuild_cache::{DataCopier, Entry, Node, Selected, Tree, TreeError, hash_content, read_xattrs};
+use rbuild_cache::{DataCopier, Entry, Node, Selected, Tree, TreeError, read_xattrs};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -221,12 +221,9 @@ impl<'a> Copier<'a> {
         let xattrs = read_xattrs(original.as_fd())
             .map_err(|error| FileError::io("read attributes for", place.path, error))?;
         self.source.verify(from, node, original.as_fd())?;
-        if let Some(expected) = self.source.unsettled_content(node) {
-            let copied = hash_content(&xattrs, copy.as_fd(), node.meta().size)
-                .map_err(|errno| FileError::io("read", place.path, errno))?;
-            if copied != expected {
-                return Err(TreeError::Changed { path: shown(from) }.into());
-            }
+        let is_copy = self.source.is_copy(node, original.as_fd(), copy.as_fd());
+        if !is_copy.map_err(|errno| FileError::io("read", place.path, errno))? {
+            return Err(TreeError::Changed { path: shown(from) }.into());
         }
         self.changes.apply(copy.as_fd(), node.meta(), &xattrs, place.inherits, place.path)
     }
