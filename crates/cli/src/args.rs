@@ -11,7 +11,7 @@ use rbuild_cache::Compression;
 
 use crate::cache_spec::{CacheFrom, CacheTo};
 use crate::commands::{self, amounts};
-use crate::config::Config;
+use crate::config::{Config, without_emptied};
 use crate::error::CommandError;
 use crate::hidden::without_secrets;
 use crate::output::{OnFailure, OutputSpec, compression_and_level};
@@ -68,7 +68,7 @@ pub(crate) fn parse() -> Result<Typed, CommandError> {
     let from = |matches: &clap::ArgMatches| {
         Cli::from_arg_matches(matches).unwrap_or_else(|error| without_secrets(error).exit())
     };
-    let typed = joined(std::env::args_os());
+    let (typed, emptied) = without_emptied(joined(std::env::args_os()));
     let matched = |command: clap::Command| {
         let matches = command.try_get_matches_from(&typed);
         matches.unwrap_or_else(|error| without_secrets(error).exit())
@@ -76,7 +76,8 @@ pub(crate) fn parse() -> Result<Typed, CommandError> {
     let mut matches = matched(command());
     let mut cli = from(&matches);
     let variable = |name: &str| std::env::var(name).ok();
-    let config = Config::read(cli.config.as_deref(), &paths::config_files(), variable)?;
+    let mut config = Config::read(cli.config.as_deref(), &paths::config_files(), variable)?;
+    emptied.into_iter().for_each(|setting| config.empty(setting));
     if !config.is_empty() {
         config.check(&command())?;
         matches = matched(config.apply(command()));
@@ -448,7 +449,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
 
-    /// Steps that run at the same time [default: all that are ready].
+    /// Steps that run at the same time, or none for all that are ready [default: none].
     #[arg(short, long, value_name = "NUMBER", value_parser = amounts::checked_jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 

@@ -39,7 +39,11 @@ impl RegistryMirrors {
         let Some((of, mirrors)) = text.split_once('=') else {
             return Err(format!("`{text}` is not of the form HOST=MIRROR,.."));
         };
-        let mirrors = mirrors.split(',').map(mirror).collect::<Result<_, _>>()?;
+        // So a file has no mirrors of a registry for which the machine's file has some.
+        let mirrors = match mirrors {
+            "" => Vec::new(),
+            mirrors => mirrors.split(',').map(mirror).collect::<Result<_, _>>()?,
+        };
         Ok(Self { registry: registry(of)?, mirrors })
     }
 }
@@ -84,13 +88,13 @@ mod tests {
                 .unwrap();
         assert_eq!(parsed.registry, "docker.io");
         assert_eq!(parsed.mirrors, ["a.b/hub/", "http://localhost:5000", "mirror"]);
+        assert!(RegistryMirrors::parse("docker.io=").unwrap().mirrors.is_empty());
         assert!(RegistryMirrors::parse("[::1]:5000=[::1]:5001").is_ok());
         for (text, part) in [
             ("docker.io", "not of the form HOST=MIRROR"),
             ("=a.b", "`` is no registry"),
             ("hub=a.b", "`hub` is no registry"),
             ("docker.io/library=a.b", "`docker.io/library` is no registry"),
-            ("docker.io=", "`` is no mirror"),
             ("docker.io=a.b,", "`` is no mirror"),
             ("docker.io=the mirror", "`the mirror` is no mirror"),
             ("docker.io=ftp://a.b", "not spoken to by http or https"),

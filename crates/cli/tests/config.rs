@@ -55,11 +55,76 @@ fn every_value_says_where_it_comes_from() {
     fs::write(&other, "snapshotter = 'overlay'\n").expect("the file");
     let named = ["--config", other.as_str()];
     assert_eq!(shown(&[], &named, "snapshotter"), format!("snapshotter overlay {other}:1"));
-    assert_eq!(shown(&[], &named, "build.jobs"), "build.jobs default");
+    assert_eq!(shown(&[], &named, "build.jobs"), "build.jobs none default");
     let lines = run(&fixture, &[], &["config", "show", "--json"]).ok().text();
     let jobs = lines.lines().find(|line| line.contains("build.jobs")).expect("a line");
     let jobs: serde_json::Value = serde_json::from_str(jobs).expect("JSON");
     assert_eq!((&jobs["values"][0], &jobs["from"]), (&"3".into(), &at(2).into()));
+}
+
+#[test]
+fn what_is_not_set_is_shown_as_what_it_comes_to() {
+    let fixture = Fixture::new();
+    let store = fixture.path("store").display().to_string();
+    let text =
+        run(&fixture, &[("RBUILD_ROOT", "")], &["--root", &store, "config", "show"]).ok().text();
+    let rows: Vec<Vec<&str>> =
+        text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == 3), "{text}");
+    for row in [
+        "build.compression gzip default",
+        "build.timeout none default",
+        "build.cache-to none default",
+        "store.min-free-space 20% default",
+    ] {
+        assert!(rows.iter().any(|shown| shown.join(" ") == row), "{row}: {text}");
+    }
+    // And can be typed as it is shown.
+    let build = [
+        "build",
+        "--call=targets",
+        "--jobs=none",
+        "--timeout=none",
+        "--cache-to=none",
+        "--min-free-space=20%",
+        "--network=default",
+    ];
+    let context = fixture.context().display().to_string();
+    fs::write(fixture.context().join("Dockerfile"), "FROM scratch\n").expect("the file");
+    run(&fixture, &[], &[&build[..], &[&context]].concat()).ok();
+}
+
+#[test]
+fn a_list_that_is_set_can_be_emptied() {
+    let fixture = Fixture::with("FROM scratch\nCOPY Dockerfile /\n");
+    let file = fixture.path("rbuild.toml").display().to_string();
+    let cache = fixture.path("cache");
+    let text = format!(
+        "[build]\ncache-to = ['type=local,dest={}']\n[registry.mirrors]\n'a.b' = []\n",
+        cache.display()
+    );
+    fs::write(&file, text).expect("the file");
+    let context = fixture.context().display().to_string();
+    let build = |variables: &[(&str, &str)], args: &[&str]| {
+        let all = ["--config", &file, "build", "-o", "type=cacheonly"];
+        run(&fixture, variables, &[&all[..], args, &[&context]].concat()).ok();
+        let written = cache.exists();
+        let _ = fs::remove_dir_all(&cache);
+        written
+    };
+    assert!(!build(&[], &["--cache-to="]));
+    assert!(!build(&[], &["--cache-to", ""]));
+    assert!(!build(&[], &["--cache-to", "none"]));
+    assert!(!build(&[("RBUILD_CACHE_TO", "none")], &[]));
+    assert!(build(&[], &[]));
+    let shown = |args: &[&str], key: &str| {
+        row(&fixture, &[], &[&["--config", &file][..], args].concat(), key)
+    };
+    assert_eq!(shown(&[], "registry.mirrors"), format!("registry.mirrors a.b= {file}:4"));
+    assert_eq!(
+        shown(&["--registry-mirror="], "registry.mirrors"),
+        "registry.mirrors none --registry-mirror"
+    );
 }
 
 #[test]
@@ -125,23 +190,23 @@ fn privileged_mirrors_and_compression_are_those_that_are_set() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_file_and_line() {
+fn what_is_wrong_is_said_with_its_place() {
     let fixture = Fixture::new();
     let file = fixture.path("rbuild.toml").display().to_string();
     for (text, said) in [
-        ("\n[build]\njob = 4\n", ":3: there is no setting `build.job`"),
-        ("[build]\njobs = 'many'\n", ":2: `build.jobs`: invalid value 'many'"),
+        ("\n[build]\njob = 4\n", ":3:1: there is no setting `build.job`"),
+        ("[build]\njobs = 'many'\n", ":2:1: `build.jobs`: invalid value 'many'"),
         (
             "[build]\nprogress = 'x'\n",
-            ":2: `build.progress`: invalid value 'x' for '--progress <MODE>' [possible values: auto",
+            ":2:1: `build.progress`: invalid value 'x' for '--progress <MODE>' [possible values: auto",
         ),
-        ("[build]\ncache-to = ['type=tape']\n", ":2: `build.cache-to`: invalid value"),
-        ("[build]\ntimeout = 'long'\n", ":2: `build.timeout`: invalid value 'long'"),
-        ("[build]\nresource = ['x=1']\n", ":2: `build.resource`: invalid value 'x=1'"),
-        ("[store]\nmin-free-space = 'lots'\n", ":2: `store.min-free-space`: invalid value"),
-        ("[registry.mirrors]\n'hub' = ['a.b']\n", ":2: `registry.mirrors`: invalid value"),
-        ("root = 'here'\n", ":1: `root` is no absolute path"),
-        ("[build\n", ":1: "),
+        ("[build]\ncache-to = ['type=tape']\n", ":2:1: `build.cache-to`: invalid value"),
+        ("[build]\ntimeout = 'long'\n", ":2:1: `build.timeout`: invalid value 'long'"),
+        ("[build]\nresource = ['x=1']\n", ":2:1: `build.resource`: invalid value 'x=1'"),
+        ("[store]\nmin-free-space = 'lots'\n", ":2:1: `store.min-free-space`: invalid value"),
+        ("[registry.mirrors]\n'hub' = ['a.b']\n", ":2:1: `registry.mirrors`: invalid value"),
+        ("root = 'here'\n", ":1:1: `root` is no absolute path"),
+        ("[build\n", ":1:7: "),
     ] {
         fs::write(&file, text).expect("the file");
         let no_root = [("RBUILD_ROOT", "")];

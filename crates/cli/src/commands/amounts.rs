@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::config::NOTHING;
 use crate::error::CommandError;
 
 /// `1h30m`, `45s`, `500ms`, `2d`: numbers with a unit each.
@@ -31,15 +32,23 @@ pub(crate) fn duration(text: &str) -> Result<Duration, CommandError> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// How many steps may run at the same time.
+/// More steps than there can be.
+const MOST_JOBS: NonZeroUsize = NonZeroUsize::new(u32::MAX as usize).expect("it is not zero");
+
+/// How many steps may run at the same time; `none` for as many as are ready.
 pub(crate) fn checked_jobs(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| format!("`{text}` is no number of steps: it is 1 or more"))
+    if text == NOTHING {
+        return Ok(MOST_JOBS);
+    }
+    let jobs: Result<NonZeroUsize, _> = text.parse();
+    jobs.map(|jobs| jobs.min(MOST_JOBS))
+        .map_err(|_| format!("`{text}` is no number of steps: it is 1 or more, or none"))
 }
 
-/// What was typed, if it is a [`duration`], or 0 for no limit.
+/// What was typed, if it is a [`duration`], or 0 or `none` for no limit.
 pub(crate) fn checked_time_limit(text: &str) -> Result<String, String> {
     match (text, duration(text)) {
-        ("0", _) | (_, Ok(_)) => Ok(text.to_owned()),
+        ("0" | NOTHING, _) | (_, Ok(_)) => Ok(text.to_owned()),
         (_, Err(error)) => Err(error.reason()),
     }
 }
@@ -77,7 +86,7 @@ pub(crate) fn space(text: &str, whole: u64) -> Result<Option<u64>, CommandError>
             "`{text}` is no amount of space: write it as 10GB, 512MB, 1GiB, 20% of the disk, or none"
         ))
     };
-    if text == "none" {
+    if text == NOTHING {
         return Ok(None);
     }
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

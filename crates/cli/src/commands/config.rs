@@ -1,12 +1,15 @@
 //! `rbuild config show`: what is set, and where each value comes from.
 
+use std::path::{Path, PathBuf};
+
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use rbuild_cache::DiskSpace;
 use serde_json::json;
 
 use super::images::{print, table};
 use crate::args::ConfigShowArgs;
-use crate::config::{Config, Entry, Origin, SETTINGS, Setting};
+use crate::config::{Config, Entry, Form, NOTHING, Origin, SETTINGS, Setting};
 use crate::error::CommandError;
 use crate::hidden::hide_secrets;
 use crate::paths;
@@ -26,23 +29,35 @@ pub(crate) fn show(
 ) -> Result<(), CommandError> {
     let mut text = String::new();
     let mut rows = Vec::new();
+    let root = root(config, command, typed);
     for setting in &SETTINGS {
         let Shown { mut values, origin } = shown(setting, config, command, typed);
         if ["build.cache-from", "build.cache-to"].contains(&setting.key) {
             values.iter_mut().for_each(|value| *value = hide_secrets(value));
+        }
+        if values.is_empty() && setting.form == Form::One {
+            values.push(unset(setting, root.as_deref()));
         }
         if args.json {
             let document = json!({ "key": setting.key, "values": values, "from": origin });
             text.push_str(&document.to_string());
             text.push('\n');
         } else {
-            rows.push([setting.key.to_owned(), values.join(" "), origin]);
+            let shown = if values.is_empty() { NOTHING.to_owned() } else { values.join(" ") };
+            rows.push([setting.key.to_owned(), shown, origin]);
         }
     }
     if !args.json {
         text = table(["KEY", "VALUE", "FROM"], &rows);
     }
     print(text.as_bytes())
+}
+
+/// Where the store is.
+fn root(config: &Config, command: &Command, typed: &ArgMatches) -> Option<PathBuf> {
+    let setting = SETTINGS.iter().find(|setting| setting.key == "root")?;
+    let given = shown(setting, config, command, typed).values.pop();
+    paths::store_root(given.as_deref().map(Path::new)).ok()
 }
 
 fn shown(setting: &Setting, config: &Config, command: &Command, typed: &ArgMatches) -> Shown {
@@ -72,14 +87,26 @@ fn shown(setting: &Setting, config: &Config, command: &Command, typed: &ArgMatch
         let origins: Vec<String> = set.iter().map(|entry| entry.origin.to_string()).collect();
         return Shown { values, origin: origins.join(", ") };
     }
-    let values = match setting.key {
-        "root" => {
-            paths::store_root(None).into_iter().map(|root| root.display().to_string()).collect()
-        }
-        _ => {
-            let values = flag.map(|flag| flag.get_default_values()).unwrap_or_default();
-            values.iter().map(|value| value.to_string_lossy().into_owned()).collect()
-        }
-    };
+    let values = flag.map(|flag| flag.get_default_values()).unwrap_or_default();
+    let values = values.iter().map(|value| value.to_string_lossy().into_owned()).collect();
     Shown { values, origin: "default".to_owned() }
+}
+
+/// What holds where nothing is set and the flag itself has no default, for a store at `root`.
+fn unset(setting: &Setting, root: Option<&Path>) -> String {
+    let disk = root.and_then(|root| root.ancestors().find_map(|at| DiskSpace::of(at).ok()));
+    let least = |percent: u64, gigabytes: u64| match disk {
+        Some(disk) if disk.total / 100 * percent < gigabytes * 1_000_000_000 => {
+            format!("{percent}%")
+        }
+        _ => format!("{gigabytes}GB"),
+    };
+    match setting.key {
+        "root" => root.map(|root| root.display().to_string()).unwrap_or_default(),
+        "build.compression" => "gzip".to_owned(),
+        "store.reserved-space" => least(10, 10),
+        "store.max-used-space" => least(80, 100),
+        "store.min-free-space" => "20%".to_owned(),
+        _ => NOTHING.to_owned(),
+    }
 }

@@ -15,7 +15,14 @@ pub(super) struct Said {
     pub(super) setting: &'static Setting,
     /// As the flag's values.
     pub(super) values: Vec<String>,
-    pub(super) line: usize,
+    pub(super) place: Place,
+}
+
+/// A place in a file; both numbers begin with 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// How many bytes a file may have.
@@ -53,7 +60,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Said>, CommandError> {
     })?;
     let mut reading = reading;
     reading.table("", table.get_ref())?;
-    reading.said.sort_by_key(|said| said.line);
+    reading.said.sort_by_key(|said| said.place);
     Ok(reading.said)
 }
 
@@ -64,12 +71,16 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn line(&self, at: usize) -> usize {
-        self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+    fn place(&self, at: usize) -> Place {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Place { line, column }
     }
 
     fn wrong(&self, at: usize, reason: &str) -> CommandError {
-        CommandError::usage(format!("{}:{}: {reason}", self.path.display(), self.line(at)))
+        let Place { line, column } = self.place(at);
+        CommandError::usage(format!("{}:{line}:{column}: {reason}", self.path.display()))
     }
 
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) -> Result<(), CommandError> {
@@ -117,7 +128,7 @@ impl Reading<'_> {
                     let (at, name) = (name.span().start, name.get_ref());
                     let list = self.list(at, &format!("{key}.\"{name}\""), list.get_ref())?;
                     let values = vec![format!("{name}={}", list.join(","))];
-                    self.said.push(Said { setting, values, line: self.line(at) });
+                    self.said.push(Said { setting, values, place: self.place(at) });
                 }
                 return Ok(());
             }
@@ -126,7 +137,7 @@ impl Reading<'_> {
                 return Err(self.wrong(at, &reason));
             }
         };
-        self.said.push(Said { setting, values, line: self.line(at) });
+        self.said.push(Said { setting, values, place: self.place(at) });
         Ok(())
     }
 
@@ -174,7 +185,8 @@ mod tests {
         let text = "root = '/big/rbuild'\n\n[build]\njobs = 4\ncache-from = ['a', 'b']\n\
                     [registry.mirrors]\n'docker.io' = ['one', 'two:5000']\n";
         let said = parse(Path::new("rbuild.toml"), text).unwrap();
-        let shown = |said: &Said| format!("{} {:?} {}", said.setting.key, said.values, said.line);
+        let shown =
+            |said: &Said| format!("{} {:?} {}", said.setting.key, said.values, said.place.line);
         assert_eq!(
             said.iter().map(shown).collect::<Vec<_>>(),
             [
@@ -189,27 +201,28 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, part) in [
-            ("root = \n", "rbuild.toml:1: "),
-            ("\n[build]\njob = 4", "rbuild.toml:3: there is no setting `build.job`"),
-            ("\ncolor = 4", "rbuild.toml:2: there is no setting `color`"),
-            ("build = 4", "rbuild.toml:1: `build` is a table"),
+            ("root = \n", "rbuild.toml:1:8: "),
+            ("\n[build]\n  job = 4", "rbuild.toml:3:3: there is no setting `build.job`"),
+            ("\ncolor = 4", "rbuild.toml:2:1: there is no setting `color`"),
+            ("build = 4", "rbuild.toml:1:1: `build` is a table"),
             (
                 "[build]\njobs = [4]",
-                "rbuild.toml:2: `build.jobs` is one text or number, not a list",
+                "rbuild.toml:2:1: `build.jobs` is one text or number, not a list",
             ),
             (
                 "[build]\n\ncache-to = 'a'",
-                "rbuild.toml:3: `build.cache-to` is a list of texts, not a text",
+                "rbuild.toml:3:1: `build.cache-to` is a list of texts, not a text",
             ),
             (
                 "[build]\ncache-to = ['a',\n4]",
-                "rbuild.toml:3: `build.cache-to` is a list of texts, and a number",
+                "rbuild.toml:3:1: `build.cache-to` is a list of texts, and a number",
             ),
             (
                 "[registry]\nmirrors = ['a']",
-                "rbuild.toml:2: `registry.mirrors` is a table of lists",
+                "rbuild.toml:2:1: `registry.mirrors` is a table of lists",
             ),
-            ("root = 'a'\nroot = 'b'", "rbuild.toml:2: "),
+            ("root = 'a'\nroot = 'b'", "rbuild.toml:2:1: "),
+            ("root = 'ä' x", "rbuild.toml:1:12: "),
         ] {
             let error = parse(Path::new("rbuild.toml"), text).unwrap_err().reason();
             assert!(error.starts_with(part), "{text}: {error}");

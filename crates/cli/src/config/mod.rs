@@ -8,9 +8,11 @@
 //! A setting is the default of a flag, so that it has one name, one form and one check. What is typed has precedence over a
 //! variable, and that over a file. Nothing but flags can be set, so nothing is set that cannot be seen and changed in one run.
 
+mod emptied;
 mod file;
 mod resolve;
 mod settings;
 
+pub(crate) use emptied::without_emptied;
 pub(crate) use resolve::{Config, Entry, Origin};
-pub(crate) use settings::{SETTINGS, Setting};
+pub(crate) use settings::{Form, NOTHING, SETTINGS, Setting};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
-use super::file::{self, Said};
-use super::settings::{Form, SETTINGS, Setting};
+use super::file::{self, Place, Said};
+use super::settings::{Form, NOTHING, SETTINGS, Setting};
 use crate::error::CommandError;
 use crate::hidden::without_secrets;
 
@@ -28,17 +28,35 @@ pub(crate) struct Entry {
 pub(crate) enum Origin {
     /// A variable of the environment.
     Variable(String),
-    /// A file, and the line in it.
-    File(PathBuf, usize),
+    /// A flag that was typed.
+    Flag(&'static str),
+    /// A file, and the place in it.
+    File(PathBuf, Place),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => f.write_str(name),
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::File(path, place) => write!(f, "{}:{}", path.display(), place.line),
         }
     }
+}
+
+impl Origin {
+    /// As errors name it: of a file with the column, too.
+    fn in_errors(&self) -> String {
+        match self {
+            Self::Variable(_) | Self::Flag(_) => self.to_string(),
+            Self::File(_, place) => format!("{self}:{}", place.column),
+        }
+    }
+}
+
+/// Values of a list. `none` alone is a list of nothing, which an empty variable is not.
+fn listed(values: Vec<String>) -> Vec<String> {
+    if values == [NOTHING] { Vec::new() } else { values }
 }
 
 impl Config {
@@ -68,7 +86,7 @@ impl Config {
                 // Values may have any other character in them.
                 Form::List | Form::Lists => {
                     let lines = value.lines().map(str::trim).filter(|line| !line.is_empty());
-                    lines.map(str::to_owned).collect()
+                    listed(lines.map(str::to_owned).collect())
                 }
             };
             config.0.insert(setting.key, vec![Entry { values, origin: Origin::Variable(name) }]);
@@ -78,22 +96,29 @@ impl Config {
 
     /// Adds what a file says. It replaces what files before it said of the same; of a table of lists, of the same list.
     fn add(&mut self, path: &Path, said: Vec<Said>) {
-        for Said { setting, values, line } in said {
+        for Said { setting, values, place } in said {
             let entries = self.0.entry(setting.key).or_default();
             let of = |values: &[String]| {
                 values.first().and_then(|value| value.split_once('=')).map(|(of, _)| of.to_owned())
             };
+            let values = if setting.form == Form::List { listed(values) } else { values };
             match setting.form {
                 Form::One | Form::List => entries.clear(),
                 Form::Lists => entries.retain(|entry| of(&entry.values) != of(&values)),
             }
-            entries.push(Entry { values, origin: Origin::File(path.to_owned(), line) });
+            entries.push(Entry { values, origin: Origin::File(path.to_owned(), place) });
         }
     }
 
     /// What is set of a setting.
     pub(crate) fn get(&self, setting: &Setting) -> Option<&[Entry]> {
         self.0.get(setting.key).map(Vec::as_slice)
+    }
+
+    /// Has nothing in a list, as was typed.
+    pub(crate) fn empty(&mut self, setting: &'static Setting) {
+        let entry = Entry { values: Vec::new(), origin: Origin::Flag(setting.flag) };
+        self.0.insert(setting.key, vec![entry]);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -110,6 +135,7 @@ impl Config {
                     && is_file
                     && values.iter().any(|value| is_relative(value))
                 {
+                    let origin = origin.in_errors();
                     let message = format!("{origin}: `root` is no absolute path");
                     return Err(CommandError::usage(message));
                 }
@@ -128,6 +154,7 @@ impl Config {
                     let values =
                         text.lines().map(str::trim).find(|line| line.starts_with("[possible"));
                     let values = values.map(|values| format!(" {values}")).unwrap_or_default();
+                    let origin = origin.in_errors();
                     let message = format!("{origin}: `{}`: {reason}{values}", setting.key);
                     return Err(CommandError::usage(message));
                 }
@@ -178,12 +205,13 @@ mod tests {
         fs::write(&files[0], machine).unwrap();
         fs::write(
             &files[1],
-            "[build]\njobs = 2\ncache-from = []\n[registry.mirrors]\n'a.b' = ['n.b']\n",
+            "[build]\njobs = 2\ncache-from = []\nresource = ['none']\n[registry.mirrors]\n'a.b' = ['n.b']\n",
         )
         .unwrap();
         let variable = |name: &str| match name {
             "RBUILD_TIMEOUT" => Some("5m".to_owned()),
             "RBUILD_CACHE_TO" => Some(" type=inline\n\n a.b/c\n".to_owned()),
+            "RBUILD_INSECURE_REGISTRY" => Some("none".to_owned()),
             "RBUILD_NETWORK" => Some(String::new()),
             _ => None,
         };
@@ -201,8 +229,10 @@ mod tests {
         assert_eq!(shown("build.timeout").unwrap(), "5m RBUILD_TIMEOUT");
         assert_eq!(shown("build.cache-from").unwrap(), " user.toml:3");
         assert_eq!(shown("build.cache-to").unwrap(), "type=inline a.b/c RBUILD_CACHE_TO");
+        assert_eq!(shown("build.resource").unwrap(), " user.toml:4");
+        assert_eq!(shown("registry.insecure").unwrap(), " RBUILD_INSECURE_REGISTRY");
         assert_eq!(shown("build.network"), None);
-        let mirrors = "c.d=m.d machine.toml:7, a.b=n.b user.toml:5";
+        let mirrors = "c.d=m.d machine.toml:7, a.b=n.b user.toml:6";
         assert_eq!(shown("registry.mirrors").unwrap(), mirrors);
         let only = Config::read(Some(&files[1]), &files, |_| None).unwrap();
         assert_eq!(only.get(Setting::of_key("build.timeout").unwrap()).map(<[_]>::len), None);

@@ -32,6 +32,9 @@ const fn of_build(key: &'static str, flag: &'static str, form: Form) -> Setting 
     Setting { key, command: Some("build"), flag, form }
 }
 
+/// What stands for no limit, and for a list of nothing.
+pub(crate) const NOTHING: &str = "none";
+
 pub(crate) const SETTINGS: [Setting; 17] = [
     global("root", "root", Form::One),
     global("snapshotter", "snapshotter", Form::One),

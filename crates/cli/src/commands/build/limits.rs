@@ -7,6 +7,7 @@ use rbuild_worker::{CgroupError, ControlGroups, ResourceLimits, StepLimits, Swap
 
 use crate::args::LimitArgs;
 use crate::commands::amounts::{duration, memory};
+use crate::config::NOTHING;
 use crate::error::{CommandError, Kind, chain};
 
 /// The least memory that a limit may be, docker's.
@@ -56,9 +57,9 @@ pub(crate) fn step_limits(args: &LimitArgs) -> Result<(StepLimits, Vec<String>),
     Ok((StepLimits { groups, ..bounds }, given_up.iter().map(warning).collect()))
 }
 
-/// How long something may take; zero is for ever.
+/// How long something may take; zero and `none` are for ever.
 fn bound(text: &str) -> Result<Option<Duration>, CommandError> {
-    if text == "0" {
+    if text == "0" || text == NOTHING {
         return Ok(None);
     }
     Ok(Some(duration(text)?).filter(|bound| !bound.is_zero()))
