@@ -1,9 +1,9 @@
 //! The build graph and how it is solved.
 //!
-//! A [`Graph`] of [`Op`]s (LLB's operations with LLB's meaning, design D1) is solved by [`solve`]: what is
+//! A [`Graph`] of [`Op`]s (LLB's operations with LLB's meaning, design D1) is solved by [`solve()`]: what is
 //! known by key is taken from a [`CacheStore`], the rest is handed to an [`Executor`], each vertex once, side
 //! by side where nothing stands between (design D2). This crate does no I/O: no file, no network, no clock
-//! other than for progress. Read [`Op`], [`Graph`] and [`solve`] first.
+//! other than for progress. Read [`Op`], [`Graph`] and [`solve()`] first.
 
 mod cache_key;
 mod cache_map;

@@ -87,7 +87,7 @@ impl<R: Read> LayerBlobReader<R> {
     }
 
     /// The digest of what was read: of the whole archive when it was read to its end, as
-    /// [`apply`](super::apply) does.
+    /// [`apply`](fn@super::apply) does.
     pub fn diff_id(self) -> DiffId {
         DiffId(self.archive.finish())
     }

@@ -1,6 +1,6 @@
 //! The archive of a layer that is not made: what a copy of one file or directory would add to the state below.
 //!
-//! It has the bytes that [`diff`](super::diff) writes of the layer once it is made; where the time of a directory is when something was
+//! It has the bytes that [`diff`](fn@super::diff) writes of the layer once it is made; where the time of a directory is when something was
 //! made in it, that is when the copy was planned.
 
 use std::collections::HashMap;

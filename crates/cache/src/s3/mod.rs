@@ -1,7 +1,7 @@
 //! Buckets of S3, and of what speaks its protocol.
 //!
-//! [`S3Client`] sends the few requests that a cache needs, each signed ([`sign`]) and tried again as those to registries are. Objects of more
-//! than one part go in pieces ([`write`]); what is read goes on where a connection broke ([`read`]). No redirect is followed: a
+//! [`S3Client`] sends the few requests that a cache needs, each signed ([`mod@sign`]) and tried again as those to registries are. Objects of more
+//! than one part go in pieces ([`mod@write`]); what is read goes on where a connection broke ([`read`]). No redirect is followed: a
 //! signature is for one host. [`Buckets`] knows who may speak to which. What objects mean is not known here.
 //!
 //! # Why not the AWS SDK
