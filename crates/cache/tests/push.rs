@@ -1,6 +1,7 @@
 //! Pushing to Debian's `docker-registry`, straight and through a proxy that puts faults between.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -336,6 +337,45 @@ async fn sends_smaller_pieces_where_it_must() {
     let client = RegistryClient::new(options());
     let error = client.put_blob(&to, &blob, &body, None).await.unwrap_err();
     assert!(said(&error).contains("answered 413"), "{}", said(&error));
+}
+
+#[tokio::test]
+async fn an_upload_that_stands_still_is_begun_again() {
+    let mut options = options();
+    options.retry.idle_limit = Duration::from_millis(100);
+    let registry = Arc::new(Registry::start());
+    let bytes = b"hello".repeat(10_000);
+    let blob = Descriptor::new(MediaType::OciLayer, Digest::of(&bytes), bytes.len() as u64);
+    let body = BlobBody::from_bytes(bytes);
+    let stalled = AtomicBool::new(false);
+    let server = proxy(&registry, move |request, _, right| {
+        match request.method == "PUT" && !stalled.swap(true, Ordering::Relaxed) {
+            true => Reply::new(201, "").stalling_after(0),
+            false => right(),
+        }
+    });
+    let to = name(&server.address(), "still");
+    let client = RegistryClient::new(options.clone());
+    client.put_blob(&to, &blob, &body, None).await.unwrap();
+    assert!(client.has_blob(&to, &blob.digest).await.unwrap());
+    let puts = server.requests().iter().filter(|request| request.method == "PUT").count();
+    assert_eq!(puts, 2);
+
+    // Nobody takes what is sent: more than the kernel keeps for a connection.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = format!("http://{}/upload", deaf.local_addr().unwrap());
+    let server = proxy(&registry, move |request, _, right| match &*request.method {
+        "POST" => Reply::new(202, "").header("Location", &there),
+        _ => right(),
+    });
+    let to = name(&server.address(), "deaf");
+    let bytes = vec![7; 32 << 20];
+    let blob = Descriptor::new(MediaType::OciLayer, Digest::of(&bytes), bytes.len() as u64);
+    let body = BlobBody::from_bytes(bytes);
+    let error = RegistryClient::new(options).put_blob(&to, &blob, &body, None).await.unwrap_err();
+    assert!(said(&error).contains("`127.0.0.1` took nothing for"), "{}", said(&error));
+    let begun = server.requests().iter().filter(|request| request.method == "POST").count();
+    assert_eq!(begun, 3);
 }
 
 #[tokio::test]

@@ -286,6 +286,50 @@ async fn who_says_nothing_is_not_waited_for() {
     assert_eq!(silent.incoming().take_while(Result::is_ok).count(), 2);
 }
 
+/// As [`impatient`], also with what stands still.
+fn impatient_of_standstill() -> RegistryOptions {
+    let mut options = impatient();
+    options.retry.idle_limit = Duration::from_millis(100);
+    options
+}
+
+#[tokio::test]
+async fn a_layer_that_stands_still_is_asked_for_again() {
+    let published = image().publish();
+    let blob = published.blobs.iter().max_by_key(|blob| blob.bytes.len()).unwrap().clone();
+    let half = blob.bytes.len() / 2;
+    for stalls in [1, usize::MAX] {
+        let right = serve_image("a/b", "x", &published);
+        let bytes = blob.bytes.clone();
+        let server = Scripted::start(move |request, before| {
+            let Some(range) = request.headers.get("range") else {
+                let reply = right(request);
+                return if before < stalls { reply.stalling_after(half) } else { reply };
+            };
+            assert_eq!(*range, format!("bytes={half}-"));
+            if before < stalls {
+                return Reply::new(206, "").stalling_after(0);
+            }
+            let of = format!("bytes {half}-{}/{}", bytes.len() - 1, bytes.len());
+            Reply::new(206, &bytes[half..]).header("Content-Range", &of)
+        });
+        let client = RegistryClient::new(impatient_of_standstill());
+        let of = reference(&server.address(), "a/b:x");
+        let fetched = client.small_blob(&of, &descriptor(&blob)).await;
+        match stalls {
+            1 => assert_eq!(fetched.unwrap(), blob.bytes),
+            _ => {
+                let error = said(&fetched.unwrap_err());
+                assert!(
+                    error.contains("`127.0.0.1` stopped sending before all was there"),
+                    "{error}"
+                );
+                assert_eq!(server.requests().len(), 3);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn nobody_there() {
     let gone = Scripted::start(|_, _| Reply::hang_up()).address();

@@ -181,6 +181,28 @@ fn privileged_a_broken_cache_costs_a_build() {
 }
 
 #[test]
+fn privileged_what_is_damaged_in_a_folder_is_written_again() {
+    let fixture = fixture();
+    let image = fixture.path("image");
+    let output = format!("type=oci,tar=false,dest={}", image.display());
+    let write = || fixture.build(&["-o", &output, "--cache-to", &to(&fixture, ",mode=max")]).ok();
+    write();
+    for folder in [image.clone(), fixture.path("cache")] {
+        for path in blobs(&folder) {
+            let size = fs::metadata(&path).expect("the blob").len() as usize;
+            fs::write(&path, vec![7; size]).expect("another blob");
+        }
+        write();
+        for path in blobs(&folder) {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            assert_eq!(sha256(&fs::read(&path).expect("the blob")), format!("sha256:{name}"));
+        }
+    }
+    let cache = ["--cache-from", &from(&fixture), "-o", "type=cacheonly"];
+    assert_eq!(instructions(&fixture.build_in("other", &cache).ok()), [""; 0]);
+}
+
+#[test]
 fn privileged_an_image_that_is_kept_needs_no_cache() {
     let fixture = fixture();
     fixture.build(&["-o", "type=cacheonly", "--cache-to", &to(&fixture, ",mode=max")]).ok();

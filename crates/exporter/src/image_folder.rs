@@ -21,7 +21,7 @@ pub(crate) fn write_image_folder(
     content: &Content,
     folder: &Path,
 ) -> Result<(), ExportError> {
-    let layout = LayoutFolder::open(folder)?;
+    let mut layout = LayoutFolder::open(folder)?;
     let mut entries = layout.entries()?;
     let (blobs, _) = blobs_of(&document.descriptor, content)?;
     for (digest, size) in blobs {

@@ -12,6 +12,8 @@ use rbuild_oci::{Descriptor, Digest, Index};
 use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
+use crate::verified::Verified;
+
 /// How names of files begin that are not whole yet.
 const UNFINISHED: &str = ".rbuild-";
 
@@ -19,7 +21,8 @@ const UNFINISHED: &str = ".rbuild-";
 #[derive(Debug)]
 pub(crate) struct LayoutFolder<'a> {
     folder: &'a Path,
-    _turn: File,
+    turn: File,
+    verified: Verified,
 }
 
 /// An image, or a cache, cannot be written to a folder.
@@ -57,12 +60,6 @@ pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
     move |source| LayoutFolderError::File { action, path: path.to_owned(), source }
 }
 
-/// Whether a blob is in a layout, as far as its size says. Who reads it verifies it.
-pub(crate) fn has_blob(folder: &Path, blob: &Descriptor) -> bool {
-    fs::metadata(blob_path(folder, &blob.digest))
-        .is_ok_and(|found| found.is_file() && found.len() == blob.size)
-}
-
 fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join("blobs").join(digest.algorithm().name()).join(digest.hex())
 }
@@ -87,12 +84,14 @@ impl<'a> LayoutFolder<'a> {
         let turn = File::options()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(&path)
             .map_err(at("create", &path))?;
         rustix::fs::flock(&turn, FlockOperation::LockExclusive)
             .map_err(|error| at("lock", &path)(error.into()))?;
-        let layout = Self { folder, _turn: turn };
+        let verified = Verified::read(&turn);
+        let layout = Self { folder, turn, verified };
         remove_unfinished(&blobs).map_err(at("clear", &blobs))?;
         let marker = folder.join("oci-layout");
         if !marker.exists() {
@@ -102,13 +101,18 @@ impl<'a> LayoutFolder<'a> {
         Ok(layout)
     }
 
+    /// Whether a blob is there, and is what it is called.
+    pub(crate) fn has(&mut self, blob: &Descriptor) -> bool {
+        self.verified.is(&blob_path(self.folder, &blob.digest), blob)
+    }
+
     /// Copies a blob of `content`, unless it is there.
     pub(crate) fn copy(
-        &self,
+        &mut self,
         content: &Content,
         blob: &Descriptor,
     ) -> Result<(), LayoutFolderError> {
-        if has_blob(self.folder, blob) {
+        if self.has(blob) {
             return Ok(());
         }
         let digest = blob.digest;
@@ -116,19 +120,24 @@ impl<'a> LayoutFolder<'a> {
             .open(&digest, Some(blob.size))
             .map_err(|source| LayoutFolderError::Blob { digest, source: Box::new(source) })?;
         let path = blob_path(self.folder, &digest);
-        self.write(&path, |out| io::copy(&mut file, out).map(|_| ()))
+        self.write(&path, |out| io::copy(&mut file, out).map(|_| ()))?;
+        self.verified.note(&path, digest);
+        Ok(())
     }
 
     /// Writes a document, unless it is there.
     pub(crate) fn put(
-        &self,
+        &mut self,
         descriptor: &Descriptor,
         bytes: &[u8],
     ) -> Result<(), LayoutFolderError> {
-        if has_blob(self.folder, descriptor) {
+        if self.has(descriptor) {
             return Ok(());
         }
-        self.write(&blob_path(self.folder, &descriptor.digest), |out| out.write_all(bytes))
+        let path = blob_path(self.folder, &descriptor.digest);
+        self.write(&path, |out| out.write_all(bytes))?;
+        self.verified.note(&path, descriptor.digest);
+        Ok(())
     }
 
     /// What the index lists.
@@ -144,9 +153,19 @@ impl<'a> LayoutFolder<'a> {
     }
 
     /// Makes the index list these.
-    pub(crate) fn set_entries(&self, entries: Vec<Descriptor>) -> Result<(), LayoutFolderError> {
+    pub(crate) fn set_entries(
+        &mut self,
+        entries: Vec<Descriptor>,
+    ) -> Result<(), LayoutFolderError> {
         let index = serde_json::to_vec(&Index::new(entries)).expect("an index serialises");
-        self.write(&self.folder.join("index.json"), |out| out.write_all(&index))
+        self.write(&self.folder.join("index.json"), |out| out.write_all(&index))?;
+        self.remember();
+        Ok(())
+    }
+
+    /// Keeps what is known of the blobs for who writes next.
+    pub(crate) fn remember(&mut self) {
+        self.verified.write(&self.turn, |digest| blob_path(self.folder, digest));
     }
 
     /// Writes a file that appears whole.

@@ -25,6 +25,7 @@ mod provenance;
 mod sbom;
 mod squashed;
 mod tree;
+mod verified;
 mod walk;
 
 pub use annotate::annotate;

@@ -1,7 +1,7 @@
 //! An HTTP server that answers as a test tells it to, also wrongly.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -34,6 +34,8 @@ pub struct Reply {
     pub content_length: Option<usize>,
     /// Closes the connection without an answer.
     pub hang_up: bool,
+    /// Sends no more than there is of the body, without any of it not even a status, and leaves the connection open.
+    pub stall: bool,
 }
 
 impl Reply {
@@ -41,12 +43,18 @@ impl Reply {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let content_length = Some(body.len());
-        Self { status, headers: Vec::new(), body, content_length, hang_up: false }
+        Self { status, headers: Vec::new(), body, content_length, hang_up: false, stall: false }
     }
 
     /// No answer at all.
     pub fn hang_up() -> Self {
         Self { hang_up: true, ..Self::new(500, "") }
+    }
+
+    /// The same answer, of which nothing comes after the first `length` bytes of the body, and nothing at all if it has none.
+    #[must_use]
+    pub fn stalling_after(self, length: usize) -> Self {
+        Self { stall: true, ..self.cut(length) }
     }
 
     /// The same answer with one more header.
@@ -156,6 +164,9 @@ fn serve(
     if reply.hang_up {
         return;
     }
+    if reply.stall && reply.body.is_empty() {
+        return wait_for_client(stream);
+    }
     let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", reply.status);
     if let Some(length) = reply.content_length {
         head.extend(["Content-Length: ", &length.to_string(), "\r\n"]);
@@ -169,7 +180,15 @@ fn serve(
     if request.method != "HEAD" {
         let _ = stream.write_all(&reply.body);
     }
+    if reply.stall {
+        return wait_for_client(stream);
+    }
     let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Ends when the client has given up.
+fn wait_for_client(mut stream: &TcpStream) {
+    let _ = io::copy(&mut stream, &mut io::sink());
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {

@@ -96,6 +96,7 @@ impl Downloads {
         let http = HttpOptions {
             proxies: options.proxies.clone(),
             certificates: options.certificates.clone(),
+            idle_limit: options.retry.idle_limit,
         };
         Self(Arc::new(Inner {
             clients: HttpClients::new(http),

@@ -14,12 +14,12 @@ use rbuild_oci::{Algorithm, Digest, Hasher};
 use reqwest::{Response, Url};
 use tokio::task::JoinHandle;
 
-use super::{READ_TIMEOUT, TransportError, broken};
+use super::{TransportError, broken};
 
 /// What is read at a time; while one such piece is sent, the next is read.
 const PIECE: u64 = 512 << 10;
-/// How long a server may think about a whole body. Some copy it before they answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// How many times as long as bytes may stand still, a server may think about a whole body. Some copy it before they answer.
+const THINKING: u32 = 5;
 
 type Open = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync;
 
@@ -133,15 +133,16 @@ impl BodyStream {
         })
     }
 
-    /// Waits for the answer to a request that sends these bytes, as long as they move.
+    /// Waits for the answer to a request that sends these bytes, as long as they do not stand still for `idle_limit`.
     pub(crate) async fn watch(
         &self,
         url: &Url,
+        idle_limit: Duration,
         request: impl Future<Output = reqwest::Result<Response>>,
     ) -> Result<Response, SendError> {
         let result = tokio::select! {
             result = request => result.map_err(|error| broken(url, error)),
-            limit = self.stall() => Err(TransportError::Stalled {
+            limit = self.stall(idle_limit) => Err(TransportError::Stalled {
                 host: url.host_str().unwrap_or_default().to_owned(),
                 seconds: limit.as_secs(),
             }),
@@ -156,11 +157,11 @@ impl BodyStream {
     }
 
     /// Ends when nothing moved for too long; returns how long that was.
-    async fn stall(&self) -> Duration {
+    async fn stall(&self, idle_limit: Duration) -> Duration {
         let mut before = None;
         loop {
             let sent = self.state.sent.load(Ordering::Relaxed);
-            let limit = if sent == self.size { ANSWER_TIMEOUT } else { READ_TIMEOUT };
+            let limit = if sent == self.size { idle_limit * THINKING } else { idle_limit };
             if before == Some((sent, limit)) {
                 return limit;
             }

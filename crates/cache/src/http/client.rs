@@ -14,21 +14,28 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
-use super::{Proxies, TransportError};
+use super::{Proxies, RetryPolicy, TransportError};
 
 /// What Go's client follows, and with it every other tool.
 pub(crate) const MOST_REDIRECTS: usize = 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Without a byte for this long, a connection counts as broken.
-pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How servers are reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct HttpOptions {
     pub(crate) proxies: Proxies,
     /// PEM files with authorities to trust besides the system's.
     pub(crate) certificates: Vec<PathBuf>,
+    /// Without a byte for this long, a connection counts as broken.
+    pub(crate) idle_limit: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        let idle_limit = RetryPolicy::default().idle_limit;
+        Self { proxies: Proxies::default(), certificates: Vec::new(), idle_limit }
+    }
 }
 
 /// How a server shows who it is, and we to it.
@@ -116,7 +123,7 @@ impl HttpClients {
         if let Some(client) = clients.get(&kind) {
             return Ok(client.clone());
         }
-        let read_timeout = (!is_for_uploads).then_some(READ_TIMEOUT);
+        let read_timeout = (!is_for_uploads).then_some(self.options.idle_limit);
         let client = http_client(&self.options.proxies, kind.tls.as_ref(), read_timeout)?;
         clients.insert(kind, client.clone());
         Ok(client)
@@ -272,6 +279,7 @@ pub(crate) fn broken(url: &Url, error: reqwest::Error) -> TransportError {
     match (unresolved, source.is_connect()) {
         (true, _) => TransportError::Resolve { host, source },
         (_, true) => TransportError::Connect { host, source },
+        _ if source.is_timeout() => TransportError::Silent { host },
         _ => TransportError::Broken { host, source },
     }
 }

@@ -57,6 +57,12 @@ pub enum TransportError {
         /// How.
         source: reqwest::Error,
     },
+    /// A server began to answer, and then sent nothing, or next to nothing, for too long.
+    #[error("`{host}` stopped sending before all was there")]
+    Silent {
+        /// The host.
+        host: String,
+    },
     /// A server took no byte of what was sent, or gave no answer to it, for too long.
     #[error("`{host}` took nothing for {seconds} seconds")]
     Stalled {
@@ -113,6 +119,7 @@ impl TransportError {
                 | Self::Proxied { .. }
                 | Self::NoAnswer { .. }
                 | Self::Broken { .. }
+                | Self::Silent { .. }
                 | Self::Stalled { .. }
         )
     }

@@ -11,8 +11,8 @@ mod retry;
 pub use body::BlobBody;
 pub(crate) use body::{BodyStream, SendError};
 pub(crate) use client::{
-    HttpClients, HttpOptions, MOST_REDIRECTS, READ_TIMEOUT, TlsFiles, broken, is_loopback,
-    location, retry_after, shorten,
+    HttpClients, HttpOptions, MOST_REDIRECTS, TlsFiles, broken, is_loopback, location, retry_after,
+    shorten,
 };
 pub use error::TransportError;
 pub(crate) use incoming::{Fault, Incoming};

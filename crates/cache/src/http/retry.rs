@@ -14,6 +14,9 @@ pub struct RetryPolicy {
     pub longest_delay: Duration,
     /// How long the answer to a small request may take to begin.
     pub answer_limit: Duration,
+    /// How long bytes that are sent or received may stand still. The answer to a large body may take five times as long: some
+    /// servers copy it first.
+    pub idle_limit: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -23,6 +26,7 @@ impl Default for RetryPolicy {
             first_delay: Duration::from_millis(200),
             longest_delay: Duration::from_secs(60),
             answer_limit: Duration::from_secs(30),
+            idle_limit: Duration::from_secs(60),
         }
     }
 }

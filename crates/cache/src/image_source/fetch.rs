@@ -146,7 +146,7 @@ impl ImageSource {
                 let key = format!("{prefix}{}", descriptor.digest);
                 let object = self.buckets.of(&bucket).open(&key, descriptor.size).await?;
                 let incoming = self.incoming(descriptor, from)?;
-                receive(Stream::Object(object), incoming, progress, read).await
+                receive(Stream::Object(Box::new(object)), incoming, progress, read).await
             }
         }
     }
@@ -167,7 +167,7 @@ impl ImageSource {
 /// A blob that comes over the network.
 enum Stream<'a> {
     Blob(&'a mut BlobStream),
-    Object(ObjectStream),
+    Object(Box<ObjectStream>),
 }
 
 impl Stream<'_> {

@@ -8,6 +8,9 @@ use super::mirrors::{Answer, Mirror};
 use super::{RegistryClient, RegistryError, RegistryErrorKind};
 use crate::http::{Fault, Incoming};
 
+/// After so many bytes, an interruption is another one, and not the same once more.
+const WORTH_IT: u64 = 8 << 20;
+
 /// A blob on its way.
 ///
 /// The stream hands out at most as many bytes as the blob has, and goes on where it was when the connection breaks. What
@@ -19,6 +22,8 @@ pub struct BlobStream {
     descriptor: Descriptor,
     incoming: Incoming,
     retries: Retries,
+    /// How much had come when an attempt was last worth it.
+    kept: u64,
     /// The first of the registry's endpoints that is asked.
     first: usize,
     /// The mirror that is answering.
@@ -28,6 +33,10 @@ pub struct BlobStream {
 }
 
 impl RegistryClient {
+    fn incoming(&self, size: u64) -> Incoming {
+        Incoming::new(size, self.0.options.retry.idle_limit)
+    }
+
     /// Starts to fetch a blob of the repository that `of` names.
     pub async fn blob(
         &self,
@@ -38,8 +47,9 @@ impl RegistryClient {
             client: self.clone(),
             of: of.clone(),
             descriptor: descriptor.clone(),
-            incoming: Incoming::new(descriptor.size),
+            incoming: self.incoming(descriptor.size),
             retries: self.retries(),
+            kept: 0,
             first: 0,
             mirror: None,
             began: None,
@@ -100,7 +110,8 @@ impl BlobStream {
     pub fn leave_mirror(&mut self, reason: &str) -> bool {
         let Some(mirror) = self.began.take() else { return false };
         self.pass_over(&mirror, reason.to_owned());
-        self.incoming = Incoming::new(self.descriptor.size);
+        self.incoming = self.client.incoming(self.descriptor.size);
+        self.kept = 0;
         self.mirror = None;
         true
     }
@@ -124,6 +135,11 @@ impl BlobStream {
         if let Some(mirror) = self.mirror.take() {
             self.pass_over(&mirror, failure.reason());
             return Ok(());
+        }
+        let received = self.incoming.received();
+        if received - self.kept >= WORTH_IT {
+            self.kept = received;
+            self.retries.begin_again();
         }
         self.retries.wait(failure).await.map_err(|kind| at(&self.of, kind))
     }

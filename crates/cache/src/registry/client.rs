@@ -56,7 +56,7 @@ pub struct RegistryClient(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    options: RegistryOptions,
+    pub(super) options: RegistryOptions,
     pub(super) clients: HttpClients,
     pub(super) authorizations: Mutex<HashMap<AuthorizationKey, HeaderValue>>,
     pub(super) identities: Identities,
@@ -270,6 +270,11 @@ impl Retries {
         tokio::time::sleep(delay).await;
         Ok(())
     }
+
+    /// All attempts are left: what was tried goes on.
+    pub(super) fn begin_again(&mut self) {
+        self.attempt = 1;
+    }
 }
 
 impl RegistryClient {
@@ -278,6 +283,7 @@ impl RegistryClient {
         let http = HttpOptions {
             proxies: options.proxies.clone(),
             certificates: options.certificates.clone(),
+            idle_limit: options.retry.idle_limit,
         };
         Self(Arc::new(Inner {
             options,
@@ -450,7 +456,11 @@ impl RegistryClient {
         };
         match call.body {
             CallBody::Stream(stream) => {
-                Ok(stream.watch(url, request.send()).await.map_err(RegistryErrorKind::from)?)
+                let idle = self.0.options.retry.idle_limit;
+                Ok(stream
+                    .watch(url, idle, request.send())
+                    .await
+                    .map_err(RegistryErrorKind::from)?)
             }
             _ if call.is_small() => self.answered(url, request).await,
             _ => Ok(request.send().await.map_err(|error| self.0.clients.broken(url, error))?),

@@ -47,7 +47,11 @@ impl Buckets {
     pub fn new(options: BucketsOptions) -> Self {
         let BucketsOptions { proxies, certificates, credentials, endpoint } = options;
         let tls = TlsFiles { authorities: certificates.clone(), ..TlsFiles::default() };
-        let clients = Arc::new(HttpClients::new(HttpOptions { proxies, certificates }));
+        let clients = Arc::new(HttpClients::new(HttpOptions {
+            proxies,
+            certificates,
+            ..HttpOptions::default()
+        }));
         Self(Arc::new(Inner { clients, tls, credentials, endpoint, known: Mutex::default() }))
     }
 

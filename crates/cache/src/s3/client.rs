@@ -210,7 +210,7 @@ impl S3Client {
         match ask.body {
             Some((body, _)) => {
                 let request = request(clients.for_uploads(&url, tls)?).body(body.body());
-                Ok(body.watch(&url, request.send()).await?)
+                Ok(body.watch(&url, self.0.retry.idle_limit, request.send()).await?)
             }
             None => {
                 let mut request = request(clients.with(&url, tls)?);

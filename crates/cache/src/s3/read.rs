@@ -23,7 +23,7 @@ pub struct ObjectStream {
 impl S3Client {
     /// Starts to read an object that should have `size` bytes.
     pub async fn open(&self, key: &str, size: u64) -> Result<ObjectStream, S3Error> {
-        let incoming = Incoming::new(size);
+        let incoming = Incoming::new(size, self.0.retry.idle_limit);
         let mut stream =
             ObjectStream { client: self.clone(), key: key.to_owned(), size, incoming, attempt: 1 };
         while !stream.incoming.is_connected() {

@@ -9,7 +9,7 @@ use rbuild_cache::Content;
 use rbuild_oci::{Descriptor, Digest};
 
 use super::CacheDocuments;
-use crate::layout_folder::{LayoutFolder, LayoutFolderError, at, has_blob};
+use crate::layout_folder::{LayoutFolder, LayoutFolderError, at};
 
 const NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -24,18 +24,24 @@ pub struct CacheLayout {
     pub reset: bool,
 }
 
-/// The blobs of layers that are not in the folder.
-pub fn missing_blobs(layout: &CacheLayout, documents: &CacheDocuments) -> Vec<Descriptor> {
-    documents.blobs.iter().filter(|blob| !has_blob(&layout.folder, blob)).cloned().collect()
+/// The blobs of layers that are not in the folder, or are damaged there.
+pub fn missing_blobs(
+    layout: &CacheLayout,
+    documents: &CacheDocuments,
+) -> Result<Vec<Descriptor>, LayoutFolderError> {
+    let mut folder = LayoutFolder::open(&layout.folder)?;
+    let missing = documents.blobs.iter().filter(|blob| !folder.has(blob)).cloned().collect();
+    folder.remember();
+    Ok(missing)
 }
 
-/// Writes a cache to a folder. Blobs that are there stay; the others must be in `content`.
+/// Writes a cache to a folder. Blobs that are there stay, unless they are damaged; the others must be in `content`.
 pub fn write_cache_layout(
     content: &Content,
     documents: &CacheDocuments,
     layout: &CacheLayout,
 ) -> Result<(), LayoutFolderError> {
-    let folder = LayoutFolder::open(&layout.folder)?;
+    let mut folder = LayoutFolder::open(&layout.folder)?;
     documents.blobs.iter().try_for_each(|blob| folder.copy(content, blob))?;
     folder.put(&documents.config, &documents.config_bytes)?;
     folder.put(&documents.descriptor, &documents.manifest_bytes)?;

@@ -458,7 +458,12 @@ async fn to_folder(
     documents: CacheDocuments,
     pull: &PullProgress,
 ) -> Result<(), CommandError> {
-    for blob in missing_blobs(layout, &documents) {
+    let documents = Arc::new(documents);
+    let missing = {
+        let (layout, documents) = (layout.clone(), Arc::clone(&documents));
+        blocking(move || missing_blobs(&layout, &documents)).await?
+    };
+    for blob in missing {
         session.images.ensure_blob_as(&blob, None, pull).await.map_err(fetch_error)?;
     }
     let (session, layout) = (Arc::clone(session), layout.clone());
