@@ -94,8 +94,9 @@ pub use part_error::PartError;
 pub use records::{LocalRecords, RecordsError};
 pub use registry::{
     BlobStream, Credential, Credentials, CredentialsError, Document, HostFiles, HostFilesError,
-    LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, Mount, RegistryClient,
-    RegistryError, RegistryErrorKind, RegistryOptions, Standing, UploadSession,
+    LoggedIn, LoginFile, LoginFileError, LoginPlace, MirrorFault, MirrorStanding, Mount,
+    PodmanFiles, RegistryClient, RegistryError, RegistryErrorKind, RegistryOptions, Standing,
+    UploadSession,
 };
 pub use remote_cache::{
     BucketCache, BucketCacheError, CACHE_CONFIG_TYPE, CacheConfig, CacheFormError,

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use rbuild_cache::{HostFiles, Proxies};
+use rbuild_cache::{HostFiles, PodmanFiles, Proxies};
 
 use crate::aws::AwsSettings;
 use crate::error::{CommandError, Kind};
@@ -64,6 +64,25 @@ pub(crate) fn host_files() -> HostFiles {
         folders: folders.chain(system).map(|folder| folder.join("certs.d")).collect(),
         daemon: Some(PathBuf::from("/etc/docker/daemon.json")),
         mirrors: Vec::new(),
+        podman: podman_files(configuration.as_deref()),
+    }
+}
+
+/// Where podman's `registries.conf` is.
+fn podman_files(user: Option<&Path>) -> PodmanFiles {
+    let given = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(file) = given("CONTAINERS_REGISTRIES_CONF").or(given("REGISTRIES_CONFIG_PATH")) {
+        return PodmanFiles { files: vec![PathBuf::from(file)], folders: Vec::new() };
+    }
+    let user = user.map(|folder| folder.join("containers"));
+    let system = PathBuf::from("/etc/containers");
+    PodmanFiles {
+        files: user.iter().chain([&system]).map(|at| at.join("registries.conf")).collect(),
+        folders: [&system]
+            .into_iter()
+            .chain(&user)
+            .map(|at| at.join("registries.conf.d"))
+            .collect(),
     }
 }
 

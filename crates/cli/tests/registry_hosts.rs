@@ -1,6 +1,7 @@
 //! How registries are reached as files of the machine say, and `rbuild registry check`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use rbuild_testdata::{Entry, Image, Layer, Registry, Reply, Scripted};
@@ -81,6 +82,58 @@ fn privileged_a_mirror_serves_a_registry_that_is_not_there() {
 }
 
 #[test]
+fn podmans_file_says_where_registries_are() {
+    let registry = Registry::start();
+    registry.push("team/base", "1", &image().publish());
+    let fixture = Fixture::new();
+    let folder = fixture.path(".config/containers");
+    fs::create_dir_all(&folder).expect("a folder");
+    let said = |text: String| fs::write(folder.join("registries.conf"), text).expect("a file");
+    let pull = || fixture.run(["pull", "registry.invalid/team/base:1"]);
+    let entry = "[[registry]]\nlocation = 'registry.invalid'\n";
+    said(format!("{entry}[[registry.mirror]]\nlocation = '{}'\n", registry.address()));
+    pull().ok();
+    let elsewhere = format!("location = '{}/team'\n", registry.address());
+    said(format!("[[registry]]\nprefix = 'registry.invalid'\n{elsewhere}"));
+    fixture.run(["pull", "registry.invalid/base:1"]).ok();
+    said(format!("{entry}blocked = true\n"));
+    let error = pull().fails(1);
+    assert!(error.contains("`registry.invalid` is blocked by"), "{error}");
+    let checked = fixture.run(["registry", "check", "registry.invalid"]);
+    assert!(checked.text().contains("settings    FAILED"), "{}", checked.text());
+    said("[[registry]]\nlocation = 'registry.invalid/team'\n".to_owned());
+    let error = pull().fails(1);
+    assert!(error.contains("a part of `registry.invalid`"), "{error}");
+}
+
+#[test]
+fn a_check_looks_at_mirrors_too() {
+    let fixture = Fixture::new();
+    let (registry, closed) = (Registry::start(), Registry::start_with_password());
+    let folder = fixture.path(".config/rbuild/certs.d/registry.invalid");
+    fs::create_dir_all(&folder).expect("a folder");
+    let login = closed.protected_address();
+    let (good, tags) = (registry.address(), "capabilities = ['pull', 'resolve']\n");
+    let text = format!(
+        "server = 'http://{good}'\n[host.'http://127.0.0.1:1']\n[host.'http://{login}']\n{tags}[host.'http://{good}']\n{tags}"
+    );
+    fs::write(folder.join("hosts.toml"), text).expect("a file");
+    let text = fixture.run(["registry", "check", "registry.invalid"]).ok().text();
+    let lines: Vec<&str> = text.lines().collect();
+    let gone = "mirror      FAILED: `http://127.0.0.1:1/v2`: cannot connect to `127.0.0.1`";
+    assert!(lines[0].starts_with(gone), "{text}");
+    assert!(lines[1].contains(&format!("without a login: `rbuild login {login}`")), "{text}");
+    assert_eq!(lines[2], format!("mirror      ok: `http://{good}/v2` for pull, resolve"));
+    // What `server` says comes last.
+    assert_eq!(lines[3], format!("mirror      ok: `http://{good}/v2` for pull, resolve, push"));
+    let used = format!("layers come from `{good}`, tags from `{good}`, pushes go to `127.0.0.1:1`");
+    assert_eq!(lines[4], format!("in use      {used}"));
+    assert_eq!(lines[5], "registry    not asked: others are configured in its place");
+    let other = fixture.run(["registry", "check", &good]).ok().text();
+    assert!(!other.contains("mirror"), "{other}");
+}
+
+#[test]
 fn all_servers_that_fail_are_named() {
     let fixture = Fixture::new();
     let mirror = Scripted::start(|_, _| Reply::new(404, "there is nothing here"));
@@ -145,6 +198,17 @@ fn a_check_hints_at_what_helps() {
     fs::write(fixture.path(".docker/config.json"), config).expect("a file");
     let words = ["`docker-credential-there-is-none` cannot be run", "install the helper"];
     check(&basic.address(), "login", &words);
+    let helper = fixture.path("docker-credential-fails");
+    fs::write(&helper, "#!/bin/sh\ncat > /dev/null\nexit 3\n").expect("the helper");
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("its mode");
+    fs::write(fixture.path(".docker/config.json"), r#"{"credsStore":"fails"}"#).expect("a file");
+    let mut command = fixture.command("store");
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", helper.parent().expect("a folder").display()));
+    let checked =
+        command.args(["registry", "check", &basic.address()]).output().expect("it starts");
+    let text = ran(checked).text();
+    assert!(text.contains("the credential helper `docker-credential-fails` fails"), "{text}");
 }
 
 #[test]

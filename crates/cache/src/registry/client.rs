@@ -523,6 +523,12 @@ impl RegistryClient {
             .map_err(RegistryErrorKind::Credentials)
     }
 
+    /// Nobody knows who we are, and that is not enough.
+    pub(super) fn login_needed(&self, of: &Reference, said: String) -> RegistryErrorKind {
+        let helpers = self.0.options.credentials.failed_helpers();
+        RegistryErrorKind::LoginNeeded { registry: of.registry().to_owned(), helpers, said }
+    }
+
     /// What a refusal means.
     pub(super) async fn refused(
         &self,
@@ -551,7 +557,7 @@ impl RegistryClient {
                         RegistryErrorKind::PushDenied { registry: registry(), said }
                     }
                     Ok(Some(_)) => denied(call.of, said),
-                    Ok(None) => login_needed(call.of, said),
+                    Ok(None) => self.login_needed(call.of, said),
                     Err(kind) => kind,
                 }
             }
@@ -646,8 +652,4 @@ pub(super) fn said(body: &[u8]) -> String {
 
 pub(super) fn denied(of: &Reference, said: String) -> RegistryErrorKind {
     RegistryErrorKind::Denied { registry: of.registry().to_owned(), said }
-}
-
-pub(super) fn login_needed(of: &Reference, said: String) -> RegistryErrorKind {
-    RegistryErrorKind::LoginNeeded { registry: of.registry().to_owned(), said }
 }

@@ -1,8 +1,10 @@
 //! The logins that docker and podman have stored.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use rbuild_oci::Reference;
@@ -14,7 +16,12 @@ pub struct Credentials {
     files: Vec<PathBuf>,
     /// One for a registry, which no file says otherwise.
     given: Option<(String, Credential)>,
+    /// Helpers that failed; clones have the same.
+    failed: Arc<Mutex<BTreeSet<String>>>,
 }
+
+/// What docker's helpers print when they have no login for a server.
+const NO_LOGIN: &str = "credentials not found";
 
 /// How to tell a registry who is asking.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,12 +77,12 @@ impl Credentials {
 
     /// Looks into these files, in this order; those that do not exist are passed over.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { files, given: None }
+        Self { files, ..Self::default() }
     }
 
     /// This login for this registry, and none for any other.
     pub fn given(registry: &str, login: Credential) -> Self {
-        Self { files: Vec::new(), given: Some((registry.to_owned(), login)) }
+        Self { given: Some((registry.to_owned(), login)), ..Self::default() }
     }
 
     /// The login for a repository, or `None`. Blocks: it reads files and may run a helper program.
@@ -87,7 +94,7 @@ impl Credentials {
         }
         for path in &self.files {
             for server in server_names(of) {
-                if let Some(credential) = look_up(path, &server)? {
+                if let Some(credential) = self.look_up(path, &server)? {
                     return Ok(Some(credential));
                 }
             }
@@ -119,47 +126,66 @@ pub(super) fn docker_names(registry: &str) -> Vec<String> {
     names
 }
 
-fn look_up(path: &Path, server: &str) -> Result<Option<Credential>, CredentialsError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(CredentialsError::Open { path: path.to_owned(), source }),
-    };
-    let unusable = |reason: &str| {
-        let (path, registry) = (path.to_owned(), server.to_owned());
-        CredentialsError::Unusable { path, registry, reason: reason.to_owned() }
-    };
-    let reason = match docker_credential::get_credential_from_reader(BufReader::new(file), server) {
-        // `docker logout` leaves an entry without a login.
-        Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => return Ok(None),
-        Ok(DockerCredential::UsernamePassword(name, password)) => {
-            return Ok(Some(Credential::Password { name, password }));
-        }
-        Ok(DockerCredential::IdentityToken(token)) => {
-            return Ok(Some(Credential::IdentityToken(token)));
-        }
-        // A helper that fails has no login for this server; it has no other way to say so.
-        Err(
-            CredentialRetrievalError::NoCredentialConfigured
-            | CredentialRetrievalError::ConfigNotFound
-            | CredentialRetrievalError::HelperFailure { .. },
-        ) => return Ok(None),
-        Err(CredentialRetrievalError::HelperCommunicationError) => {
-            let reason = format!("{} cannot be run, or fails", helper(path, server));
-            return Err(unusable(&reason));
-        }
-        Err(CredentialRetrievalError::MalformedHelperResponse) => {
-            "its credential helper printed no login"
-        }
-        Err(CredentialRetrievalError::CredentialDecodingError) => {
-            "its `auth` is not the base64 of `name:password`"
-        }
-        Err(CredentialRetrievalError::CredentialMismatchError) => {
-            "its `auth` contradicts its `username` and `password`"
-        }
-        Err(CredentialRetrievalError::ConfigReadError) => "the file is not JSON of this format",
-    };
-    Err(unusable(reason))
+impl Credentials {
+    /// The helpers that failed, and not in the words for having no login.
+    pub(super) fn failed_helpers(&self) -> String {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    fn look_up(&self, path: &Path, server: &str) -> Result<Option<Credential>, CredentialsError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CredentialsError::Open { path: path.to_owned(), source }),
+        };
+        let unusable = |reason: &str| {
+            let (path, registry) = (path.to_owned(), server.to_owned());
+            CredentialsError::Unusable { path, registry, reason: reason.to_owned() }
+        };
+        let reason =
+            match docker_credential::get_credential_from_reader(BufReader::new(file), server) {
+                // `docker logout` leaves an entry without a login.
+                Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => {
+                    return Ok(None);
+                }
+                Ok(DockerCredential::UsernamePassword(name, password)) => {
+                    return Ok(Some(Credential::Password { name, password }));
+                }
+                Ok(DockerCredential::IdentityToken(token)) => {
+                    return Ok(Some(Credential::IdentityToken(token)));
+                }
+                Err(
+                    CredentialRetrievalError::NoCredentialConfigured
+                    | CredentialRetrievalError::ConfigNotFound,
+                ) => return Ok(None),
+                // One that has no login for this server fails, and not all have the words of docker's for that.
+                Err(CredentialRetrievalError::HelperFailure { helper, stdout, .. }) => {
+                    if !stdout.contains(NO_LOGIN) {
+                        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.insert(format!("`{helper}`"));
+                    }
+                    return Ok(None);
+                }
+                Err(CredentialRetrievalError::HelperCommunicationError) => {
+                    let reason = format!("{} cannot be run, or fails", helper(path, server));
+                    return Err(unusable(&reason));
+                }
+                Err(CredentialRetrievalError::MalformedHelperResponse) => {
+                    "its credential helper printed no login"
+                }
+                Err(CredentialRetrievalError::CredentialDecodingError) => {
+                    "its `auth` is not the base64 of `name:password`"
+                }
+                Err(CredentialRetrievalError::CredentialMismatchError) => {
+                    "its `auth` contradicts its `username` and `password`"
+                }
+                Err(CredentialRetrievalError::ConfigReadError) => {
+                    "the file is not JSON of this format"
+                }
+            };
+        Err(unusable(reason))
+    }
 }
 
 /// The program that a file names for the logins of a server.

@@ -23,6 +23,7 @@ use toml::{Table, Value};
 
 use super::RegistryOptions;
 use super::host::{base_url, host_of};
+use super::registries_conf::{self, PodmanFiles, Said, SaidMirror};
 use crate::http::TlsFiles;
 
 /// Where the ways to registries are configured. Nothing is read before a registry is asked.
@@ -35,6 +36,8 @@ pub struct HostFiles {
     /// Mirrors of registries, each `[scheme://]host[:port][/path]`, which come before all that files say of the registry. What the
     /// registry calls `a/b` is `path/a/b` there.
     pub mirrors: Vec<(String, Vec<String>)>,
+    /// Podman's `registries.conf`, which counts where no `hosts.toml` says something.
+    pub podman: PodmanFiles,
 }
 
 /// Why a configuration of registries cannot be used.
@@ -47,6 +50,14 @@ pub enum HostFilesError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Nobody is to use the registry.
+    #[error("`{registry}` is blocked by `{}`", path.display())]
+    Blocked {
+        /// Which.
+        registry: String,
+        /// Who says so.
+        path: PathBuf,
     },
     /// A file is not of its format.
     #[error("cannot use `{}`: {reason}", path.display())]
@@ -180,6 +191,12 @@ fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, 
             break;
         }
     }
+    let podman = match found {
+        Some(Found::Hosts(..)) => None,
+        _ => registries_conf::read(&options.hosts.podman, registry)?,
+    };
+    let is_insecure = options.insecure.iter().any(|name| name == registry)
+        || podman.as_ref().is_some_and(|said| said.insecure);
     let base = base_url(registry, &options.plain_http, &https);
     let mut origin = endpoint(&base, Path::new(registry))?;
     origin.tls.authorities.clone_from(&options.certificates);
@@ -188,8 +205,7 @@ fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, 
         None => {
             let daemon = Daemon::read(options)?;
             endpoints.extend(daemon.mirrors_of(registry)?);
-            if daemon.is_insecure(registry) || options.insecure.iter().any(|name| name == registry)
-            {
+            if daemon.is_insecure(registry) || is_insecure {
                 let (_, address) = base.split_once("://").unwrap_or_default();
                 let mut tried = endpoint(&format!("https://{address}"), Path::new(registry))?;
                 tried.tls.unverified = true;
@@ -212,7 +228,43 @@ fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, 
         }
     }
     endpoints.push(origin);
-    Ok(endpoints)
+    match podman {
+        Some(said) => with_podman(said, endpoints, options),
+        None => Ok(endpoints),
+    }
+}
+
+/// Puts the mirrors of podman's file before all others, and the place where it says that the registry is in place of the registry, to
+/// which only pushes go then.
+fn with_podman(
+    said: Said,
+    mut endpoints: Vec<Endpoint>,
+    options: &RegistryOptions,
+) -> Result<Vec<Endpoint>, HostFilesError> {
+    let Said { mirrors, location, insecure } = said;
+    let elsewhere =
+        location.map(|location| SaidMirror { location, insecure, by_digest_only: false });
+    if elsewhere.is_some() {
+        for own in &mut endpoints {
+            own.rights = Rights { pull: false, resolve: false, push: !own.is_mirror };
+        }
+    }
+    let mut all = Vec::new();
+    for SaidMirror { location, insecure, by_digest_only } in mirrors.into_iter().chain(elsewhere) {
+        // What the file says of a mirror's own name is not for mirrors.
+        let mut options = options.clone();
+        options.hosts.podman = PodmanFiles::default();
+        if insecure {
+            options.insecure.push(location.split('/').next().unwrap_or_default().to_owned());
+        }
+        let found = mirror(&location, &options)?.into_iter();
+        all.extend(found.map(|mut mirror| {
+            mirror.rights.resolve &= !by_digest_only;
+            mirror
+        }));
+    }
+    all.extend(endpoints);
+    Ok(all)
 }
 
 /// What a folder says.
@@ -222,7 +274,7 @@ enum Found {
 }
 
 /// Whether something is not there, or for others, such as the daemon's own files.
-fn is_not_for_us(error: &io::Error) -> bool {
+pub(super) fn is_not_for_us(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
@@ -504,7 +556,7 @@ mod tests {
         let hosts = HostFiles {
             folders: vec![folder.join("first"), folder.join("second")],
             daemon: Some(folder.join("daemon.json")),
-            mirrors: Vec::new(),
+            ..HostFiles::default()
         };
         RegistryOptions { hosts, ..RegistryOptions::default() }
     }
@@ -619,6 +671,34 @@ x-key = ["1", "2"]
         assert_eq!(shown("11.1.2.3:9", &options).len(), 1);
         options.insecure.push("a.b".to_owned());
         assert_eq!(shown("a.b", &options), ["https://a.b/v2 prwu", "http://a.b/v2 prw"]);
+    }
+
+    #[test]
+    fn podmans_own_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut options = options(folder);
+        options.hosts.podman.files = vec![folder.join("registries.conf")];
+        let text = "[[registry]]\nlocation = 'a.b'\n[[registry.mirror]]\nlocation = 'm.b/x'\n\
+                    [[registry.mirror]]\nlocation = 'n.b:5'\ninsecure = true\npull-from-mirror = 'digest-only'\n\
+                    [[registry]]\nprefix = 'c.d'\nlocation = 'a.b/hub'\n\
+                    [[registry]]\nlocation = 'u.v'\ninsecure = true\n";
+        write(folder, "registries.conf", text);
+        let expected = [
+            "https://m.b/v2/x mpr",
+            "https://n.b:5/v2 mpu",
+            "http://n.b:5/v2 mp",
+            "https://a.b/v2 prw",
+        ];
+        assert_eq!(shown("a.b", &options), expected);
+        // The mirrors of where it is are for those who call it by that name.
+        assert_eq!(shown("c.d", &options), ["https://a.b/v2/hub mpr", "https://c.d/v2 w"]);
+        assert_eq!(shown("u.v", &options), ["https://u.v/v2 prwu", "http://u.v/v2 prw"]);
+        // Certificates come from elsewhere, and a hosts.toml says everything.
+        write(folder, "first/a.b/ca.crt", "");
+        assert_eq!(shown("a.b", &options), expected);
+        write(folder, "first/a.b/hosts.toml", "[host.'https://z.b']");
+        assert_eq!(shown("a.b", &options), ["https://z.b/v2 mprw", "https://a.b/v2 prw"]);
     }
 
     #[test]

@@ -37,6 +37,13 @@ impl Error for RegistryError {
 }
 
 /// What a registry said itself, after what we make of it.
+fn failed(helpers: &str) -> String {
+    match helpers {
+        "" => String::new(),
+        helpers => format!(", or see why the credential helper {helpers} fails"),
+    }
+}
+
 fn quoted(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!("; the registry says: {said}") }
 }
@@ -49,12 +56,15 @@ pub enum RegistryErrorKind {
     Transport(#[from] TransportError),
     /// The registry wants to know who is asking, and nothing is configured.
     #[error(
-        "access denied: the repository does not exist or needs a login (log in with `rbuild login {registry}`){}",
+        "access denied: the repository does not exist or needs a login (log in with `rbuild login {registry}`{}){}",
+        failed(.helpers),
         quoted(.said)
     )]
     LoginNeeded {
         /// The name to log in to.
         registry: String,
+        /// Credential helpers that may have had a login, and failed.
+        helpers: String,
         /// The registry's own words, if it had any.
         said: String,
     },

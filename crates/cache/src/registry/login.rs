@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::auth::{Access, Validity};
 use super::client::{Call, Failure, Target, at, at_registry};
-use super::endpoints::Endpoint;
+use super::endpoints::{Endpoint, Rights};
 use super::tokens::Authorization;
 use super::{Credential, RegistryClient, RegistryError, RegistryErrorKind};
 use crate::http::location;
@@ -22,6 +22,23 @@ pub enum Standing {
     Anonymous,
     /// It did not ask, so nothing is known of the login.
     NotAsked,
+}
+
+/// What a mirror is good for.
+#[derive(Debug)]
+pub struct MirrorStanding {
+    /// The address of its API.
+    pub address: String,
+    /// The name that logins for it have.
+    pub name: String,
+    /// Whether it is asked for blobs.
+    pub pull: bool,
+    /// Whether it is asked what tags mean.
+    pub resolve: bool,
+    /// Whether it is sent what is pushed.
+    pub push: bool,
+    /// What it makes of us, or why it cannot be used.
+    pub standing: Result<Standing, RegistryErrorKind>,
 }
 
 /// What came of logging in.
@@ -62,6 +79,24 @@ impl RegistryClient {
                 }
             }
         }
+    }
+
+    /// Asks the mirrors of a registry who we are to them, in the order in which they are asked for what it has. None when it cannot be
+    /// known which there are.
+    pub async fn mirrors(&self, of: &Reference) -> Vec<MirrorStanding> {
+        let Ok(endpoints) = self.endpoints(of).await else { return Vec::new() };
+        let call = Call::new(Method::GET, of, Access::Nothing, Target::Base);
+        let mut found = Vec::new();
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.is_mirror) {
+            let standing = match self.log_in_at(&call, endpoint, Validity::Command).await {
+                Ok(LoggedIn { standing, .. }) => Ok(standing),
+                Err(Failure::Final(kind) | Failure::Transient(kind, _)) => Err(kind),
+            };
+            let Rights { pull, resolve, push } = endpoint.rights;
+            let (address, name) = (endpoint.api.to_string(), endpoint.authority());
+            found.push(MirrorStanding { address, name, pull, resolve, push, standing });
+        }
+        found
     }
 
     /// Asks the registry whether the configured login may read a repository, which need not exist.

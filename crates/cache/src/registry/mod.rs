@@ -30,6 +30,7 @@ mod login;
 mod login_file;
 mod manifests;
 mod mirrors;
+mod registries_conf;
 mod tokens;
 mod uploads;
 
@@ -38,8 +39,9 @@ pub use client::{RegistryClient, RegistryOptions};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use endpoints::{HostFiles, HostFilesError};
 pub use error::{RegistryError, RegistryErrorKind};
-pub use login::{LoggedIn, Standing};
+pub use login::{LoggedIn, MirrorStanding, Standing};
 pub use login_file::{LoginFile, LoginFileError, LoginPlace};
 pub use manifests::Document;
 pub use mirrors::MirrorFault;
+pub use registries_conf::PodmanFiles;
 pub use uploads::{Mount, UploadSession};

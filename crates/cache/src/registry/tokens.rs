@@ -10,8 +10,7 @@ use tokio::sync::Mutex;
 
 use super::auth::{Challenge, Token, TokenRequest, Validity};
 use super::client::{
-    AuthorizationKey, Call, Failure, SMALL_ANSWER, denied, login_needed, message_of, read_bounded,
-    said,
+    AuthorizationKey, Call, Failure, SMALL_ANSWER, denied, message_of, read_bounded, said,
 };
 use super::endpoints::Endpoint;
 use super::{Credential, RegistryClient, RegistryErrorKind};
@@ -82,7 +81,7 @@ impl RegistryClient {
             (None, Some(Credential::Password { name, password })) => {
                 (basic(&name, &password), None)
             }
-            (None, _) => return Err(Failure::Final(login_needed(of, String::new()))),
+            (None, _) => return Err(Failure::Final(self.login_needed(of, String::new()))),
         };
         let mut header =
             HeaderValue::from_str(&value).map_err(|_| RegistryErrorKind::Challenge {
@@ -149,7 +148,8 @@ impl RegistryClient {
                 .ok_or_else(|| Failure::Final(failed(b"there is no token in it"))),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let said = said(&answer);
-                let refused = if with_login { denied(of, said) } else { login_needed(of, said) };
+                let refused =
+                    if with_login { denied(of, said) } else { self.login_needed(of, said) };
                 Err(Failure::Final(refused))
             }
             status if is_transient(status.as_u16()) => {

@@ -1,6 +1,8 @@
 //! `rbuild registry check`: which of name, connection, TLS, answer, login and rights fails.
 
-use rbuild_cache::{RegistryClient, RegistryError, RegistryErrorKind, Standing, TransportError};
+use rbuild_cache::{
+    MirrorStanding, RegistryClient, RegistryError, RegistryErrorKind, Standing, TransportError,
+};
 use rbuild_oci::Reference;
 
 use super::build::in_runtime;
@@ -67,8 +69,19 @@ impl Check<'_> {
         has_repository: bool,
     ) -> Result<Option<(&'static str, RegistryError)>, CommandError> {
         let Self { client, of } = *self;
-        let standing = match client.standing(of).await {
-            Ok(standing) => standing,
+        let others = client.mirrors(of).await;
+        mirrors(&others)?;
+        let is_served = others.iter().any(|mirror| mirror.standing.is_ok());
+        match client.standing(of).await {
+            Ok(standing) => {
+                self.are_fine("login").await?;
+                line("login", in_words(standing))?;
+            }
+            Err(error)
+                if is_served && matches!(*error.kind, RegistryErrorKind::NoEndpoint { .. }) =>
+            {
+                line("registry", "not asked: others are configured in its place")?;
+            }
             Err(error) => {
                 let part = part_of(&error.kind);
                 if part != CONFIGURATION {
@@ -77,16 +90,7 @@ impl Check<'_> {
                 failed(part, &error)?;
                 return Ok(Some((part, error)));
             }
-        };
-        self.are_fine("login").await?;
-        line(
-            "login",
-            match standing {
-                Standing::LoggedIn => "ok: the registry accepts the stored login",
-                Standing::Anonymous => "ok: there is none, and the registry lets anybody in",
-                Standing::NotAsked => "ok: the registry asks for none",
-            },
-        )?;
+        }
         if !has_repository {
             return Ok(None);
         }
@@ -116,6 +120,49 @@ impl Check<'_> {
             before => line(before, "ok"),
         })
     }
+}
+
+fn in_words(standing: Standing) -> &'static str {
+    match standing {
+        Standing::LoggedIn => "ok: the registry accepts the stored login",
+        Standing::Anonymous => "ok: there is none, and the registry lets anybody in",
+        Standing::NotAsked => "ok: the registry asks for none",
+    }
+}
+
+/// Prints what can be said of the mirrors, and who is asked because of that.
+fn mirrors(mirrors: &[MirrorStanding]) -> Result<(), CommandError> {
+    for mirror in mirrors {
+        let MirrorStanding { address, name, pull, resolve, push, standing } = mirror;
+        let rights = [("pull", pull), ("resolve", resolve), ("push", push)];
+        let rights: Vec<_> =
+            rights.iter().filter(|(_, has)| **has).map(|(name, _)| *name).collect();
+        let rights = rights.join(", ");
+        let said = match standing {
+            Ok(Standing::LoggedIn) => format!("ok: `{address}` for {rights}, with a login"),
+            Ok(Standing::Anonymous | Standing::NotAsked) => format!("ok: `{address}` for {rights}"),
+            Err(
+                RegistryErrorKind::LoginNeeded { .. }
+                | RegistryErrorKind::LoginRefused { .. }
+                | RegistryErrorKind::Denied { .. },
+            ) => {
+                format!("FAILED: `{address}` lets nobody in without a login: `rbuild login {name}`")
+            }
+            Err(error) => format!("FAILED: `{address}`: {}", chain(error)),
+        };
+        line("mirror", &said)?;
+    }
+    if mirrors.is_empty() {
+        return Ok(());
+    }
+    let first = |is_for: fn(&MirrorStanding) -> bool| {
+        let found = mirrors.iter().find(|mirror| is_for(mirror) && mirror.standing.is_ok());
+        found.map_or("the registry itself".to_owned(), |mirror| format!("`{}`", mirror.name))
+    };
+    let pushed = mirrors.iter().find(|mirror| mirror.push);
+    let pushed = pushed.map_or("the registry itself".to_owned(), |to| format!("`{}`", to.name));
+    let (layers, tags) = (first(|mirror| mirror.pull), first(|mirror| mirror.resolve));
+    line("in use", &format!("layers come from {layers}, tags from {tags}, pushes go to {pushed}"))
 }
 
 fn failed(part: &str, error: &RegistryError) -> Result<(), CommandError> {
