@@ -12,7 +12,7 @@
 //! local image store, is flushed with one [`Content::sync`] before its name is written.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::BlobBody;
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{Gate, TOUCHED};
+use crate::read_file::read_at_most;
 use crate::staging::{Staged, Staging};
 
 /// The blobs of a store. Clones are the same blobs.
@@ -144,12 +145,10 @@ impl Content {
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContentError> {
         let path = self.path(digest);
         let mut file = self.open(digest, None)?;
-        let size = file.metadata().on_path("inspect", &path)?.len();
-        if size > limit {
+        let Some(bytes) = read_at_most(&mut file, limit).on_path("read", &path)? else {
+            let size = file.metadata().on_path("inspect", &path)?.len();
             return Err(ContentError::TooLarge { digest: *digest, size, limit });
-        }
-        let mut bytes = Vec::with_capacity(size as usize);
-        file.read_to_end(&mut bytes).on_path("read", &path)?;
+        };
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         if hasher.finish() != *digest {
@@ -318,6 +317,8 @@ impl Write for BlobWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     fn content(dir: &Path) -> Content {

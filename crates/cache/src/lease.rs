@@ -82,8 +82,8 @@ impl Lease {
         flock(&file, FlockOperation::NonBlockingLockExclusive).on_path("lock", &path)?;
         let made = file.metadata().on_path("inspect", &path)?;
         // By the clock of the file system, as the change times that it is compared with.
-        writeln!(file, "since {}.{:09}", made.mtime(), made.mtime_nsec())
-            .on_path("write", &path)?;
+        let since = format!("since {}.{:09}\n", made.mtime(), made.mtime_nsec());
+        file.write_all(since.as_bytes()).on_path("write", &path)?;
         let path = path.keep().map_err(|error| error.error).on_path("keep a lease in", dir)?;
         Ok((path, file))
     }

@@ -32,6 +32,7 @@ mod open_in_root;
 mod overlay;
 mod overlay_by_path;
 mod part_error;
+mod read_file;
 mod records;
 mod registry;
 mod remote_cache;

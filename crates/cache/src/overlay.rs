@@ -41,8 +41,8 @@ pub struct Overlay {
     xattrs: OverlayXattrs,
     layers: Layers,
     copying: Copying,
-    /// Stays empty: the merged tree of no layers, and what a lone layer is mounted over.
-    empty: PendingLayer,
+    /// Stays empty: the merged tree of no layers, and what a lone layer is mounted over. Made when it is needed.
+    empty: OnceLock<PendingLayer>,
     /// Whether the kernel takes no layer by descriptor; found out when it refuses the first.
     by_path: AtomicBool,
 }
@@ -67,14 +67,15 @@ pub struct Upper<'a> {
 
 impl Overlay {
     /// Prepares to mount the layers of a store, with attributes in the namespace that this process may use.
-    pub fn new(xattrs: OverlayXattrs, layers: &Layers) -> Result<Self, LayersError> {
-        Ok(Self {
+    #[must_use]
+    pub fn new(xattrs: OverlayXattrs, layers: &Layers) -> Self {
+        Self {
             xattrs,
             layers: layers.clone(),
             copying: Copying::Never,
-            empty: layers.begin()?,
+            empty: OnceLock::new(),
             by_path: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Makes it mount as it has to on kernels before 6.7, which also works on later ones, but takes longer.
@@ -124,7 +125,7 @@ impl Overlay {
         let mut pending = self.layers.begin()?;
         let work = pending.work_dir()?.try_clone_to_owned().map_err(ViewError::Root)?;
         let upper = Upper { dir: pending.dir(), work: work.as_fd() };
-        self.mount(&[self.empty()], Some(upper))?;
+        self.mount(&[self.empty()?], Some(upper))?;
         Ok(())
     }
 
@@ -139,8 +140,13 @@ impl Overlay {
     }
 
     /// The directory that stays empty.
-    pub(crate) fn empty(&self) -> BorrowedFd<'_> {
-        self.empty.dir()
+    pub(crate) fn empty(&self) -> Result<BorrowedFd<'_>, OverlayError> {
+        if let Some(empty) = self.empty.get() {
+            return Ok(empty.dir());
+        }
+        let made = self.layers.begin().map_err(OverlayError::Empty)?;
+        // Of two that were made at once one goes.
+        Ok(self.empty.get_or_init(|| made).dir())
     }
 
     /// Mounts `lowers` (bottom first, at least one), read only unless there is an `upper`, and returns the root
@@ -157,7 +163,7 @@ impl Overlay {
             return Err(OverlayError::TooManyLayers { count: lowers.len() });
         }
         if self.by_path.load(Ordering::Relaxed) {
-            return self.mount_by_path(lowers, upper).map_err(refused_mount);
+            return self.mount_by_path(lowers, upper);
         }
         match self.mount_by_descriptor(lowers, upper) {
             Err(refused) if refused.is_invalid() => {
@@ -177,7 +183,7 @@ impl Overlay {
         lowers: &[BorrowedFd<'_>],
         upper: Option<Upper<'_>>,
     ) -> Result<OwnedFd, OverlayError> {
-        let (below, top) = stacks(lowers, upper.is_some(), self.empty());
+        let (below, top) = stacks(self.over_two(lowers, upper.is_some())?);
         let below = below.map(|below| self.mount_stack(&below, None)).transpose()?;
         let below = below.as_ref().map(AsFd::as_fd);
         let stack: Vec<_> = below.into_iter().chain(top).collect();
@@ -188,15 +194,28 @@ impl Overlay {
         &self,
         lowers: &[BorrowedFd<'_>],
         upper: Option<Upper<'_>>,
-    ) -> Result<OwnedFd, Errno> {
-        let (below, top) = stacks(lowers, upper.is_some(), self.empty());
+    ) -> Result<OwnedFd, OverlayError> {
+        let (below, top) = stacks(self.over_two(lowers, upper.is_some())?);
         let lowers = below.into_iter().chain([top]).collect();
         let mut options: Vec<String> =
             OPTIONS.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if self.xattrs == OverlayXattrs::User {
             options.push("userxattr".to_owned());
         }
-        mount_detached(&Stacks { lowers, upper, place: self.empty(), options: options.join(",") })
+        let stacks = Stacks { lowers, upper, place: self.empty()?, options: options.join(",") };
+        mount_detached(&stacks).map_err(refused_mount)
+    }
+
+    /// The layers, with the empty directory below a lone one that nothing is written over: the kernel wants two.
+    fn over_two<'a>(
+        &'a self,
+        lowers: &[BorrowedFd<'a>],
+        has_upper: bool,
+    ) -> Result<Vec<BorrowedFd<'a>>, OverlayError> {
+        Ok(match lowers {
+            [lone] if !has_upper => vec![self.empty()?, *lone],
+            _ => lowers.to_vec(),
+        })
     }
 
     fn mount_stack(
@@ -241,19 +260,12 @@ impl Overlay {
 }
 
 /// The layers as the kernel takes them: what has to be an overlay of its own below the others, and those others.
-fn stacks<'a>(
-    lowers: &[BorrowedFd<'a>],
-    has_upper: bool,
-    empty: BorrowedFd<'a>,
-) -> (Option<Vec<BorrowedFd<'a>>>, Vec<BorrowedFd<'a>>) {
-    if lowers.len() > KERNEL_LOWER_LIMIT {
-        let (bottom, rest) = lowers.split_at(lowers.len() - (KERNEL_LOWER_LIMIT - 1));
-        return (Some(bottom.to_vec()), rest.to_vec());
+fn stacks(mut lowers: Vec<BorrowedFd<'_>>) -> (Option<Vec<BorrowedFd<'_>>>, Vec<BorrowedFd<'_>>) {
+    if lowers.len() <= KERNEL_LOWER_LIMIT {
+        return (None, lowers);
     }
-    match lowers {
-        [lone] if !has_upper => (None, vec![empty, *lone]),
-        _ => (None, lowers.to_vec()),
-    }
+    let rest = lowers.split_off(lowers.len() - (KERNEL_LOWER_LIMIT - 1));
+    (Some(lowers), rest)
 }
 
 /// Gives overlayfs a directory by descriptor, and by its name in `/proc` where the kernel (before 6.13) takes
@@ -342,7 +354,10 @@ pub enum OverlayError {
         /// How many there are.
         count: usize,
     },
-    /// A directory could not be opened.
+    /// The directory that stays empty could not be made.
+    #[error("cannot make an empty directory")]
+    Empty(#[source] LayersError),
+    /// It could not be opened.
     #[error("cannot open the empty directory")]
     Open {
         /// Why.

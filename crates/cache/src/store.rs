@@ -23,12 +23,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, CWD, FileType};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{ClosedGate, Gate};
 use crate::lease::{GATE, Pinned};
+use crate::read_file::read_small;
 use crate::staging::{Staged, Staging};
 use crate::{
     Builds, CacheMounts, Content, Index, IndexError, IndexWarning, Layers, Lease, LeaseError,
@@ -39,6 +40,9 @@ use crate::{
 const VERSION: u32 = 1;
 
 const LEASES: &str = "leases";
+
+/// Bytes for the names in a store.
+const LISTING_BUFFER: usize = 4 << 10;
 
 const DIRECTORIES: [&str; 10] = [
     "blobs/sha256",
@@ -179,13 +183,15 @@ impl Store {
             _ => StoreError::Disk(error),
         };
         let version = root.join("version");
-        match std::fs::read_to_string(&version) {
+        match read_small(&version) {
             Ok(text) => {
                 check_owner(root, &failed)?;
-                check_version(root, &text)?;
+                check_version(root, &String::from_utf8_lossy(&text))?;
                 check_filesystem(root, &failed)?;
                 // Somebody may have thought that one can be deleted, as all of them can be.
-                make_directories(root, &failed)?;
+                if !has_directories(root) {
+                    make_directories(root, &failed)?;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, &failed)?,
             Err(error) => return Err(failed(DiskError::new("read", &version, error))),
@@ -331,6 +337,25 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
     rustix::fs::rename(staged.path(), &version).on_path("rename to", &version).map_err(failed)?;
     staged.moved();
     Ok(())
+}
+
+/// Whether all directories are there, as far as one look tells. Those in them are made by whoever misses one.
+fn has_directories(root: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::openat(CWD, root, flags, Mode::empty()) else { return false };
+    let mut buffer = Vec::with_capacity(LISTING_BUFFER);
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+    let mut found = 0;
+    while let Some(entry) = entries.next() {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name().to_bytes();
+        let is_it =
+            |known: &&str| known.split('/').next().is_some_and(|first| first.as_bytes() == name);
+        if entry.file_type() == FileType::Directory && DIRECTORIES.iter().any(is_it) {
+            found += 1;
+        }
+    }
+    found == DIRECTORIES.len()
 }
 
 fn make_directories(

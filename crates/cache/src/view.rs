@@ -51,7 +51,7 @@ impl View {
         }
         let root = if layers.is_empty() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::openat(overlay.empty(), ".", flags, Mode::empty())
+            rustix::fs::openat(overlay.empty()?, ".", flags, Mode::empty())
                 .map_err(|error| OverlayError::Open { source: error.into() })?
         } else {
             overlay.mount(layers, None)?

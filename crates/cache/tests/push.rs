@@ -43,7 +43,7 @@ impl World {
     pub(crate) fn with(options: RegistryOptions) -> Self {
         let fixture = Fixture::new();
         let store = &fixture.store;
-        let overlay = Arc::new(Overlay::new(OverlayXattrs::User, &store.layers).unwrap());
+        let overlay = Arc::new(Overlay::new(OverlayXattrs::User, &store.layers));
         let registry = RegistryClient::new(options);
         let lease = store.lease().unwrap();
         let images = ImageSource::new(

@@ -86,7 +86,7 @@ impl World {
 
     /// Imports the cache and takes the mount: what was warned of, and where the mount is.
     fn take(&self) -> (Vec<String>, PathBuf) {
-        let overlay = Arc::new(Overlay::new(OverlayXattrs::User, &self.store.layers).unwrap());
+        let overlay = Arc::new(Overlay::new(OverlayXattrs::User, &self.store.layers));
         let registry = RegistryClient::new(RegistryOptions::default());
         let lease = self.store.lease().unwrap();
         let options = ImageSourceOptions::default();

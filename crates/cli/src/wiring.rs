@@ -76,9 +76,7 @@ impl Session {
         } else {
             OverlayXattrs::Trusted
         };
-        let overlay = Overlay::new(xattrs, &store.layers).map_err(|error| {
-            CommandError::caused(Kind::Environment, "cannot use the store for mounts", error)
-        })?;
+        let overlay = Overlay::new(xattrs, &store.layers);
         let overlay = Arc::new(match machine.snapshotter {
             // Without mounts there is no other way.
             _ if machine.isolation == Isolation::Chroot => overlay.copying(),

@@ -33,7 +33,7 @@ impl Fixture {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("store")).expect("a store");
         let lease = store.lease().expect("a lease");
-        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers).expect("an overlay");
+        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers);
         Self { folder, store, lease, overlay, deferred: DeferredLayers::default() }
     }
 

@@ -69,7 +69,7 @@ impl World {
         let _entered = runtime.enter();
         let store = self.store();
         let lease = store.lease().unwrap();
-        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers).unwrap();
+        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers);
         let overlay = Arc::new(if self.by_path { overlay.by_path() } else { overlay });
         let registry = RegistryClient::new(RegistryOptions::default());
         let options = ImageSourceOptions::default();
@@ -145,7 +145,7 @@ impl World {
     /// Looks at the files of a snapshot.
     fn look<T>(&self, snapshot: &Snapshot, look: impl FnOnce(&Path) -> T) -> T {
         let store = self.store();
-        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers).unwrap();
+        let overlay = Overlay::new(OverlayXattrs::Trusted, &store.layers);
         let view = View::open(&overlay, &store.layers, snapshot).unwrap();
         use std::os::fd::AsRawFd;
         look(Path::new(&format!("/proc/self/fd/{}", view.root().as_raw_fd())))

@@ -1,6 +1,7 @@
 //! From a name to a manifest, a configuration and a list of layers.
 
 use std::io::Write as _;
+use std::sync::PoisonError;
 
 use rbuild_oci::{
     ChainId, Descriptor, Digest, ImageConfig, Manifest, MediaType, Platform, Reference,
@@ -55,14 +56,20 @@ impl ImageSource {
         pull: PullMode,
     ) -> Result<ResolvedImage, ImageError> {
         let search = |origin| Search { source: self, image: name.to_string(), origin, platform };
-        match name {
+        let resolved = || self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if name.is_by_digest()
+            && let Some(image) = resolved().get(&(name.identifier(), platform.clone()))
+        {
+            return Ok(image.clone());
+        }
+        let image = match name {
             ImageName::Layout(layout, image) => {
                 let search = search(Some(Origin::Layout(layout.clone())));
                 let descriptor = layout.find(image)?;
                 let top = search.document(&descriptor, LARGEST_MANIFEST).await?;
                 let pinned =
                     ImageName::Layout(layout.clone(), LayoutImage::Digest(descriptor.digest));
-                search.image(top, pinned).await
+                search.image(top, pinned).await?
             }
             ImageName::Reference(reference) => {
                 let here = match self.resolve_locally(&search(None), reference, pull).await? {
@@ -85,9 +92,11 @@ impl ImageSource {
                 let descriptor = Descriptor::new(document.media_type, document.digest, size);
                 search.keep(&descriptor, &document.bytes)?;
                 let pinned = ImageName::Reference(reference.pinned(document.digest));
-                search.image(Found { descriptor, bytes: document.bytes }, pinned).await
+                search.image(Found { descriptor, bytes: document.bytes }, pinned).await?
             }
-        }
+        };
+        resolved().insert((image.name.identifier(), platform.clone()), image.clone());
+        Ok(image)
     }
 
     /// Finds an image of the local image store, or one whose digest is known and whose documents are in the store.
@@ -221,6 +230,7 @@ impl Search<'_> {
             }
         }
         let config_descriptor = manifest.config;
+        self.source.lease.pin_blobs(&[top.digest, descriptor.digest, config_descriptor.digest])?;
         let config_bytes = self.document(&config_descriptor, LARGEST_CONFIG).await?.bytes;
         let config: ImageConfig = serde_json::from_slice(&config_bytes)
             .map_err(|source| ImageError::Config { image: image(), source })?;
@@ -241,7 +251,6 @@ impl Search<'_> {
             layers.push(ImageLayer { descriptor: blob, diff_id: *diff_id, id });
         }
         let snapshot = Snapshot::new(layers.iter().map(|layer| layer.id).collect());
-        self.source.lease.pin_blobs(&[top.digest, descriptor.digest, config_descriptor.digest])?;
         self.source.lease.pin_layers(snapshot.layers())?;
         self.note(&layers)?;
         Ok(ResolvedImage {
@@ -262,10 +271,11 @@ impl Search<'_> {
         let index = &self.source.index;
         let source = self.origin.as_ref().map(Origin::to_blob_source);
         let (mut new_facts, mut new_places) = (Vec::new(), Vec::new());
-        for (number, layer) in layers.iter().enumerate() {
+        let ids = layers.iter().map(|layer| (&layer.id, &layer.descriptor.digest));
+        let all_known = index.layers_with_places(ids)?;
+        for ((number, layer), known) in layers.iter().enumerate().zip(all_known) {
             let digest = layer.descriptor.digest;
-            let known = index.layer(&layer.id)?;
-            let knows_blob = known.as_ref().is_some_and(|facts| {
+            let knows_blob = known.facts.as_ref().is_some_and(|facts| {
                 facts.blobs.iter().any(|blob| {
                     blob.descriptor == layer.descriptor
                         || blob.descriptor.digest == digest
@@ -290,7 +300,7 @@ impl Search<'_> {
                 new_facts.push((layer.id, facts));
             }
             if let Some(source) = &source
-                && !index.blob_sources(&digest)?.contains(source)
+                && !known.places.contains(source)
             {
                 new_places.push(digest);
             }
@@ -312,13 +322,15 @@ impl Search<'_> {
         }
         let content = &self.source.content;
         self.source.lease.pin_blobs(&[digest])?;
-        if content.contains(&digest, size)? {
-            match content.read(&digest, limit) {
-                Ok(bytes) => return Ok(Found { descriptor: descriptor.clone(), bytes }),
-                // It was damaged, and is deleted now.
-                Err(ContentError::Missing(_)) => {}
-                Err(error) => return Err(error.into()),
+        match content.read(&digest, limit) {
+            Ok(bytes) if bytes.len() as u64 == size => {
+                return Ok(Found { descriptor: descriptor.clone(), bytes });
             }
+            // The descriptor lies.
+            Ok(_) | Err(ContentError::TooLarge { .. }) => {}
+            // Or it was damaged, and is deleted now.
+            Err(ContentError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
         }
         let bytes = match &self.origin {
             // No image is in a bucket.

@@ -1,10 +1,12 @@
 //! What image sources are made of.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rbuild_oci::{
-    ChainId, Descriptor, DiffId, Digest, DigestError, ImageConfig, Reference, ReferenceError,
+    ChainId, Descriptor, DiffId, Digest, DigestError, ImageConfig, Platform, Reference,
+    ReferenceError,
 };
 use rbuild_solver::{LayerId, Snapshot};
 use tokio::sync::Semaphore;
@@ -35,6 +37,8 @@ pub struct ImageSource {
     pub(crate) mounts: RemoteMounts,
     pub(crate) buckets: Buckets,
     pub(super) deferred: DeferredLayers,
+    /// What was found where images come from, by the name that has a digest and the platform: a graph asks for it again.
+    pub(super) resolved: Arc<Mutex<HashMap<(String, Platform), ResolvedImage>>>,
 }
 
 /// How layers are fetched and unpacked.
@@ -126,6 +130,14 @@ impl ImageName {
         Ok(Self::Layout(OciLayout::new(Path::new(folder)), image))
     }
 
+    /// Whether it names one thing only.
+    pub(super) fn is_by_digest(&self) -> bool {
+        match self {
+            Self::Reference(reference) => reference.digest().is_some(),
+            Self::Layout(_, image) => matches!(image, LayoutImage::Digest(_)),
+        }
+    }
+
     /// The LLB source identifier of the image.
     pub fn identifier(&self) -> String {
         match self {
@@ -211,6 +223,7 @@ impl ImageSource {
             mounts: RemoteMounts::default(),
             buckets: Buckets::default(),
             deferred: DeferredLayers::default(),
+            resolved: Arc::default(),
             options,
         }
     }

@@ -128,6 +128,19 @@ impl Index {
         run(&connection).map_err(|source| self.0.failed("read", source))
     }
 
+    /// Runs statements that only read and see one state, which also takes one lock for all of them.
+    pub(super) fn read_at_once<T>(
+        &self,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let value = run(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+    }
+
     /// Runs statements in one transaction, which is taken back when one fails.
     pub(super) fn write<T>(
         &self,

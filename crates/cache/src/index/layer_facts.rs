@@ -123,41 +123,19 @@ pub enum BlobSource {
 impl Index {
     /// What is known of a layer.
     pub fn layer(&self, id: &LayerId) -> Result<Option<LayerFacts>, IndexError> {
-        self.read(|connection| {
-            let facts = connection
-                .prepare_cached(
-                    "SELECT diff_id, disk_size, description, extra, created FROM layers
-                     WHERE id = ?1",
-                )?
-                .query_row([id.as_bytes()], |row| {
-                    let has = |column| {
-                        Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null()?.is_some())
-                    };
-                    Ok(LayerFacts {
-                        diff_id: if has(0)? { Some(DiffId(digest(row, 0)?)) } else { None },
-                        disk_size: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
-                        description: row.get(2)?,
-                        extra: if has(3)? { Some(json(row, 3)?) } else { None },
-                        blobs: Vec::new(),
-                        created: Some(from_millis(row.get(4)?)),
-                    })
-                })
-                .optional()?;
-            let Some(mut facts) = facts else { return Ok(None) };
-            facts.blobs = connection
-                .prepare_cached(
-                    "SELECT descriptor, encoder, verified FROM layer_blobs WHERE layer = ?1
-                     ORDER BY verified DESC, digest",
-                )?
-                .query_map([id.as_bytes()], |row| {
-                    Ok(BlobFacts {
-                        descriptor: json(row, 0)?,
-                        encoder: row.get(1)?,
-                        verified: row.get(2)?,
-                    })
-                })?
-                .collect::<Result<_, _>>()?;
-            Ok(Some(facts))
+        self.read_at_once(|connection| layer(connection, id))
+    }
+
+    /// What is known of layers, each with the places that a blob of it can be fetched from.
+    pub(crate) fn layers_with_places<'a>(
+        &self,
+        layers: impl Iterator<Item = (&'a LayerId, &'a Digest)>,
+    ) -> Result<Vec<PlacedLayer>, IndexError> {
+        self.read_at_once(|connection| {
+            let placed = |(id, blob)| {
+                Ok(PlacedLayer { facts: layer(connection, id)?, places: places(connection, blob)? })
+            };
+            layers.map(placed).collect()
         })
     }
 
@@ -217,14 +195,7 @@ impl Index {
 
     /// The places that a blob can be fetched from.
     pub fn blob_sources(&self, blob: &Digest) -> Result<Vec<BlobSource>, IndexError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT source FROM blob_sources WHERE digest = ?1 ORDER BY source",
-                )?
-                .query_map([blob.to_string()], |row| json(row, 0))?
-                .collect()
-        })
+        self.read(|connection| places(connection, blob))
     }
 
     /// The blobs of all layers, and what the layers take on the disk where that was measured.
@@ -276,6 +247,54 @@ impl Index {
             Ok(())
         })
     }
+}
+
+fn layer(connection: &Connection, id: &LayerId) -> rusqlite::Result<Option<LayerFacts>> {
+    let facts = connection
+        .prepare_cached(
+            "SELECT diff_id, disk_size, description, extra, created FROM layers
+             WHERE id = ?1",
+        )?
+        .query_row([id.as_bytes()], |row| {
+            let has =
+                |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null()?.is_some());
+            Ok(LayerFacts {
+                diff_id: if has(0)? { Some(DiffId(digest(row, 0)?)) } else { None },
+                disk_size: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
+                description: row.get(2)?,
+                extra: if has(3)? { Some(json(row, 3)?) } else { None },
+                blobs: Vec::new(),
+                created: Some(from_millis(row.get(4)?)),
+            })
+        })
+        .optional()?;
+    let Some(mut facts) = facts else { return Ok(None) };
+    facts.blobs = connection
+        .prepare_cached(
+            "SELECT descriptor, encoder, verified FROM layer_blobs WHERE layer = ?1
+             ORDER BY verified DESC, digest",
+        )?
+        .query_map([id.as_bytes()], |row| {
+            Ok(BlobFacts { descriptor: json(row, 0)?, encoder: row.get(1)?, verified: row.get(2)? })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(Some(facts))
+}
+
+fn places(connection: &Connection, blob: &Digest) -> rusqlite::Result<Vec<BlobSource>> {
+    connection
+        .prepare_cached("SELECT source FROM blob_sources WHERE digest = ?1 ORDER BY source")?
+        .query_map([blob.to_string()], |row| json(row, 0))?
+        .collect()
+}
+
+/// A layer of an image.
+#[derive(Debug)]
+pub(crate) struct PlacedLayer {
+    /// What is known of it.
+    pub(crate) facts: Option<LayerFacts>,
+    /// Where the image's blob of it can be fetched from.
+    pub(crate) places: Vec<BlobSource>,
 }
 
 /// What collection needs to know of a layer.

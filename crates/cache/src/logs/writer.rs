@@ -197,54 +197,81 @@ impl BuildLog {
     ///
     /// When it cannot be written.
     pub fn end(mut self, failed: bool) -> Result<(), DiskError> {
-        self.flush()?;
-        let Some(place) = &self.place else { return Ok(()) };
-        let line = Line {
+        self.flush_outputs()?;
+        let mut lines = self.new_lines();
+        if self.place.is_none() && lines.is_empty() {
+            return Ok(());
+        }
+        lines.push(Line {
             ended: Some(milliseconds(SystemTime::now())),
             failed: Some(failed),
             ..Line::default()
-        };
-        write_lines(place, &[line])?;
+        });
+        self.write(lines)?;
         self.logs.make_room(self.written > 0)
     }
 
     pub(super) fn flush(&mut self) -> Result<(), DiskError> {
         self.flushed = Instant::now();
+        self.flush_outputs()?;
+        match self.new_lines() {
+            lines if lines.is_empty() => Ok(()),
+            lines => self.write(lines),
+        }
+    }
+
+    fn flush_outputs(&mut self) -> Result<(), DiskError> {
         for index in 0..self.steps.len() {
             if !self.steps[index].waiting.is_empty() {
                 self.flush_output(index)?;
             }
         }
+        Ok(())
+    }
+
+    /// What there is to say of steps that was not written yet.
+    fn new_lines(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         for step in self.steps.iter_mut().filter(|step| step.is_new) {
             step.is_new = false;
             step.line.bytes = (step.bytes > 0).then_some(step.bytes);
             lines.push(step.line.clone());
         }
-        if lines.is_empty() {
-            return Ok(());
-        }
-        write_lines(self.place()?, &lines)
+        lines
     }
 
-    fn place(&mut self) -> Result<&Place, DiskError> {
-        if self.place.is_none() {
-            let place = make_place(&self.directory)?;
-            let head = Line {
-                version: Some(VERSION),
-                title: Some(self.title.clone()),
-                started: Some(milliseconds(self.began)),
-                ..Line::default()
-            };
-            write_lines(&place, &[head])?;
-            self.place = Some(place);
+    /// Writes lines, the first of all before them if they are the first.
+    fn write(&mut self, mut lines: Vec<Line>) -> Result<(), DiskError> {
+        let place = match &self.place {
+            Some(place) => place,
+            None => {
+                lines.insert(0, self.head());
+                self.place.insert(make_place(&self.directory)?)
+            }
+        };
+        write_lines(place, &lines)
+    }
+
+    fn head(&self) -> Line {
+        Line {
+            version: Some(VERSION),
+            title: Some(self.title.clone()),
+            started: Some(milliseconds(self.began)),
+            ..Line::default()
         }
-        Ok(self.place.as_ref().expect("it was made above"))
+    }
+
+    /// The directory of the log, begun.
+    fn directory(&mut self) -> Result<PathBuf, DiskError> {
+        if self.place.is_none() {
+            self.write(Vec::new())?;
+        }
+        Ok(self.directory.clone())
     }
 
     /// Compresses what a step has printed and appends it to the step's file, as a frame of its own.
     fn flush_output(&mut self, index: usize) -> Result<(), DiskError> {
-        let directory = self.place()?.directory.clone();
+        let directory = self.directory()?;
         let path = directory.join(format!("{index}.zst"));
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,

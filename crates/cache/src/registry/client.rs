@@ -374,11 +374,8 @@ impl RegistryClient {
         if let Some(endpoints) = known(&self.0.endpoints) {
             return Ok(endpoints);
         }
-        let inner = Arc::clone(&self.0);
-        let asked = registry.clone();
-        let found = tokio::task::spawn_blocking(move || endpoints::find(&asked, &inner.options))
-            .await
-            .expect("reading configuration does not panic")
+        // A few small files of this machine; a thread to read them would cost more.
+        let found = endpoints::find(&registry, &self.0.options)
             .map_err(|error| Failure::Final(RegistryErrorKind::Hosts(error)))?;
         // Another task may have found the same meanwhile, and knows by now who is down.
         let mut all = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);

@@ -179,9 +179,11 @@ fn mirror(address: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, Hos
 fn of_files(registry: &str, options: &RegistryOptions) -> Result<Vec<Endpoint>, HostFilesError> {
     let mut https = options.https.clone();
     let mut found = None;
+    // Most are not there.
+    let folders: Vec<_> = options.hosts.folders.iter().filter(|folder| folder.exists()).collect();
     for (name, folder) in [registry, "_default"]
         .into_iter()
-        .flat_map(|name| options.hosts.folders.iter().map(move |folder| (name, folder)))
+        .flat_map(|name| folders.iter().map(move |folder| (name, folder)))
     {
         found = read_folder(&folder.join(name))?;
         if found.is_some() {

@@ -18,7 +18,7 @@ impl World {
     pub(super) fn new(xattrs: OverlayXattrs) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let overlay = Overlay::new(xattrs, &store.layers).unwrap();
+        let overlay = Overlay::new(xattrs, &store.layers);
         Self { overlay, layers: store.layers, _dir: dir }
     }
 
@@ -40,7 +40,7 @@ impl World {
 
     /// The same store, with layers made by mounting.
     pub(super) fn mounting(self) -> Self {
-        let overlay = Overlay::new(self.overlay.xattrs(), &self.layers).unwrap();
+        let overlay = Overlay::new(self.overlay.xattrs(), &self.layers);
         Self { overlay, ..self }
     }
 

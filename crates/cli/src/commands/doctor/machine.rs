@@ -158,7 +158,7 @@ fn probe(root: &Path) -> Result<(), Failure> {
         aside.path()
     };
     let store = Store::open(folder).map_err(|error| failed(&error))?;
-    let overlay = Overlay::new(xattrs, &store.layers).map_err(|error| failed(&error))?;
+    let overlay = Overlay::new(xattrs, &store.layers);
     overlay.probe().map_err(|error| Failure::Refused(chain(&error)))
 }
 
