@@ -113,6 +113,16 @@ impl Contexts {
     }
 }
 
+impl Drop for Contexts {
+    fn drop(&mut self) {
+        let opened = std::mem::take(&mut *self.opened());
+        if opened.stat_caches.values().any(|cache| cache.is_large()) {
+            // Nobody need wait for it, least of all a process that is about to end.
+            rayon::spawn(move || drop(opened));
+        }
+    }
+}
+
 /// What of a source is not there, as one list of patterns: all but what its include patterns say, then what its
 /// exclude patterns say. (`local.followpaths` only spares a remote client work; selectors do that here.)
 fn ignore_patterns(source: &SourceOp) -> Result<Vec<String>, ContextError> {

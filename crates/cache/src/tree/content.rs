@@ -51,13 +51,20 @@ fn hash_content(xattrs: &[Xattr], file: BorrowedFd<'_>, size: u64) -> Result<[u8
     }
 }
 
-/// Adds attributes to a digest, their number first.
+/// Adds attributes to a digest.
 pub(super) fn hash_xattrs(hasher: &mut Hasher, xattrs: &[Xattr]) {
-    hasher.update(&(xattrs.len() as u32).to_le_bytes());
+    let mut bytes = Vec::new();
+    encode_xattrs(&mut bytes, xattrs);
+    hasher.update(&bytes);
+}
+
+/// What a digest is made of of attributes: their number first.
+pub(super) fn encode_xattrs(bytes: &mut Vec<u8>, xattrs: &[Xattr]) {
+    bytes.extend((xattrs.len() as u32).to_le_bytes());
     for xattr in xattrs {
         for part in [&xattr.name, &xattr.value] {
-            hasher.update(&(part.len() as u32).to_le_bytes());
-            hasher.update(part);
+            bytes.extend((part.len() as u32).to_le_bytes());
+            bytes.extend(part);
         }
     }
 }

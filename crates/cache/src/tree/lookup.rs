@@ -151,10 +151,15 @@ impl Tree {
         if let Some(known) = looked_up.get(name) {
             return Ok(known.clone());
         }
-        let opened = self
-            .open_as(path, OFlags::PATH | OFlags::DIRECTORY)
-            .map_err(|errno| TreeError::io("open directory", path, errno))?;
-        let found = self.inspect(opened.as_fd(), parent, path, name, FileType::Unknown)?;
+        let opened = match path {
+            b"" => None,
+            path => Some(
+                self.open_as(path, OFlags::PATH | OFlags::DIRECTORY)
+                    .map_err(|errno| TreeError::io("open directory", path, errno))?,
+            ),
+        };
+        let opened = opened.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+        let found = self.inspect(opened, parent, path, name, FileType::Unknown)?;
         let found = found.map(Arc::new);
         looked_up.insert(name.into(), found.clone());
         Ok(found)
@@ -217,7 +222,8 @@ impl Tree {
             && !ignore.is_empty()
         {
             let whole = join(path, name);
-            ignored = ignore.decide(&parent.ignore, &whole);
+            let above = parent.ignore().cloned().unwrap_or_default();
+            ignored = ignore.decide(&above, &whole);
             excluded = ignored.excluded();
             let is_dir = matches!(file_type, FileType::Directory | FileType::Unknown);
             if excluded && !(is_dir && ignore.may_have_exceptions_below(&ignored, &whole)) {

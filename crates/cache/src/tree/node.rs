@@ -14,8 +14,6 @@ pub struct Node {
     meta: Meta,
     /// What a symbolic link says.
     link: Option<Box<[u8]>>,
-    /// What the ignore patterns say of it. An excluded directory is only here for exceptions below it.
-    pub(super) ignore: Decision,
     pub(super) content: OnceLock<Content>,
     pub(super) dir: Option<Box<Directory>>,
 }
@@ -32,6 +30,9 @@ pub(super) struct Content {
 /// What is known of the entries of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
+    /// What the ignore patterns say of it. One that is excluded is only here for exceptions below it, and nothing else that is excluded
+    /// is.
+    ignore: Decision,
     /// All of them, once somebody needed all.
     pub(super) listing: OnceLock<Listing>,
     /// Those that were looked up one by one before that; held while listing.
@@ -59,8 +60,18 @@ pub(super) struct Child {
 
 impl Node {
     pub(super) fn new(meta: Meta, link: Option<Box<[u8]>>, ignore: Decision) -> Self {
-        let dir = meta.is_dir().then(Box::default);
-        Self { meta, link, ignore, content: OnceLock::new(), dir }
+        let dir = meta.is_dir().then(|| Box::new(Directory { ignore, ..Directory::default() }));
+        Self { meta, link, content: OnceLock::new(), dir }
+    }
+
+    /// What the ignore patterns say of a directory; `None` of anything else.
+    pub(super) fn ignore(&self) -> Option<&Decision> {
+        self.dir.as_ref().map(|dir| &dir.ignore)
+    }
+
+    /// Whether the ignore patterns exclude it: see [`Directory`].
+    pub(super) fn is_ignored(&self) -> bool {
+        self.ignore().is_some_and(Decision::excluded)
     }
 
     /// What the kernel says of it.

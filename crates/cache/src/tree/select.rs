@@ -78,7 +78,7 @@ impl Tree {
                 None => Vec::new(),
             };
             // An ignored directory is there for the exceptions below it only.
-            if found.node.ignore.excluded() && entries.is_empty() {
+            if found.node.is_ignored() && entries.is_empty() {
                 return Err(self.not_found(&name));
             }
             sources.push(Selected { name, path: found.path, node: found.node, entries });

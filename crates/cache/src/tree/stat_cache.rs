@@ -28,6 +28,9 @@ const RECORD: usize = 72;
 /// After how many written files an entry that no build saw is dropped.
 const OLDEST: u32 = 16;
 
+/// See [`StatCache::is_large`].
+const LARGE: usize = 8192;
+
 /// The remembered digests of one folder.
 #[derive(Debug)]
 pub struct StatCache {
@@ -60,6 +63,17 @@ impl StatCache {
         let old = std::fs::read(&file).ok().and_then(checked_records).unwrap_or_default();
         let seen = (0..old.len() / RECORD).map(|_| AtomicBool::new(false)).collect();
         Self { file, old, seen, new: Mutex::default() }
+    }
+
+    /// How many files it remembers from earlier builds.
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether it knows so many files that to free what is known of them takes milliseconds.
+    pub fn is_large(&self) -> bool {
+        let new = self.new.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.len() + new > LARGE
     }
 
     /// The digest of a file in exactly this state.

@@ -66,9 +66,8 @@ struct Walked {
 
 struct WalkedEntry {
     entry: Entry,
-    verdict: Verdict,
-    /// Whether it is a directory to walk.
-    descend: bool,
+    /// What was said of it, if it is a directory to walk.
+    descend: Option<Box<Verdict>>,
 }
 
 impl Tree {
@@ -91,11 +90,12 @@ impl Tree {
             }
             let next = level
                 .iter()
-                .flat_map(|dir| dir.entries.iter().filter(|entry| entry.descend))
-                .map(|entry| Walked {
-                    path: entry.entry.path.clone(),
-                    node: Arc::clone(&entry.entry.node),
-                    verdict: entry.verdict.clone(),
+                .flat_map(|dir| &dir.entries)
+                .filter_map(|entry| Some((&entry.entry, entry.descend.as_deref()?)))
+                .map(|(entry, verdict)| Walked {
+                    path: entry.path.clone(),
+                    node: Arc::clone(&entry.node),
+                    verdict: verdict.clone(),
                     entries: Vec::new(),
                 })
                 .collect();
@@ -112,11 +112,12 @@ impl Tree {
             let path = join(&dir.path, &child.name);
             let verdict = filter.decide(&dir.verdict, &path[prefix..]);
             let is_dir = child.node.dir.is_some();
-            let picked = filter.picks(&verdict) && !child.node.ignore.excluded();
+            let picked = filter.picks(&verdict) && !child.node.is_ignored();
             let descend = is_dir && (picked || filter.may_pick_below(&verdict, &path[prefix..]));
             if picked || descend {
                 let entry = Entry { path, prefix, node: Arc::clone(&child.node), picked };
-                dir.entries.push(WalkedEntry { entry, verdict, descend });
+                let descend = descend.then(|| Box::new(verdict));
+                dir.entries.push(WalkedEntry { entry, descend });
             }
         }
         Ok(())
@@ -150,7 +151,7 @@ fn in_order(levels: Vec<Vec<Walked>>) -> Vec<Entry> {
         } else {
             waiting.push((open.len(), entry));
         }
-        if descend {
+        if descend.is_some() {
             open.extend(enter(open.len()));
         }
     }
