@@ -34,6 +34,11 @@ pub(crate) fn local_folder(vertex: &Vertex) -> Option<Output> {
     }
 }
 
+/// Whether a vertex is a folder of the user's.
+pub(crate) fn is_local_folder(vertex: &Vertex) -> bool {
+    matches!(&vertex.op, Op::Source(source) if source.local_name().is_some())
+}
+
 /// The digest of what `selectors` pick of an input. One selection is not hashed again, so that the same
 /// content has the same digest however it came.
 pub(crate) async fn content<E: Executor>(
@@ -98,7 +103,7 @@ impl Keys {
                         });
                     (map.digest, inputs.collect())
                 }
-                None if local_folder(vertex).is_some() => continue,
+                None if is_local_folder(vertex) => continue,
                 None => (answers[&(*id, 0)], Vec::new()),
             };
             let parts = KeyParts { op, inputs, by_content: false };
@@ -130,7 +135,7 @@ impl Keys {
 /// The parts of a key that are of local folders.
 fn folders_of(graph: &Graph, vertex: &Vertex, parts: &KeyParts) -> Vec<(usize, Digest)> {
     let inputs = vertex.inputs.iter().zip(&parts.inputs).enumerate();
-    let folders = inputs.filter(|(_, (edge, _))| local_folder(graph.vertex(edge.vertex)).is_some());
+    let folders = inputs.filter(|(_, (edge, _))| is_local_folder(graph.vertex(edge.vertex)));
     folders.map(|(position, (_, digest))| (position, *digest)).collect()
 }
 
@@ -163,9 +168,13 @@ impl<E: Executor> Inquiry<'_, E> {
         let questions = self.questions(order);
         // A folder is at work from the first question about it to the last answer.
         let mut open: HashMap<VertexId, usize> = HashMap::new();
+        let mut folders: HashMap<VertexId, Output> = HashMap::new();
         for question in &questions {
             if let Question::Folder { folder, .. } = question {
                 *open.entry(*folder).or_default() += 1;
+                folders.entry(*folder).or_insert_with(|| {
+                    local_folder(self.graph.vertex(*folder)).expect("the question is about one")
+                });
             }
         }
         let mut running = HashMap::new();
@@ -181,7 +190,7 @@ impl<E: Executor> Inquiry<'_, E> {
                         Running::start(self.progress, self.graph.vertex(folder).digest, None)
                     });
                 }
-                asked.push(self.ask(question));
+                asked.push(self.ask(question, &folders));
             }
             let Some(answer) = asked.next().await else { return Ok(answers) };
             let (question, digest) = answer.map_err(|(vertex, kind)| {
@@ -209,11 +218,11 @@ impl<E: Executor> Inquiry<'_, E> {
         let mut questions = Vec::new();
         for id in order {
             let vertex = self.graph.vertex(*id);
-            if self.maps[id.index()].is_none() && local_folder(vertex).is_none() {
+            if self.maps[id.index()].is_none() && !is_local_folder(vertex) {
                 questions.push(Question::Source(*id));
             }
             for (input, edge) in vertex.inputs.iter().enumerate() {
-                if local_folder(self.graph.vertex(edge.vertex)).is_some() {
+                if is_local_folder(self.graph.vertex(edge.vertex)) {
                     let folder = edge.vertex;
                     questions.push(Question::Folder { consumer: *id, input, folder });
                 }
@@ -225,6 +234,7 @@ impl<E: Executor> Inquiry<'_, E> {
     async fn ask<S: std::error::Error + 'static>(
         &self,
         question: Question,
+        folders: &HashMap<VertexId, Output>,
     ) -> Result<(Question, Digest), (VertexId, SolveErrorKind<E::Error, S>)> {
         let answer = match question {
             Question::Source(id) => {
@@ -232,11 +242,11 @@ impl<E: Executor> Inquiry<'_, E> {
                 digest.map_err(|error| (id, SolveErrorKind::Source(error)))
             }
             Question::Folder { consumer, input, folder } => {
-                let folder = local_folder(self.graph.vertex(folder)).expect("it was one");
+                let folder = &folders[&folder];
                 let keying = self.maps[consumer.index()].as_ref().map(|map| &map.inputs[input]);
                 let keying = keying.expect("sources have no inputs");
                 let vertex = self.graph.vertex(consumer);
-                let digest = content(self.executor, &folder, keying, vertex).await;
+                let digest = content(self.executor, folder, keying, vertex).await;
                 digest.map_err(|error| (consumer, SolveErrorKind::Content(error)))
             }
         };

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use crate::keys::{Keys, local_folder};
+use crate::keys::{Keys, is_local_folder, local_folder};
 use crate::{
     CacheKey, CacheStore, Edge, Event, Executor, Graph, Op, Output, Presence, Progress, SolveError,
     SolveErrorKind, VertexId,
@@ -158,7 +158,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         let mut missing = missing.iter().peekable();
         for id in order {
             let vertex = self.graph.vertex(*id);
-            if missing.next_if_eq(&id).is_none() && local_folder(vertex).is_none() {
+            if missing.next_if_eq(&id).is_none() && !is_local_folder(vertex) {
                 self.start(*id).complete(true);
             }
         }
