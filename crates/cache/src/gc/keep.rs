@@ -37,6 +37,9 @@ const MEASURED_EVERY: Duration = HOUR;
 /// By how many bytes the disk has to empty before a measurement is no longer believed.
 const FREED_BY_OTHERS: u64 = 16 << 20;
 
+/// To how many times its size a store is not expected to grow within [`MEASURED_EVERY`] while others hide that.
+const FAR_GROWTH: u64 = 4;
+
 /// By how many bytes the disk has to fill before a collection that could not free enough is tried again.
 const WORTH_TRYING: u64 = 64 << 20;
 
@@ -126,8 +129,13 @@ impl SpaceKeeper {
         let Some(measured) = measured else { return true };
         // A clock that was set back is as good as one that has gone on.
         let age = now.duration_since(measured.at).unwrap_or(Duration::MAX);
-        if age > MEASURED_EVERY || disk.free > measured.free.saturating_add(FREED_BY_OTHERS) {
+        if age > MEASURED_EVERY {
             return true;
+        }
+        if disk.free > measured.free.saturating_add(FREED_BY_OTHERS) {
+            // On a disk that others work on this is always so; a store that was small may wait for its hour.
+            let much = measured.used.saturating_mul(FAR_GROWTH);
+            return self.limits.allowed(much, disk.free) < much;
         }
         let grown = measured.free.saturating_sub(disk.free);
         if let Some(stuck) = self.stuck
@@ -220,6 +228,7 @@ mod tests {
         assert!(due(measured(5, 21), 19), "others may have, and now the disk is full");
         assert!(!due(measured(0, 19), 19), "what is reserved is its own");
         assert!(due(measured(5, 50), 51), "who frees space hides what the store took");
+        assert!(!due(measured(1, 50), 51), "but that is far from too much");
         let later = now + 2 * HOUR;
         assert!(keeper.must_measure(
             measured(1, 50),
