@@ -179,7 +179,9 @@ async fn run(
                 Some(event) => {
                     recorder.event(&event);
                     notes.event(&event);
-                    draw(&mut renderer, event)
+                    let drawn = draw(&mut renderer, event);
+                    // What comes at once is written at once.
+                    if events.is_empty() { drawn.and_then(|()| flush(&mut renderer)) } else { drawn }
                 }
             },
             _ = frames.tick() => {
@@ -223,6 +225,13 @@ fn draw(renderer: &mut Renderer, event: Event) -> io::Result<()> {
             tty.event(event);
             Ok(())
         }
+    }
+}
+
+fn flush(renderer: &mut Renderer) -> io::Result<()> {
+    match renderer {
+        Renderer::Plain(plain) => plain.flush(),
+        Renderer::Tty(_) | Renderer::Json(_) | Renderer::Quiet(_) => Ok(()),
     }
 }
 

@@ -58,7 +58,7 @@ impl<W: Write> Plain<W> {
         std::mem::take(&mut self.numbered)
     }
 
-    /// Takes an event in; `now` decides whose turn it is.
+    /// Takes an event in; `now` decides whose turn it is. What is printed may wait for [`Plain::flush`].
     pub(crate) fn event(&mut self, event: Event, now: SystemTime) -> io::Result<()> {
         match event {
             Event::Added { vertex, name, inputs } => {
@@ -124,7 +124,8 @@ impl<W: Write> Plain<W> {
 
     /// Lets waiting vertices have their turn.
     pub(crate) fn tick(&mut self, now: SystemTime) -> io::Result<()> {
-        self.print(now)
+        self.print(now)?;
+        self.flush()
     }
 
     /// Prints everything that waits.
@@ -213,11 +214,12 @@ impl<W: Write> Plain<W> {
             match self.shown {
                 Some((index, since)) if self.vertices.list()[index].completed.is_none() => {
                     self.drain(index)?;
+                    let Some(next) = self.next(index) else { break };
                     let held_too_long = format::between(since, now) >= ANTI_FLICKER;
-                    let crowded = self.waiting.values().any(|lines| lines.len() > MOST_WAITING);
-                    let Some(next) = self.next(index).filter(|_| held_too_long || crowded) else {
+                    let is_crowded = |other| self.waiting[other].len() > MOST_WAITING;
+                    if !held_too_long && !self.order.iter().any(is_crowded) {
                         break;
-                    };
+                    }
                     self.show(next, now)?;
                 }
                 Some((index, _)) => {
@@ -231,6 +233,11 @@ impl<W: Write> Plain<W> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Has what was printed read.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
