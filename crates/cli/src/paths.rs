@@ -113,13 +113,7 @@ pub(crate) fn aws_settings() -> Result<AwsSettings, CommandError> {
 
 /// The first file of this name in the absolute folders of PATH that can be executed.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    let mut candidates = env::split_paths(&path).map(|folder| folder.join(name));
-    candidates.find(|file| {
-        file.is_absolute()
-            && file.is_file()
-            && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-    })
+    rbuild_worker::find_program(name, &programs())
 }
 
 /// Where this program is. It may have been replaced meanwhile; whoever needs it is told then.

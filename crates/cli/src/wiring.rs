@@ -205,7 +205,7 @@ impl Session {
             contexts: Contexts::new(folders, self.store.root().join("tmp"), self.store.contexts()),
             sandbox,
             platforms: Platforms::new(paths::programs()),
-            pasta: paths::program("pasta"),
+            programs: paths::programs(),
             entitlements: bounds.entitlements,
             provided,
             cache_mounts: self.store.cache_mounts.clone(),

@@ -28,6 +28,7 @@ mod logins;
 mod logs;
 mod mounts;
 mod network;
+mod noop;
 mod output_attributes;
 mod outputs;
 mod platforms;

@@ -29,6 +29,7 @@ mod own_process;
 mod owner;
 mod platforms;
 mod processes;
+mod program;
 mod remote;
 mod sandbox;
 mod secrets;
@@ -56,6 +57,7 @@ pub use operation_error::OperationError;
 pub use own_process::init_main_if_requested;
 pub use platforms::{Emulator, PlatformSupport, Platforms};
 pub use processes::{ProcessTree, StepProcess};
+pub use program::find_program;
 pub use remote::{RemoteSources, SourceIdentity};
 pub use sandbox::{
     CommandError, ControlGroup, Exit, ExitStatus, ExtraHost, Mount, MountAttributes, MountKind,

@@ -59,8 +59,8 @@ pub struct WorkerParts {
     pub platforms: Platforms,
     /// What steps may ask for.
     pub entitlements: Entitlements,
-    /// The program pasta, which connects the network of the steps; without it, they have the host's.
-    pub pasta: Option<PathBuf>,
+    /// The folders where the program pasta is looked for, when a step needs a network; without it, steps have the host's.
+    pub programs: Vec<PathBuf>,
     /// What steps may use of the user's.
     pub provided: Provided,
     /// The store's directories that outlive builds.
@@ -115,7 +115,7 @@ pub struct Worker {
     /// From before the first step.
     oom_before: OnceLock<OomKills>,
     /// For work that keeps processors and disk busy and a thread waiting.
-    blocking: Semaphore,
+    blocking: OnceLock<Semaphore>,
     /// What failed steps have left, if that is to be kept.
     left: Option<Mutex<Vec<LeftByStep>>>,
 }
@@ -123,7 +123,6 @@ pub struct Worker {
 impl Worker {
     /// Makes a worker.
     pub fn new(parts: WorkerParts) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             snapshots: Arc::new(Snapshots::new(parts.layers, parts.overlay)),
             contexts: Arc::new(parts.contexts),
@@ -131,7 +130,7 @@ impl Worker {
             remotes: parts.remotes,
             sandbox: parts.sandbox,
             platforms: Arc::new(parts.platforms),
-            network: BuildNetwork::new(parts.pasta),
+            network: BuildNetwork::new(parts.programs),
             entitlements: parts.entitlements,
             provided: Arc::new(parts.provided),
             caches: Arc::new(StepCaches::new(parts.cache_mounts)),
@@ -140,7 +139,7 @@ impl Worker {
             limits: Arc::new(parts.limits),
             deferred: parts.deferred,
             oom_before: OnceLock::new(),
-            blocking: Semaphore::new(2 * processors),
+            blocking: OnceLock::new(),
             left: None,
         }
     }
@@ -525,7 +524,11 @@ impl Worker {
         T: Send + 'static,
         E: Into<OperationError> + Send + 'static,
     {
-        let _permit = self.blocking.acquire().await;
+        let permits = || {
+            let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            Semaphore::new(2 * processors)
+        };
+        let _permit = self.blocking.get_or_init(permits).acquire().await;
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done.map_err(Into::into),
             Err(error) => match error.try_into_panic() {
@@ -555,6 +558,12 @@ impl Executor for Worker {
     ) -> Result<Digest, OperationError> {
         if let Output::Snapshot(snapshot) = output {
             self.unpack(snapshot, consumer.digest, &self.progress).await?;
+        }
+        if let Output::Local(source) = output {
+            let digest = self.contexts.tree(source)?.digest_at_a_glance(selector);
+            if let Some(digest) = digest.map_err(|source| checksum_error(output, source))? {
+                return Ok(digest);
+            }
         }
         let (output, selector) = (output.clone(), selector.clone());
         let (contexts, snapshots) = (Arc::clone(&self.contexts), Arc::clone(&self.snapshots));

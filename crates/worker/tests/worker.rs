@@ -96,7 +96,7 @@ impl World {
             sandbox: sandbox(),
             platforms: Platforms::new(Vec::new()),
             entitlements: Entitlements::default(),
-            pasta: None,
+            programs: Vec::new(),
             provided: Provided::default(),
             cache_mounts: store.cache_mounts.clone(),
             progress: Progress::discard(),

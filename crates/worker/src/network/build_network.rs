@@ -18,6 +18,7 @@ use super::keeper::KEEPER_ARGUMENT;
 use super::pasta;
 use super::resolv_conf::HostResolvConf;
 use super::tun;
+use crate::program::find_program;
 use crate::sandbox::{self, Sandbox, SandboxSpec, receive_descriptors};
 
 /// How long pasta may take to be ready; it needs some hundredths of a second.
@@ -58,7 +59,7 @@ pub enum NetworkError {
 /// Gives steps their networks. Those of one build that ask for nothing share one.
 #[derive(Debug)]
 pub(crate) struct BuildNetwork {
-    pasta: Option<PathBuf>,
+    programs: Vec<PathBuf>,
     made: OnceCell<Made>,
 }
 
@@ -98,9 +99,9 @@ enum Namespace {
 }
 
 impl BuildNetwork {
-    /// `pasta` is the program that connects networks; without it, steps have the host's.
-    pub(crate) fn new(pasta: Option<PathBuf>) -> Self {
-        Self { pasta, made: OnceCell::new() }
+    /// `programs` are the folders where pasta is looked for, the program that connects networks; without it, steps have the host's.
+    pub(crate) fn new(programs: Vec<PathBuf>) -> Self {
+        Self { programs, made: OnceCell::new() }
     }
 
     /// The network of a step. The first that asks for nothing waits until the network of the build is there.
@@ -136,7 +137,8 @@ impl BuildNetwork {
 
     /// Makes the network, and warns of what it is not.
     async fn make(&self, sandbox: &Sandbox, progress: &Progress) -> Result<Made, NetworkError> {
-        let (made, finding) = connect(sandbox, self.pasta.as_deref()).await?;
+        let (made, finding) =
+            connect(sandbox, find_program("pasta", &self.programs).as_deref()).await?;
         if finding != NetworkFinding::Private {
             progress.warn(finding.to_string());
         }

@@ -17,6 +17,8 @@ use crate::error::{CommandError, Kind};
 
 /// The largest Dockerfile that is read; the parser has limits of its own.
 const DOCKERFILE_LIMIT: u64 = 64 << 20;
+/// Bytes that nearly every Dockerfile has room in, so that it is read at once.
+const DOCKERFILE_USUAL: usize = 16 << 10;
 /// The name that Dockerfiles have when none is given.
 pub(super) const DOCKERFILE: &str = "Dockerfile";
 /// The name that is looked for next.
@@ -270,7 +272,7 @@ fn is_old_tar(head: &[u8]) -> bool {
 }
 
 pub(super) fn read_limited(reader: impl io::Read, what: &str) -> Result<Vec<u8>, CommandError> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(DOCKERFILE_USUAL);
     reader.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
         CommandError::caused(Kind::Usage, format!("cannot read `{what}`"), error)
     })?;

@@ -240,8 +240,8 @@ pub(crate) fn dump_llb(
 pub(crate) fn in_runtime(
     work: impl Future<Output = Result<(), CommandError>>,
 ) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // What is async only waits, and needs no thread of its own for that: work that takes time is done on blocking threads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::caused(Kind::Environment, "cannot start threads", error))?;
@@ -448,7 +448,7 @@ async fn build_and_export(
     };
     let entitlements = entitlements(args);
     check(&prepared, target, entitlements)?;
-    tokio::task::block_in_place(|| recording.planned(&prepared.graph, target, &progress));
+    recording.planned(&prepared.graph, target, &progress);
     recording.folders(&prepared.folders, &session.store.root().join("tmp"));
     let limits = std::mem::replace(&mut plans.limits, StepLimits::none());
     let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
@@ -619,9 +619,7 @@ impl Work<'_> {
                 crate::error::chain(refusal)
             ));
         }
-        tokio::task::block_in_place(|| {
-            recording.solved(&session.store, graph, worker, progress);
-        });
+        recording.solved(&session.store, graph, worker, progress);
         let outputs = match solved {
             Ok(outputs) => outputs,
             Err(error) => {

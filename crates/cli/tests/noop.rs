@@ -1,0 +1,133 @@
+//! What a build costs that has nothing to do, counted in system calls.
+
+use std::fs;
+use std::process::Command;
+
+use rbuild_testdata::{Registry, busybox_image};
+
+use crate::fixture::{Fixture, have, ran};
+
+/// Three stages, twelve instructions and steps that ran: the form of the first workload of `bench/`.
+const DOCKERFILE: &str = "\
+FROM BASE AS deps
+WORKDIR /src
+COPY manifest.txt ./
+RUN sort manifest.txt > deps.txt
+
+FROM deps AS build
+ARG REV=1
+ENV MODE=release
+COPY src/ ./src/
+RUN cat src/*/*.txt > out.bin
+RUN sha256sum out.bin > out.sum
+
+FROM BASE
+WORKDIR /app
+COPY --from=build /src/out.bin /src/out.sum ./
+COPY --from=build /src/deps.txt ./
+USER nobody
+ENTRYPOINT [\"/bin/cat\", \"/app/out.sum\"]
+";
+
+/// Beyond a look at each file of the context, with the base in a registry that is asked what its tag names now.
+const MOST_CALLS: usize = 400;
+
+/// With an image with a name, or an archive of one.
+const MOST_CALLS_OF_AN_IMAGE: usize = 560;
+
+/// The calls of a build that has nothing to do.
+#[derive(Debug)]
+struct Calls {
+    /// That look at a file of the context.
+    looks: usize,
+    others: Vec<String>,
+}
+
+struct Project {
+    fixture: Fixture,
+    _registry: Registry,
+}
+
+impl Project {
+    fn with_files(files: usize) -> Self {
+        let registry = Registry::start();
+        registry.push("base", "latest", &busybox_image().publish());
+        let base = format!("{}/base:latest", registry.address());
+        let fixture = Fixture::with(&DOCKERFILE.replace("BASE", &base));
+        fixture.write("manifest.txt", "b\na\n");
+        for file in 0..files {
+            fixture.write(&format!("src/d{}/f{file:06}.txt", file % 2), format!("{file}\n"));
+        }
+        Self { fixture, _registry: registry }
+    }
+
+    /// Builds twice, the second time with nothing to do, and counts the calls of the third; in a store of its own, as the log of the index
+    /// grows with every build.
+    fn noop(&self, store: &str, args: &[&str]) -> Calls {
+        let build = || {
+            let mut command = self.fixture.command(store);
+            command.arg("build").args(args).arg(self.fixture.context());
+            command
+        };
+        for _ in 0..2 {
+            ran(build().output().expect("rbuild starts")).ok();
+        }
+        let build = build();
+        let trace = self.fixture.path("trace");
+        loop {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o"]).arg(&trace);
+            command.arg(build.get_program()).args(build.get_args()).env_clear();
+            command.envs(build.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let done = command.current_dir(self.fixture.path("")).output();
+            let done = ran(done.expect("strace starts")).ok();
+            assert!(done.steps_run().is_empty(), "something was done: {}", done.stderr);
+            let trace = fs::read_to_string(&trace).expect("the trace");
+            // Where others empty the disk meanwhile, the store is measured again.
+            if !trace.contains("locks/usage") {
+                return Calls::read(&trace);
+            }
+        }
+    }
+}
+
+impl Calls {
+    fn read(trace: &str) -> Self {
+        // The other half of a call is a line of its own; std asks that of every descriptor that it closes where assertions are on.
+        let is_call = |line: &&str| !line.contains(" resumed>") && !line.contains("F_GETFD");
+        let (looks, others): (Vec<_>, _) = trace
+            .lines()
+            .filter(is_call)
+            .partition(|line| line.contains("newfstatat(") && line.contains("\"f0"));
+        Self { looks: looks.len(), others: others.into_iter().map(str::to_owned).collect() }
+    }
+
+    #[track_caller]
+    fn assert_few(&self, files: usize, most: usize) {
+        assert_eq!(self.looks, files, "each file is looked at once");
+        let others = self.others.len();
+        assert!(others < most, "{others} calls:\n{}", self.others.join("\n"));
+    }
+}
+
+#[test]
+fn privileged_a_build_with_nothing_to_do_makes_few_calls() {
+    if !have("privileged_a_build_with_nothing_to_do_makes_few_calls", "strace") {
+        return;
+    }
+    let project = Project::with_files(200);
+    project.noop("one", &["-o", "type=cacheonly"]).assert_few(200, MOST_CALLS);
+    project.noop("two", &["-t", "app"]).assert_few(200, MOST_CALLS_OF_AN_IMAGE);
+    let archive = format!("type=oci,dest={}", project.fixture.path("app.tar").display());
+    project.noop("three", &["-o", &archive]).assert_few(200, MOST_CALLS_OF_AN_IMAGE);
+}
+
+#[test]
+fn privileged_only_looks_at_files_grow_with_the_context() {
+    if !have("privileged_only_looks_at_files_grow_with_the_context", "strace") {
+        return;
+    }
+    let calls = Project::with_files(2000).noop("store", &["-o", "type=cacheonly"]);
+    // A listing takes a call for each 32 KiB of names, and memory comes in pieces as well.
+    calls.assert_few(2000, MOST_CALLS + 30);
+}
