@@ -342,7 +342,7 @@ async fn sends_smaller_pieces_where_it_must() {
 #[tokio::test]
 async fn an_upload_that_stands_still_is_begun_again() {
     let mut options = options();
-    options.retry.idle_limit = Duration::from_millis(100);
+    options.retry.idle_limit = Duration::from_millis(300);
     let registry = Arc::new(Registry::start());
     let bytes = b"hello".repeat(10_000);
     let blob = Descriptor::new(MediaType::OciLayer, Digest::of(&bytes), bytes.len() as u64);

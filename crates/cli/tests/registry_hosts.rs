@@ -82,6 +82,32 @@ fn privileged_a_mirror_serves_a_registry_that_is_not_there() {
 }
 
 #[test]
+fn who_we_are_is_shown_by_a_certificate() {
+    let Some(registry) = Registry::start_with_client_certificates() else {
+        skipped("who_we_are_is_shown_by_a_certificate", "there is no `openssl`");
+        return;
+    };
+    registry.push("team/base", "1", &image().publish());
+    let fixture = Fixture::new();
+    let host = registry.protected_address();
+    let folder = fixture.path(".config/rbuild/certs.d").join(&host);
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::copy(registry.authority(), folder.join("ca.crt")).expect("a copy");
+    let pull = || fixture.run(["pull", &format!("{host}/team/base:1")]);
+    let checked = fixture.run(["registry", "check", &host]);
+    assert!(checked.text().contains("TLS         FAILED"), "{}", checked.text());
+    assert!(checked.fails(1).contains("us.cert and us.key"));
+    let (certificate, key) = registry.client_certificate();
+    fs::copy(certificate, folder.join("us.cert")).expect("a copy");
+    assert!(pull().fails(1).contains("us.key` is missing"));
+    // The key of somebody else.
+    fs::write(folder.join("us.key"), "nonsense").expect("a file");
+    assert!(pull().fails(1).contains("us.key"));
+    fs::copy(key, folder.join("us.key")).expect("a copy");
+    pull().ok();
+}
+
+#[test]
 fn podmans_file_says_where_registries_are() {
     let registry = Registry::start();
     registry.push("team/base", "1", &image().publish());

@@ -212,7 +212,8 @@ fn what_is_broken_is_built(world: &World) {
         assert_eq!(read(&out, "final"), "one\n");
         ran
     };
-    world.export(",prefix=broken/,name=broken,mode=max");
+    world.export(",prefix=broken/,manifests_prefix=documents/,name=broken,mode=max");
+    assert!(world.server.objects().contains_key("broken/documents/broken"));
     world.export(",blobs_prefix=broken/blobs/,name=broken,mode=max");
     let blobs: Vec<String> = {
         let objects = world.server.objects();

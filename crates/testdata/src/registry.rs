@@ -45,13 +45,23 @@ impl Registry {
     /// certificate for `localhost` of a private authority: [`Registry::protected_address`] and
     /// [`Registry::authority`]. `None` when there is no `openssl` to make the certificates with.
     pub fn start_with_tls() -> Option<Self> {
+        Self::start_secure("")
+    }
+
+    /// As [`Registry::start_with_tls`], and that face speaks only to those who have a certificate of the same authority, as
+    /// [`Registry::client_certificate`] is.
+    pub fn start_with_client_certificates() -> Option<Self> {
+        Self::start_secure("    clientcas:\n      - authority.pem\n")
+    }
+
+    fn start_secure(more: &str) -> Option<Self> {
         let mut registry = Self::start();
         let folder = registry.folder.path();
         make_certificates(folder)?;
-        let tls = format!(
-            "  tls:\n    certificate: {0}/server.pem\n    key: {0}/server.key\n",
-            folder.display()
-        );
+        let at = folder.display();
+        let more = more.replace("authority.pem", &format!("{at}/authority.pem"));
+        let tls =
+            format!("  tls:\n    certificate: {at}/server.pem\n    key: {at}/server.key\n{more}");
         registry.secure = Some(Process::start(folder, "secure", &tls));
         Some(registry)
     }
@@ -70,6 +80,11 @@ impl Registry {
     /// The PEM file of the authority that signed the HTTPS certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
+    }
+
+    /// The PEM files of a client's certificate, in the oldest form that there is, and its key.
+    pub fn client_certificate(&self) -> (PathBuf, PathBuf) {
+        (self.folder.path().join("client.pem"), self.folder.path().join("client.key"))
     }
 
     /// Uploads an image under `repository:tag` and returns the digest that the tag then names.
@@ -308,7 +323,10 @@ fn make_certificates(folder: &Path) -> Option<()> {
         "extensions",
         "-out",
         "server.pem",
-    ])
+    ])?;
+    with_key(&["-subj", "/CN=us", "-keyout", "client.key", "-out", "client.csr"])?;
+    let sign = "x509 -req -days 2 -in client.csr -CA authority.pem -CAkey authority.key -CAcreateserial -out client.pem";
+    openssl(&sign.split(' ').collect::<Vec<_>>())
 }
 
 #[cfg(test)]

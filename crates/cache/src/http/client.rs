@@ -12,7 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{DigitallySignedStruct, InconsistentKeys, SignatureScheme};
 
 use super::{Proxies, RetryPolicy, TransportError};
 
@@ -94,7 +95,7 @@ impl HttpClients {
         self.client(url, tls, true)
     }
 
-    /// As [`broken`], and names the proxy that the request went through.
+    /// As [`broken`], for what had no answer yet, and names the proxy that the request went through.
     pub(crate) fn broken(&self, url: &Url, error: reqwest::Error) -> TransportError {
         match (broken(url, error), self.options.proxies.of(url)) {
             (
@@ -103,6 +104,9 @@ impl HttpClients {
             ) => {
                 let (proxy, variable) = (proxy.shown(), proxy.variable);
                 TransportError::Proxied { host, proxy, variable, source }
+            }
+            (TransportError::Silent { host }, _) => {
+                TransportError::NoAnswer { host, seconds: self.options.idle_limit.as_secs() }
             }
             (error, _) => error,
         }
@@ -182,9 +186,9 @@ fn tls_config(tls: Option<&TlsFiles>) -> Result<rustls::ClientConfig, TransportE
     // "Dangerous" is rustls's word for any verifier that is not its own.
     let builder = builder.dangerous();
     let builder = if tls.unverified {
-        builder.with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder.with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(&provider))))
     } else {
-        builder.with_custom_certificate_verifier(Arc::new(verifier(extra, provider)?))
+        builder.with_custom_certificate_verifier(Arc::new(verifier(extra, Arc::clone(&provider))?))
     };
     let Some((certificate, key)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
@@ -193,10 +197,19 @@ fn tls_config(tls: Option<&TlsFiles>) -> Result<rustls::ClientConfig, TransportE
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
         TransportError::Certificates { path: key.clone(), reason: error.to_string() }
     })?;
-    let what = || format!("the certificate `{}` and its key", certificate.display());
-    builder
-        .with_client_auth_cert(chain, private)
-        .map_err(|source| TransportError::Tls { what: what(), source })
+    let what = format!("the certificate `{}` and its key", certificate.display());
+    let wrong = |source| TransportError::Tls { what, source };
+    let own = match provider.key_provider.load_private_key(private) {
+        Ok(key) => CertifiedKey::new(chain, key),
+        Err(error) => return Err(wrong(error)),
+    };
+    // Of the oldest form of certificates, which openssl still makes, it is not known; the server says what it makes of ours.
+    if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) =
+        own.keys_match()
+    {
+        return Err(wrong(error));
+    }
+    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))))
 }
 
 fn verifier(
