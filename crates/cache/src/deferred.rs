@@ -16,7 +16,7 @@ pub struct DeferredLayers(Arc<Mutex<HashMap<LayerId, Arc<DeferredLayer>>>>);
 /// A layer that is not made yet.
 pub struct DeferredLayer {
     /// What it will have, which is enough to write its archive.
-    pub copy: PlannedCopy,
+    pub copy: Arc<PlannedCopy>,
     make: Box<dyn Fn() -> Result<(), MakeError> + Send + Sync>,
     /// Held while it is made.
     making: Mutex<()>,
@@ -28,7 +28,7 @@ type MakeError = Box<dyn Error + Send + Sync>;
 impl DeferredLayer {
     /// A layer that will have what `copy` says. `make` makes its directory in the store.
     pub fn new<E: Error + Send + Sync + 'static>(
-        copy: PlannedCopy,
+        copy: Arc<PlannedCopy>,
         make: impl Fn() -> Result<(), E> + Send + Sync + 'static,
     ) -> Self {
         let make = Box::new(move || make().map_err(MakeError::from));

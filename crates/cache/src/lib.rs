@@ -6,6 +6,7 @@
 //! layer directories as one tree; [`diff`] turns a layer directory into an archive.
 //! [`Tree`] selects and hashes files of a context folder or of a view.
 
+mod below;
 mod builds;
 mod cache_mounts;
 mod content;
@@ -44,6 +45,7 @@ mod store;
 mod tree;
 mod view;
 
+pub use below::Below;
 pub use builds::{
     BuildId, BuildRecord, BuildState, BuildSubject, Builds, BuildsError, FileList, InputState,
     ListedFile, ListedKind, Millis, StepRecord, StepState,

@@ -207,7 +207,7 @@ impl Store {
         let builds = Builds::new(root.join("builds"), Arc::clone(&staging));
         let cache_mounts =
             CacheMounts::new(root.join("caches"), Arc::clone(&staging), Arc::clone(&gate));
-        let locks = Locks::new(root.join("locks"));
+        let locks = Locks::new(root.join("locks"), Arc::clone(&staging));
         let (index, warnings) = Index::open(root).map_err(|source| {
             let path = root.to_owned();
             if source.is_full() {

@@ -118,7 +118,7 @@ impl ActiveLayer {
             });
         }
         // The merged root is the root of the topmost directory, so the new one has to look like the last.
-        copy_root(top, pending.dir()).map_err(ViewError::Root)?;
+        copy_root(top.as_fd(), pending.dir()).map_err(ViewError::Root)?;
         let work = pending.work_dir()?.try_clone_to_owned().map_err(ViewError::Root)?;
         let below: Vec<_> = below.iter().map(AsFd::as_fd).collect();
         let upper = Upper { dir: pending.dir(), work: work.as_fd() };
@@ -162,7 +162,7 @@ fn open_all(layers: &Layers, snapshot: &Snapshot) -> Result<Vec<OwnedFd>, Layers
 }
 
 /// Gives the new layer's root the owner, mode, attributes and time of the root below.
-pub(crate) fn copy_root(from: &OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn copy_root(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = rustix::fs::openat(from, ".", flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&from)?;

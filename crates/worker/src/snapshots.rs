@@ -5,7 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbuild_cache::{
-    ActiveLayer, Layers, LayersError, Overlay, PendingLayer, Tree, TreeError, View, ViewError,
+    ActiveLayer, Below, Layers, LayersError, Overlay, PendingLayer, Tree, TreeError, View,
+    ViewError,
 };
 use rbuild_solver::{LayerId, Snapshot};
 
@@ -70,6 +71,27 @@ impl Snapshots {
         }
         trees.push_back((snapshot.clone(), Arc::clone(&tree)));
         Ok(tree)
+    }
+
+    /// The files of a snapshot, to look up what is at a few paths.
+    pub(crate) fn below(&self, snapshot: &Snapshot) -> Result<Below, SnapshotError> {
+        Ok(Below::open(&self.overlay, &self.layers, snapshot)?)
+    }
+
+    /// Begins a layer on top of what is below, to be written as overlayfs would write it.
+    pub(crate) fn begin_beside(&self, below: &Below) -> Result<PendingLayer, SnapshotError> {
+        Ok(below.begin_layer(&self.layers)?)
+    }
+
+    /// Ends such a layer on top of `base`, which gets the identity `id`. Returns the snapshot with it.
+    pub(crate) fn commit_beside(
+        &self,
+        layer: PendingLayer,
+        base: &Snapshot,
+        id: LayerId,
+    ) -> Result<Snapshot, SnapshotError> {
+        layer.commit(&id)?;
+        Ok(base.with(id))
     }
 
     /// Begins a layer on top of a snapshot.

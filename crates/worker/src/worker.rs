@@ -226,15 +226,18 @@ impl Worker {
         let (op, snapshots, seed) = (op.clone(), Arc::clone(&self.snapshots), call.layer_seed);
         let (need, deferred) = (call.need, self.deferred.clone());
         self.blocking(move || {
-            let is_read_later = need > Presence::Known;
-            if need < Presence::Files
-                && !(is_read_later && file::must_be_read_now(&op, &inputs))
-                && let Some((snapshot, layer)) = file::defer(&op, &inputs, &snapshots, &seed)?
-            {
-                if let Some(id) = snapshot.layers().last().filter(|_| is_read_later) {
-                    deferred.add(*id, layer);
+            if let Some((planned, below)) = file::plan_op(&op, &inputs, &snapshots)? {
+                let id = file::layer_id(&seed, 0);
+                let is_read_later = need > Presence::Known;
+                if need == Presence::Files || is_read_later && file::must_be_read_now(&op, &inputs)
+                {
+                    let made = planned.write(&below, &snapshots, id)?;
+                    return Ok(Executed::now(vec![Output::Snapshot(made)]));
                 }
-                let outputs = vec![Output::Snapshot(snapshot)];
+                let outputs = vec![Output::Snapshot(planned.state(id))];
+                if is_read_later {
+                    deferred.add(id, planned.defer(&snapshots, id));
+                }
                 return Ok(Executed { outputs, deferred: true });
             }
             let made = file::run(&op, inputs, &snapshots, &seed)?;

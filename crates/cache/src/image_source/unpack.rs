@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
+use std::os::fd::AsFd;
 
 use futures_util::future::try_join_all;
 use rbuild_oci::{Descriptor, DiffId};
@@ -156,7 +157,7 @@ impl ImageSource {
         }
         blocking(move || {
             if !applied.explicit_root {
-                copy_root(&layers.open(&parent)?, pending.dir()).map_err(ViewError::Root)?;
+                copy_root(layers.open(&parent)?.as_fd(), pending.dir()).map_err(ViewError::Root)?;
             }
             Ok(pending.commit(&id)?)
         })

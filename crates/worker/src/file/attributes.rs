@@ -79,7 +79,11 @@ impl Changes<'_> {
 
 /// Sets attributes. One that the file system does not take, or that this process may not set, is left out, as
 /// BuildKit does.
-fn set_xattrs(file: BorrowedFd<'_>, xattrs: &[Xattr], path: &[u8]) -> Result<(), FileError> {
+pub(super) fn set_xattrs(
+    file: BorrowedFd<'_>,
+    xattrs: &[Xattr],
+    path: &[u8],
+) -> Result<(), FileError> {
     for xattr in xattrs {
         let flags = XattrFlags::empty();
         let set = rustix::fs::fsetxattr(file, xattr.name.as_slice(), &xattr.value, flags);

@@ -11,7 +11,7 @@ use super::chmod::ModeChange;
 use super::chown::Ownership;
 use super::copy_tree::{Copier, Root};
 use super::error::{FileError, shown};
-use super::place::{NewDirectory, Place, Target, join, parent};
+use super::place::{Look, NewDirectory, Place, Target, join, parent};
 use super::remove::remove_path;
 
 /// Copies.

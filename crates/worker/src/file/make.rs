@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::attributes::{set_times, set_times_at};
 use super::chown::Ownership;
 use super::error::{FileError, shown};
-use super::place::{NewDirectory, Target, parent};
+use super::place::{Look, NewDirectory, Target, parent};
 use super::remove::remove_all;
 use crate::owner::{gid, uid};
 

@@ -15,14 +15,17 @@ mod defer;
 mod error;
 mod make;
 mod place;
+mod plan;
 mod remove;
 mod states;
+mod write;
 
 #[cfg(test)]
 #[expect(clippy::print_stderr, reason = "test")]
 mod tests;
 
 pub use chmod::ModeError;
-pub(crate) use defer::{defer, must_be_read_now};
+pub(crate) use defer::must_be_read_now;
 pub use error::{FileError, OwnerError};
-pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, run};
+pub(crate) use plan::plan_op;
+pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, layer_id, run};

@@ -46,53 +46,93 @@ impl Place {
     }
 }
 
+/// The files of a state, to look up where paths lead. Paths are as with [`Target`].
+pub(super) trait Look {
+    /// What is at a path. A link is not followed.
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>, FileError>;
+
+    /// Where a link leads.
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, FileError>;
+}
+
+impl Look for Target<'_> {
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>, FileError> {
+        if path.is_empty() {
+            return self.stat_root().map(Some);
+        }
+        match self.open_as(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(file) => rustix::fs::fstat(&file)
+                .map(Some)
+                .map_err(|errno| FileError::io("inspect", path, errno)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(FileError::io("inspect", path, errno)),
+        }
+    }
+
+    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        let failed = |errno| FileError::io("read link", path, errno);
+        let link = self.open_as(path, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
+        Ok(rustix::fs::readlinkat(&link, c"", Vec::new()).map_err(failed)?.into_bytes())
+    }
+}
+
+/// Follows a path inside the root: links in it, also dangling ones, and at its end if `follow_last`. From the first name on that is not
+/// there, the rest is taken as it is written.
+pub(super) fn resolve(
+    files: &impl Look,
+    path: &[u8],
+    follow_last: bool,
+) -> Result<Place, FileError> {
+    let mut ahead = elements(path);
+    let mut links = 0;
+    let mut here: Vec<u8> = Vec::new();
+    let mut found = files.stat(&here)?;
+    while let Some(name) = ahead.pop() {
+        if name == b".." {
+            here.truncate(parent(&here).len());
+            found = files.stat(&here)?;
+            continue;
+        }
+        let next = join(&here, &name);
+        found = match found {
+            Some(stat) if file_type(&stat) == FileType::Directory => files.stat(&next)?,
+            _ => None,
+        };
+        let is_link = found.is_some_and(|stat| file_type(&stat) == FileType::Symlink);
+        if is_link && (follow_last || !ahead.is_empty()) {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(FileError::TooManyLinks(shown(path)));
+            }
+            let target = files.read_link(&next)?;
+            if target.starts_with(b"/") {
+                here.clear();
+            }
+            ahead.extend(elements(&target));
+            found = files.stat(&here)?;
+            continue;
+        }
+        here = next;
+    }
+    Ok(Place { path: here, found })
+}
+
 impl<'a> Target<'a> {
     pub(super) fn new(root: BorrowedFd<'a>) -> Self {
         Self { root }
     }
 
-    /// Follows a path inside the root: links in it, also dangling ones, and at its end if `follow_last`. From the
-    /// first name on that is not there, the rest is taken as it is written.
+    /// [`resolve`], in fewer system calls.
     pub(super) fn resolve(&self, path: &[u8], follow_last: bool) -> Result<Place, FileError> {
-        let mut ahead = elements(path);
-        if let Some(place) = self.without_links(&ahead)? {
-            return Ok(place);
+        match self.without_links(path)? {
+            Some(place) => Ok(place),
+            None => resolve(self, path, follow_last),
         }
-        let mut links = 0;
-        let mut here: Vec<u8> = Vec::new();
-        let mut found = Some(self.stat_root()?);
-        while let Some(name) = ahead.pop() {
-            if name == b".." {
-                here.truncate(parent(&here).len());
-                found = self.stat(&here)?;
-                continue;
-            }
-            let next = join(&here, &name);
-            found = match found {
-                Some(stat) if file_type(&stat) == FileType::Directory => self.stat(&next)?,
-                _ => None,
-            };
-            let is_link = found.is_some_and(|stat| file_type(&stat) == FileType::Symlink);
-            if is_link && (follow_last || !ahead.is_empty()) {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(FileError::TooManyLinks(shown(path)));
-                }
-                let target = self.read_link(&next)?;
-                if target.starts_with(b"/") {
-                    here.clear();
-                }
-                ahead.extend(elements(&target));
-                found = self.stat(&here)?;
-                continue;
-            }
-            here = next;
-        }
-        Ok(Place { path: here, found })
     }
 
     /// The usual case, with one system call: no links, no `..`.
-    fn without_links(&self, ahead: &[Vec<u8>]) -> Result<Option<Place>, FileError> {
+    fn without_links(&self, path: &[u8]) -> Result<Option<Place>, FileError> {
+        let ahead = elements(path);
         if ahead.iter().any(|name| name == b"..") {
             return Ok(None);
         }
@@ -107,28 +147,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// What is at a path. A link is not followed.
-    pub(super) fn stat(&self, path: &[u8]) -> Result<Option<Stat>, FileError> {
-        if path.is_empty() {
-            return self.stat_root().map(Some);
-        }
-        match self.open_as(path, OFlags::PATH | OFlags::NOFOLLOW) {
-            Ok(file) => rustix::fs::fstat(&file)
-                .map(Some)
-                .map_err(|errno| FileError::io("inspect", path, errno)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(FileError::io("inspect", path, errno)),
-        }
-    }
-
     fn stat_root(&self) -> Result<Stat, FileError> {
         rustix::fs::fstat(self.root).map_err(|errno| FileError::io("inspect", b"", errno))
-    }
-
-    fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        let failed = |errno| FileError::io("read link", path, errno);
-        let link = self.open_as(path, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
-        Ok(rustix::fs::readlinkat(&link, c"", Vec::new()).map_err(failed)?.into_bytes())
     }
 
     /// Opens a path. A link at its end only as a place that is not to be followed.
@@ -237,6 +257,11 @@ pub(super) fn parent(path: &[u8]) -> &[u8] {
 /// The last name of a path.
 pub(super) fn base_name(path: &[u8]) -> &[u8] {
     path.iter().rposition(|&byte| byte == b'/').map_or(path, |slash| &path[slash + 1..])
+}
+
+/// Whether a path leads into the directory at another.
+pub(super) fn is_in(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// The elements of a path, last first.

@@ -237,7 +237,7 @@ impl Run<'_> {
 }
 
 /// The layer that the action at a position makes.
-pub(super) fn layer_id(seed: &Digest, position: usize) -> LayerId {
+pub(crate) fn layer_id(seed: &Digest, position: usize) -> LayerId {
     let position = (position as u64).to_le_bytes();
     LayerId::derived("rbuild.file.v1", &[seed.as_bytes(), &position])
 }

@@ -1,23 +1,25 @@
 //! The rules of copying, each on real directories.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use rbuild_cache::{
-    ApplyForm, ApplyOptions, ArchiveLimits, DiffError, TarWriter, Tree, TreeError, apply,
-    write_tree,
+    ApplyForm, ApplyOptions, ArchiveLimits, Below, DiffError, Overlay, OverlayXattrs, PlannedCopy,
+    Store, TarWriter, Tree, TreeError, View, apply, write_tree,
 };
 use rbuild_solver::{CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction};
-use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
+use super::attributes::Changes;
+use super::chmod::ModeChange;
 use super::chown::Ownership;
 use super::error::FileError;
 use super::place::Target;
-use super::{copy, defer, make, remove};
+use super::{copy, make, plan, remove, write};
 
 fn open(path: &Path) -> OwnedFd {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -119,30 +121,31 @@ impl Trees {
         self.copy_as(action, None)
     }
 
-    /// Copies. What is deferred of it must come to the same.
+    /// Copies. What is planned must come to the same, whether it is written as a layer or as an archive.
     fn copy_as(&self, action: &CopyAction, owner: Option<Ownership>) -> Result<(), FileError> {
         let tree = Arc::new(Tree::of_snapshot(open(&self.source())).unwrap());
         let root = open(&self.dest());
-        let planned = self.planned(action, owner, &tree);
+        let below = Below::of_directories(&[root.as_fd()], OverlayXattrs::User).unwrap();
+        let planned = plan::plan(action, owner, Arc::clone(&tree), &below).ok().flatten();
+        let planned = planned.map(|planned| {
+            let mode = ModeChange::new(action.mode, &action.mode_str).unwrap();
+            let changes = Changes { owner, mode: &mode, mtime: action.timestamp };
+            (self.with_layer(&planned, changes, &below), self.with_archive(&planned))
+        });
         let copied = copy::run(action, owner, &tree, Target::new(root.as_fd()));
-        if let Some(with_archive) = planned {
-            copied.as_ref().expect("what is deferred is certain to succeed");
-            assert_eq!(archive_of(&self.dest()), archive_of(&with_archive), "{action:?}");
+        if let Some((with_layer, with_archive)) = planned {
+            copied.as_ref().expect("what is planned is certain to succeed");
+            let copied = archive_of(root.as_fd());
+            assert_eq!(copied, archive_of(open(&with_archive).as_fd()), "{action:?}");
+            assert_eq!(copied, with_layer, "{action:?}");
         }
         copied
     }
 
-    /// The destination with the archive of a copy that is deferred; `None` for one that is not.
-    fn planned(
-        &self,
-        action: &CopyAction,
-        owner: Option<Ownership>,
-        tree: &Arc<Tree>,
-    ) -> Option<PathBuf> {
-        let root = open(&self.dest());
-        let copy = defer::plan(action, owner, Arc::clone(tree), root.as_fd()).ok()??;
+    /// The destination with the archive of a copy.
+    fn with_archive(&self, copy: &PlannedCopy) -> PathBuf {
         let mut archive = TarWriter::new(Vec::new(), None);
-        copy.write(Some(root.as_fd()), &mut archive).unwrap();
+        copy.write(Some(open(&self.dest()).as_fd()), &mut archive).unwrap();
         let archive = archive.finish().unwrap();
         // Left to the directory that it is in.
         let twin = tempfile::tempdir_in(&self.dir).unwrap().keep().join("twin");
@@ -155,15 +158,27 @@ impl Trees {
             limits: ArchiveLimits::default(),
         };
         apply(archive.as_slice(), open(&twin).as_fd(), &options).unwrap();
-        Some(twin)
+        twin
+    }
+
+    /// The archive of the destination with the layer of a copy on top.
+    fn with_layer(&self, copy: &PlannedCopy, changes: Changes<'_>, below: &Below) -> Vec<u8> {
+        let store = tempfile::tempdir_in(&self.dir).unwrap();
+        let store = Store::open(store.path()).unwrap();
+        let overlay = Overlay::new(OverlayXattrs::User, &store.layers).unwrap().copying();
+        let layer = below.begin_layer(&store.layers).unwrap();
+        write::write(copy, changes, below, layer.dir()).unwrap();
+        let dest = open(&self.dest());
+        let view = View::of_directories(&overlay, &[dest.as_fd(), layer.dir()]).unwrap();
+        archive_of(view.root())
     }
 }
 
 /// Everything in a directory. No time is later than that at which this year began: two directories may be made in different seconds.
-fn archive_of(dir: &Path) -> Vec<u8> {
+fn archive_of(dir: BorrowedFd<'_>) -> Vec<u8> {
     const YEAR: i64 = 1_767_225_600;
     let mut archive = TarWriter::new(Vec::new(), Some(YEAR));
-    write_tree(open(dir).as_fd(), "", &mut archive).unwrap();
+    write_tree(dir, "", &mut archive).unwrap();
     archive.finish().unwrap()
 }
 
@@ -441,10 +456,16 @@ fn a_file_that_changes_between_its_digest_and_its_copy_is_an_error() {
     tree.content_digest(&selector).unwrap();
     fs::write(trees.source().join("f"), "behind").unwrap();
     let root = open(&trees.dest());
-    let planned = defer::plan(&action("/f", "/x"), None, Arc::clone(&tree), root.as_fd()).unwrap();
+    let below = Below::of_directories(&[root.as_fd()], OverlayXattrs::User).unwrap();
+    let planned =
+        plan::plan(&action("/f", "/x"), None, Arc::clone(&tree), &below).unwrap().unwrap();
     let mut archive = TarWriter::new(Vec::new(), None);
-    let error = planned.unwrap().write(Some(root.as_fd()), &mut archive).unwrap_err();
+    let error = planned.write(Some(root.as_fd()), &mut archive).unwrap_err();
     assert!(matches!(error, DiffError::Source(TreeError::Changed { .. })), "{error}");
+    let changes = Changes { owner: None, mode: &ModeChange::Keep, mtime: None };
+    let layer = tempfile::tempdir().unwrap();
+    let error = write::write(&planned, changes, &below, open(layer.path()).as_fd()).unwrap_err();
+    assert!(matches!(error, FileError::Source(TreeError::Changed { .. })), "{error}");
     let error = copy::run(&action("/f", "/x"), None, &tree, Target::new(root.as_fd())).unwrap_err();
     assert!(matches!(error, FileError::Source(TreeError::Changed { .. })), "{error}");
 }
@@ -669,12 +690,35 @@ fn removing_takes_trees_links_and_patterns() {
 }
 
 #[test]
-fn what_is_certain_is_deferred() {
+fn a_directory_that_is_copied_onto_another_gets_attributes_of_both() {
+    let trees = Trees::new(&["d/sub/f"], &["x/sub/g", "x/other/h"]);
+    let set = |path: PathBuf, name: &str, value: &str| {
+        let flags = XattrFlags::empty();
+        rustix::fs::setxattr(&path, name, value.as_bytes(), flags).unwrap();
+    };
+    set(trees.source().join("d/sub"), "user.both", "new");
+    set(trees.source().join("d/sub"), "user.new", "new");
+    set(trees.dest().join("x/sub"), "user.both", "old");
+    set(trees.dest().join("x/sub"), "user.old", "old");
+    set(trees.dest().join("x"), "user.parent", "old");
+    trees.copy(&action("/d", "/x")).unwrap();
+    let has = |name: &str| {
+        let mut value = [0; 8];
+        let length = rustix::fs::getxattr(trees.dest().join("x/sub"), name, &mut value).unwrap();
+        String::from_utf8(value[..length].to_vec()).unwrap()
+    };
+    assert_eq!([has("user.both"), has("user.new"), has("user.old")], ["new", "new", "old"]);
+}
+
+#[test]
+fn what_is_certain_is_planned() {
     let source = ["f", "d/", "d/x", "d/link -> x", "d/sub/", "d/sub/y", "d/sub-y"];
-    let is_deferred = |dest: &[&str], action: &CopyAction| {
+    let is_planned = |dest: &[&str], action: &CopyAction| {
         let trees = Trees::new(&source, dest);
         let tree = Arc::new(Tree::of_snapshot(open(&trees.source())).unwrap());
-        let is_planned = trees.planned(action, None, &tree).is_some();
+        let root = open(&trees.dest());
+        let below = Below::of_directories(&[root.as_fd()], OverlayXattrs::User).unwrap();
+        let is_planned = plan::plan(action, None, tree, &below).unwrap().is_some();
         // Compares.
         let copied = trees.copy(action);
         assert!(!is_planned || copied.is_ok());
@@ -692,7 +736,7 @@ fn what_is_certain_is_deferred() {
         (&["a/sub/ 700", "a/x 4711 old", "a/link"], "/d", "/a"),
         (&["a/sub/", "a/sub/y 644 d/sub/y"], "/d", "/a"),
     ] {
-        assert!(is_deferred(dest, &action(src, to)), "{src} to {to} with {dest:?}");
+        assert!(is_planned(dest, &action(src, to)), "{src} to {to} with {dest:?}");
     }
     for (dest, src, to) in [
         // What cannot be done is not put off.
@@ -706,6 +750,6 @@ fn what_is_certain_is_deferred() {
         // What several sources come to shows when they are copied.
         (&[], "/*", "/a/"),
     ] {
-        assert!(!is_deferred(dest, &action(src, to)), "{src} to {to} with {dest:?}");
+        assert!(!is_planned(dest, &action(src, to)), "{src} to {to} with {dest:?}");
     }
 }
