@@ -5,7 +5,9 @@ use std::os::unix::fs::{DirEntryExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::fixture::{Fixture, read};
+use rbuild_testdata::validate;
+
+use crate::fixture::{Fixture, read, valid};
 
 /// A stage with the context: what is copied from that itself is done at once, unless nothing is kept of it.
 const STAGE: &str = "FROM scratch AS c\nCOPY --exclude=Dockerfile . /\n";
@@ -73,6 +75,75 @@ fn privileged_the_archive_of_what_is_deferred_is_that_of_what_is_made() {
         let [deferred, made] = stores.map(|store| layers(&fixture, &store));
         assert_eq!(deferred + 1, made, "{dockerfile}");
     }
+}
+
+/// Entries of a layer, with the times of those that may have one of the build's own left out.
+fn entries(layer: &validate::ValidLayer) -> Vec<validate::ValidEntry> {
+    let mut entries = layer.entries.clone();
+    for entry in entries.iter_mut().filter(|entry| entry.kind == 'd') {
+        entry.mtime = 0;
+    }
+    entries
+}
+
+#[test]
+fn privileged_the_context_is_archived_without_a_copy_on_the_disk() {
+    for (dockerfile, archived) in [
+        ("FROM scratch\nCOPY . /src\n", true),
+        ("FROM busybox\nCOPY d /usr/new/dir/\n", true),
+        ("FROM busybox\nCOPY --chown=nobody --chmod=u=rwX,go= . /bin/\n", true),
+        ("FROM busybox\nWORKDIR /app\nCOPY --exclude=sub . .\nUSER 5\n", true),
+        ("FROM busybox\nCOPY --link a d /x/\n", false),
+        ("FROM busybox\nCOPY a /a\nRUN true\n", false),
+    ] {
+        let fixture = Fixture::with(dockerfile);
+        fill(&fixture);
+        let forms = [("plain", "uncompressed"), ("gzip", "gzip"), ("zstd", "zstd")];
+        let spec = |store: &str, (name, compression): (&str, &str)| {
+            let file = fixture.path(&format!("{store}-{name}.tar"));
+            format!("type=oci,compression={compression},dest={}", file.display())
+        };
+        let specs = forms.map(|form| spec("archived", form));
+        let outputs: Vec<&str> = specs.iter().flat_map(|spec| ["-o", spec]).collect();
+        fixture.build_in("archived", &outputs).ok();
+        assert_eq!(
+            fixture.build_in("archived", &outputs).ok().steps_run(),
+            [""; 0],
+            "{dockerfile}"
+        );
+        let specs = forms.map(|form| spec("made", form));
+        let mut outputs: Vec<&str> = specs.iter().flat_map(|spec| ["-o", spec]).collect();
+        outputs.extend(["-o", "type=image,unpack=true"]);
+        fixture.build_in("made", &outputs).ok();
+        let [one, two] = ["archived", "made"].map(|store| layers(&fixture, store));
+        assert_eq!(one + usize::from(archived), two, "{dockerfile}");
+        for (name, _) in forms {
+            let [one, two] = ["archived", "made"]
+                .map(|store| valid("oci", &fixture.path(&format!("{store}-{name}.tar"))).layers);
+            let [one, two] =
+                [one, two].map(|layers| layers.iter().map(entries).collect::<Vec<_>>());
+            assert_eq!(one, two, "{dockerfile}");
+        }
+    }
+}
+
+#[test]
+fn privileged_a_context_that_was_archived_is_copied_when_a_step_needs_it() {
+    const COPY: &str = "FROM busybox\nCOPY d /d\n";
+    let fixture = Fixture::with(COPY);
+    fill(&fixture);
+    fixture.build(&["-t", "app"]).ok();
+    assert_eq!(layers(&fixture, "store"), 1);
+    fixture.write("Dockerfile", format!("{COPY}RUN cat /d/x /d/same > /seen\n"));
+    assert_eq!(read(&fixture.build_files(&[]), "seen"), "xx");
+    // Again only an image: what is there does.
+    fixture.write("Dockerfile", COPY);
+    assert_eq!(fixture.build(&["-t", "again"]).ok().steps_run(), [""; 0]);
+    // And of another form.
+    let spec = format!("type=oci,compression=zstd,dest={}", fixture.path("z.tar").display());
+    assert_eq!(fixture.build(&["-o", &spec]).ok().steps_run(), [""; 0]);
+    let image = valid("oci", &fixture.path("z.tar"));
+    assert!(image.layers[1].entry("d/sub/y").is_some());
 }
 
 /// All there is to say of the files of a folder.

@@ -2,13 +2,14 @@
 //! remembered (design D4).
 
 use std::io::BufWriter;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rbuild_cache::{
     BlobFacts, BlobWriter, Compression, CompressionError, Content, ContentError, DeferredLayers,
     DiffError, FinishedBlob, Index, IndexError, LayerBlobWriter, LayerFacts, Layers, LayersError,
-    Lease, LeaseError, Overlay, TOC_DIGEST, TarWriteError, TarWriter, View, ViewError, diff,
+    Lease, LeaseError, Overlay, PlannedCopy, TOC_DIGEST, TarWriteError, TarWriter, View, ViewError,
+    diff,
 };
 use rbuild_oci::{Descriptor, DiffId, Digest, DigestError, LayerCompression, MediaType};
 use rbuild_solver::{LayerId, Snapshot};
@@ -367,6 +368,24 @@ pub(crate) fn own_diff_id(layer: LayerId, blob: &BlobFacts) -> Result<Option<Dif
     Ok(noted.map_err(|source| LayerError::DiffId { layer, source })?.map(DiffId))
 }
 
+/// Makes the blob of a layer that is not made, the last one of `snapshot`, from the copy that it will be.
+///
+/// # Errors
+/// What cannot be read of the source, or is not as it was when the copy was planned; the store's.
+pub fn archive_copy(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+    copy: &PlannedCopy,
+    form: LayerForm,
+) -> Result<(), LayerError> {
+    let Some(last) = snapshot.layers().len().checked_sub(1) else { return Ok(()) };
+    let layer = snapshot.layers()[last];
+    let files = |below: Option<BorrowedFd<'_>>, archive: &mut LayerArchive| {
+        copy.write(below, archive).map_err(|source| LayerError::Files { layer, source })
+    };
+    archive(store, snapshot, last, form, files).map(|_| ())
+}
+
 /// Archives, hashes and compresses a layer in one pass.
 fn make(
     store: ExportStore<'_>,
@@ -374,35 +393,19 @@ fn make(
     position: usize,
     form: LayerForm,
 ) -> Result<ImageLayer, LayerError> {
-    const BUFFER: usize = 256 << 10;
     let layer = snapshot.layers()[position];
-    let below = match &snapshot.layers()[..position] {
-        [] => None,
-        below => Some(
-            View::open(store.overlay, store.layers, &Snapshot::new(below.to_vec()))
-                .map_err(|source| LayerError::Merge { layer, source })?,
-        ),
+    let files = |below: Option<BorrowedFd<'_>>, archive: &mut LayerArchive| {
+        let written = match store.deferred.get(&layer) {
+            Some(deferred) => deferred.copy.write(below, archive),
+            None => {
+                let directory = store.layers.open(&layer);
+                let directory = directory.map_err(|source| LayerError::Open { layer, source })?;
+                diff(directory.as_fd(), below, store.overlay.xattrs(), archive)
+            }
+        };
+        written.map_err(|source| LayerError::Files { layer, source })
     };
-    let below = below.as_ref().map(View::root);
-    let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
-    let compress = |source| LayerError::Compress { layer, source };
-    let blob = LayerBlobWriter::new(blob, form.compression).map_err(compress)?;
-    let mut archive = TarWriter::new(BufWriter::with_capacity(BUFFER, blob), form.epoch);
-    let written = match store.deferred.get(&layer) {
-        Some(deferred) => deferred.copy.write(below, &mut archive),
-        None => {
-            let directory = store.layers.open(&layer);
-            let directory = directory.map_err(|source| LayerError::Open { layer, source })?;
-            diff(directory.as_fd(), below, store.overlay.xattrs(), &mut archive)
-        }
-    };
-    written.map_err(|source| LayerError::Files { layer, source })?;
-    let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
-    let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
-    let blob = blob.finish().map_err(compress)?;
-
-    let diff_id = blob.diff_id;
-    let descriptor = keep(store, layer, blob, form, form.encoder())?;
+    let (descriptor, diff_id) = archive(store, snapshot, position, form, files)?;
     // Only now the index knows the layer for sure, and whoever exports it next reads the same time.
     let facts = store.index.layer(&layer).map_err(|source| LayerError::Index { layer, source })?;
     let facts = facts.unwrap_or_default();
@@ -412,6 +415,39 @@ fn make(
         created: Some(facts.made().unwrap_or_else(|| milliseconds(&facts))),
         encoder: Some(form.encoder()),
     })
+}
+
+/// Where the changes of a layer are written to.
+type LayerArchive = TarWriter<BufWriter<LayerBlobWriter<BlobWriter>>>;
+
+/// Makes the blob of a layer of which `files` writes the changes to the merged layers below, where there are some.
+fn archive(
+    store: ExportStore<'_>,
+    snapshot: &Snapshot,
+    position: usize,
+    form: LayerForm,
+    files: impl FnOnce(Option<BorrowedFd<'_>>, &mut LayerArchive) -> Result<(), LayerError>,
+) -> Result<(Descriptor, DiffId), LayerError> {
+    const BUFFER: usize = 256 << 10;
+    let layer = snapshot.layers()[position];
+    let below = match &snapshot.layers()[..position] {
+        [] => None,
+        below => Some(
+            View::open(store.overlay, store.layers, &Snapshot::new(below.to_vec()))
+                .map_err(|source| LayerError::Merge { layer, source })?,
+        ),
+    };
+    let blob = store.content.begin().map_err(|source| LayerError::Store { layer, source })?;
+    let compress = |source| LayerError::Compress { layer, source };
+    let blob = LayerBlobWriter::new(blob, form.compression).map_err(compress)?;
+    let mut archive = TarWriter::new(BufWriter::with_capacity(BUFFER, blob), form.epoch);
+    files(below.as_ref().map(View::root), &mut archive)?;
+    let buffer = archive.finish().map_err(|source| LayerError::Archive { layer, source })?;
+    let blob = buffer.into_inner().map_err(|error| compress(error.into_error()))?;
+    let blob = blob.finish().map_err(compress)?;
+
+    let diff_id = blob.diff_id;
+    Ok((keep(store, layer, blob, form, form.encoder())?, diff_id))
 }
 
 /// Puts a blob that is written into the store, and notes that `encoder` made it of the layer.

@@ -47,7 +47,9 @@ pub use export::{
 };
 pub use image::{DocumentTypes, ForeignLayers, Image, ImageLayer, assemble};
 pub use index::{IndexContents, NamedDocument, make_index};
-pub use layers::{ExistingBlobs, ExportStore, LayerError, LayerForm, NeededBlob, Needs, needs};
+pub use layers::{
+    ExistingBlobs, ExportStore, LayerError, LayerForm, NeededBlob, Needs, archive_copy, needs,
+};
 pub use layout_folder::LayoutFolderError;
 pub use local::{FolderMode, LocalError};
 pub use output_file::{FileDestination, OutputFileError};

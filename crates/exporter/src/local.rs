@@ -12,11 +12,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rbuild_cache::{PlannedAttributes, PlannedCopy, remove_tree};
+use rayon::prelude::*;
+use rbuild_cache::{DataCopier, PlannedAttributes, PlannedCopy, remove_tree};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::tree::PlacedTree;
+
+/// Files of one directory that one thread copies before another may take some of them.
+const FILES_AT_ONCE: usize = 64;
 
 /// Why files could not be written to a folder.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,14 @@ pub struct LocalError {
     path: PathBuf,
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl LocalError {
+    /// Of a file in the directory that it names.
+    fn in_directory(mut self, name: &CStr) -> Self {
+        self.path.push(OsStr::from_bytes(name.to_bytes()));
+        self
+    }
 }
 
 /// What becomes of what a folder holds beside the result.
@@ -54,6 +66,7 @@ pub(crate) fn write_folder(
             epoch: tree.epoch,
             links: HashMap::new(),
             written: written.take(),
+            data: DataCopier::default(),
             path: folder.to_owned(),
             below: Vec::new(),
             top: target.as_fd(),
@@ -82,6 +95,7 @@ pub(crate) fn write_planned(
         epoch,
         links: HashMap::new(),
         written: None,
+        data: DataCopier::default(),
         path: folder.to_owned(),
         below: Vec::new(),
         top: target.as_fd(),
@@ -129,6 +143,7 @@ pub(crate) struct Copier<'a> {
     links: HashMap<(u64, u64), CString>,
     /// What is no directory, below the folder, where there are several trees: one must not replace another's.
     written: Option<HashSet<Vec<u8>>>,
+    pub(crate) data: DataCopier,
     /// The destination of what is being copied, for messages.
     path: PathBuf,
     /// The same, below the folder.
@@ -159,7 +174,7 @@ impl Copier<'_> {
     }
 
     /// Copies level by level with only the directory at hand open, and not by recursion: a step can make
-    /// directories some thousand levels deep.
+    /// directories some thousand levels deep. Of each level the usual files go first, several at a time.
     fn run(&mut self, tree: &PlacedTree<'_>) -> Result<(), LocalError> {
         let open = |directory| open_directory(directory, c".");
         let mut from = open(tree.root).map_err(|error| self.fail("read the files for", error))?;
@@ -224,8 +239,45 @@ impl Copier<'_> {
         if self.mode == FolderMode::Replace {
             self.keep_only(&wanted, to)?;
         }
+        let names = self.usual_files(wanted, from, to)?.into_iter();
         let stat = rustix::fs::fstat(to).map_err(|error| self.fail("open", error))?;
-        Ok(Level { names: wanted.into_iter(), directory, target: (stat.st_dev, stat.st_ino) })
+        Ok(Level { names, directory, target: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// Copies what is a file with one name, and returns the other names.
+    fn usual_files(
+        &self,
+        names: Vec<CString>,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+    ) -> Result<Vec<CString>, LocalError> {
+        // Where trees share a folder each file is compared with those that were written before.
+        if names.len() < FILES_AT_ONCE || self.written.is_some() {
+            return Ok(names);
+        }
+        let copy = |name: &CString, buffer: &mut Vec<u8>| -> Result<bool, LocalError> {
+            let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| self.fail("read the file for", error))?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind != FileType::RegularFile || stat.st_nlink > 1 {
+                return Ok(false);
+            }
+            self.make_room(to, name)?;
+            self.copy_file((from, to), name, &stat, buffer)?;
+            Ok(true)
+        };
+        let copy_some = |names: &[CString]| {
+            let (mut buffer, mut others) = (Vec::new(), Vec::new());
+            for name in names {
+                if !copy(name, &mut buffer).map_err(|error| error.in_directory(name))? {
+                    others.push(name.clone());
+                }
+            }
+            Ok(others)
+        };
+        let others: Vec<Vec<CString>> =
+            names.par_chunks(FILES_AT_ONCE).map(copy_some).collect::<Result<_, _>>()?;
+        Ok(others.concat())
     }
 
     /// Deletes what a directory of the destination has beside these, which are sorted.
@@ -291,18 +343,14 @@ impl Copier<'_> {
         if kind == FileType::Socket || !self.begin_file(to, name, &file)? {
             return Ok(());
         }
-        let finished = Finished::from(stat);
         match kind {
-            FileType::RegularFile => {
-                let target = self.copy_file(from, to, name, stat)?;
-                self.finish(to, name, &finished, Some(target.as_fd()))
-            }
+            FileType::RegularFile => self.copy_file((from, to), name, stat, &mut Vec::new()),
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(from, name, Vec::new())
                     .map_err(|error| self.fail("read the link for", error))?;
                 rustix::fs::symlinkat(text, to, name)
                     .map_err(|error| self.fail("create the link", error))?;
-                self.finish(to, name, &finished, None)
+                self.finish(to, name, &Finished::from(stat), None)
             }
             // A device or a fifo; who may not make devices does without them, as `docker buildx` does.
             _ => match rustix::fs::mknodat(
@@ -314,7 +362,7 @@ impl Copier<'_> {
             ) {
                 Err(Errno::PERM) => Ok(()),
                 Err(error) => Err(self.fail("create the device", error)),
-                Ok(()) => self.finish(to, name, &finished, None),
+                Ok(()) => self.finish(to, name, &Finished::from(stat), None),
             },
         }
     }
@@ -360,11 +408,11 @@ impl Copier<'_> {
 
     fn copy_file(
         &self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
+        (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
         name: &CStr,
         stat: &Stat,
-    ) -> Result<OwnedFd, LocalError> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), LocalError> {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(from, name, read, Mode::empty())
             .map_err(|error| self.fail("read the file for", error))?;
@@ -372,24 +420,10 @@ impl Copier<'_> {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::openat(to, name, write, Mode::from_raw_mode(0o600))
             .map_err(|error| self.fail("create", error))?;
-        let mut left = stat.st_size as u64;
-        while left > 0 {
-            let chunk = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
-            match rustix::fs::copy_file_range(&source, None, &target, None, chunk) {
-                Ok(0) => break,
-                Ok(copied) => left -= (copied as u64).min(left),
-                // Between some file systems only reading and writing works.
-                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    let (mut source, mut target) = (File::from(source), File::from(target));
-                    return match io::copy(&mut source, &mut target) {
-                        Ok(_) => Ok(target.into()),
-                        Err(source) => Err(self.fail_with("write", source)),
-                    };
-                }
-                Err(error) => return Err(self.fail("write", error)),
-            }
-        }
-        Ok(target)
+        self.data
+            .copy(source.as_fd(), target.as_fd(), stat.st_size as u64, buffer)
+            .map_err(|error| self.fail("write", error))?;
+        self.finish(to, name, &Finished::from(stat), Some(target.as_fd()))
     }
 
     fn set_mode(&self, opened: BorrowedFd<'_>, mode: u32) -> Result<(), LocalError> {

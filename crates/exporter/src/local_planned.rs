@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rbuild_cache::{DataCopier, Meta, PlannedCopy};
+use rbuild_cache::{Meta, PlannedCopy};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -28,7 +28,6 @@ pub(crate) fn fits(copy: &PlannedCopy) -> bool {
 impl Copier<'_> {
     /// Does a copy. Nothing is below what it makes.
     pub(crate) fn run_planned(&mut self, copy: &PlannedCopy) -> Result<(), LocalError> {
-        let data = DataCopier::default();
         let mut buffer = Vec::new();
         let mut levels: Vec<Level> = Vec::new();
         for directory in &copy.parents {
@@ -64,7 +63,7 @@ impl Copier<'_> {
                             | OFlags::CLOEXEC;
                         let made = rustix::fs::openat(to, &name, flags, Mode::from_raw_mode(0o600))
                             .map_err(|error| self.fail("create", error))?;
-                        copy.copy_content(&entry, made.as_fd(), (&data, &mut buffer))
+                        copy.copy_content(&entry, made.as_fd(), (&self.data, &mut buffer))
                             .map_err(|source| self.fail_with("write", source))?;
                         Some(made)
                     }

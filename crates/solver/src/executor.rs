@@ -48,15 +48,26 @@ pub trait Executor: Sync {
 pub struct Executed {
     /// The outputs of the operation, in order.
     pub outputs: Vec<Output>,
-    /// Whether the last layer of each is not made yet, and whoever executed the operation can make it, or its archive, for as long as
-    /// the solve's caller runs.
-    pub deferred: bool,
+    /// What is made of the last layer of each.
+    pub last: LastLayer,
+}
+
+/// What an execution has made of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLayer {
+    /// Its files.
+    Files,
+    /// Its archive, and no files.
+    Archive,
+    /// Nothing yet. If files or an archive are needed, whoever executed the operation can make them for as long as the solve's caller
+    /// runs.
+    Nothing,
 }
 
 impl Executed {
     /// Outputs all of whose layers are made.
     pub fn now(outputs: Vec<Output>) -> Self {
-        Self { outputs, deferred: false }
+        Self { outputs, last: LastLayer::Files }
     }
 }
 

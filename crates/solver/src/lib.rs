@@ -27,7 +27,7 @@ mod store;
 pub use cache_key::{CacheKey, KeyParts};
 pub use cache_map::{CacheMap, InputKeying};
 pub use error::{SolveError, SolveErrorKind, chain};
-pub use executor::{ExecuteCall, Executed, Executor};
+pub use executor::{ExecuteCall, Executed, Executor, LastLayer};
 pub use graph::{Edge, Graph, GraphBuilder, SourceLocation, Vertex, VertexId, VertexMeta};
 pub use op::{
     CacheSharing, ChownSpec, CopyAction, DiffOp, ExecMeta, ExecOp, FileAction, FileActionKind,

@@ -9,8 +9,8 @@ use crate::keys;
 use crate::running::Running;
 use crate::solve::{ErrorOf, Solve};
 use crate::{
-    CacheKey, CacheStore, ExecuteCall, Executed, Executor, KeyParts, NewRecord, Output, Presence,
-    SolveErrorKind, Vertex, VertexId,
+    CacheKey, CacheStore, ExecuteCall, Executed, Executor, KeyParts, LastLayer, NewRecord, Output,
+    Presence, SolveErrorKind, Vertex, VertexId,
 };
 
 type KindOf<E, S> = SolveErrorKind<<E as Executor>::Error, <S as CacheStore>::Error>;
@@ -64,9 +64,9 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
             return Ok((found, true));
         }
         let is_known = self.is_known(id)?;
-        let Executed { outputs, deferred } = self.execute(id, inputs, slow.as_ref()).await?;
+        let Executed { outputs, last } = self.execute(id, inputs, slow.as_ref()).await?;
         // Nothing was done for it, now or before.
-        Ok((outputs, is_known && deferred))
+        Ok((outputs, is_known && last == LastLayer::Nothing))
     }
 
     /// Whether the outputs of a vertex of which not all is needed are stored, however little of them is there.
@@ -120,7 +120,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         let Some((key, _)) = slow else { return Ok(None) };
         let found = self.find(id, key)?;
         if let Some(outputs) = &found {
-            self.remember(id, self.keys.fast(id), (outputs, false), Duration::ZERO)?;
+            self.remember(id, self.keys.fast(id), (outputs, LastLayer::Files), Duration::ZERO)?;
         }
         Ok(found)
     }
@@ -146,16 +146,16 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         let (need, progress) = (self.need(id), self.progress);
         let call = ExecuteCall { id, vertex, inputs, layer_seed, need, progress };
         let executed = self.executor.execute(call).await.map_err(SolveErrorKind::Execute)?;
-        let Executed { outputs, deferred } = executed;
+        let Executed { outputs, last } = executed;
         let (expected, actual) = (vertex.op.output_count(), outputs.len());
         if actual != expected {
             return Err(SolveErrorKind::OutputCount { expected, actual });
         }
         let fast = self.keys.fast(id);
         for key in std::iter::once(fast).chain(slow.map(|(key, parts)| (key, parts))) {
-            self.remember(id, key, (&outputs, deferred), started.elapsed())?;
+            self.remember(id, key, (&outputs, last), started.elapsed())?;
         }
-        Ok(Executed { outputs, deferred })
+        Ok(Executed { outputs, last })
     }
 
     fn need(&self, id: VertexId) -> Presence {
@@ -166,10 +166,11 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         &self,
         id: VertexId,
         (key, parts): (&CacheKey, &KeyParts),
-        (outputs, deferred): (&[Output], bool),
+        (outputs, last): (&[Output], LastLayer),
         duration: Duration,
     ) -> Result<(), KindOf<E, S>> {
         let name = &self.graph.vertex(id).meta.name;
+        let deferred = last != LastLayer::Files;
         let record = NewRecord { key: *key, parts, outputs, deferred, name, duration };
         self.store.store(record).map_err(SolveErrorKind::Store)
     }

@@ -46,7 +46,7 @@ pub use chroot::NotInChroot;
 pub use context::{ContextError, Contexts};
 pub use entitlements::{Entitlements, NotAllowed};
 pub use exec::ExecError;
-pub use file::{FileError, ModeError, OwnerError};
+pub use file::{CopyArchiver, FileError, ModeError, OwnerError};
 pub use git::{GitError, GitErrorKind, GitOptions};
 pub use inspect::{Inspection, Streams};
 pub use killed::Killed;

@@ -13,8 +13,8 @@ use rbuild_cache::{
 use rbuild_oci::{Digest, Platform};
 use rbuild_solver::{
     CopyAction, Event, ExecOp, ExecuteCall, Executed, Executor, FileAction, FileActionKind, FileOp,
-    LayerId, LogStream, MountKind, NetworkMode, Op, Output, Presence, Progress, SecurityMode,
-    Selector, Snapshot, SourceOp, Vertex,
+    LastLayer, LayerId, LogStream, MountKind, NetworkMode, Op, Output, Presence, Progress,
+    SecurityMode, Selector, Snapshot, SourceOp, Vertex,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -23,7 +23,7 @@ use crate::cgroup::OomKills;
 use crate::context::Contexts;
 use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step, StepParts};
-use crate::file::{self, FileError, Input};
+use crate::file::{self, CopyArchiver, FileError, Input};
 use crate::mounts::StepInput;
 use crate::network::BuildNetwork;
 use crate::operation_error::OperationError;
@@ -112,6 +112,7 @@ pub struct Worker {
     steps: Option<Semaphore>,
     limits: Arc<StepLimits>,
     deferred: DeferredLayers,
+    archiver: Option<Arc<CopyArchiver>>,
     /// From before the first step.
     oom_before: OnceLock<OomKills>,
     /// For work that keeps processors and disk busy and a thread waiting.
@@ -138,6 +139,7 @@ impl Worker {
             steps: parts.max_steps.map(|most| Semaphore::new(most.get())),
             limits: Arc::new(parts.limits),
             deferred: parts.deferred,
+            archiver: None,
             oom_before: OnceLock::new(),
             blocking: OnceLock::new(),
             left: None,
@@ -148,6 +150,12 @@ impl Worker {
     #[must_use]
     pub fn keeping_failed(self) -> Self {
         Self { left: Some(Mutex::default()), ..self }
+    }
+
+    /// Makes archives of what is copied from the user's folders where that is all that is needed of it.
+    #[must_use]
+    pub fn archiving(self, archiver: CopyArchiver) -> Self {
+        Self { archiver: Some(Arc::new(archiver)), ..self }
     }
 
     /// What failed steps have left since it was asked for last.
@@ -225,20 +233,26 @@ impl Worker {
         }
         let (op, snapshots, seed) = (op.clone(), Arc::clone(&self.snapshots), call.layer_seed);
         let (need, deferred) = (call.need, self.deferred.clone());
+        let archiver = self.archiver.clone();
         self.blocking(move || {
             if let Some((planned, below)) = file::plan_op(&op, &inputs, &snapshots)? {
                 let id = file::layer_id(&seed, 0);
-                let is_read_later = need > Presence::Known;
-                if need == Presence::Files || is_read_later && file::must_be_read_now(&op, &inputs)
-                {
-                    let made = planned.write(&below, &snapshots, id)?;
-                    return Ok(Executed::now(vec![Output::Snapshot(made)]));
-                }
-                let outputs = vec![Output::Snapshot(planned.state(id))];
-                if is_read_later {
-                    deferred.add(id, planned.defer(&snapshots, id));
-                }
-                return Ok(Executed { outputs, deferred: true });
+                let (state, last) = match (file::needed_now(&op, &inputs, need), archiver) {
+                    (LastLayer::Archive, Some(archiver)) => {
+                        (archiver.archive(&planned, id)?, LastLayer::Archive)
+                    }
+                    (LastLayer::Files | LastLayer::Archive, _) => {
+                        (planned.write(&below, &snapshots, id)?, LastLayer::Files)
+                    }
+                    (LastLayer::Nothing, _) => {
+                        let state = planned.state(id);
+                        if need > Presence::Known {
+                            deferred.add(id, planned.defer(&snapshots, id));
+                        }
+                        (state, LastLayer::Nothing)
+                    }
+                };
+                return Ok(Executed { outputs: vec![Output::Snapshot(state)], last });
             }
             let made = file::run(&op, inputs, &snapshots, &seed)?;
             Ok::<_, FileError>(Executed::now(made.into_iter().map(Output::Snapshot).collect()))

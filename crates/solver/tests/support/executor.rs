@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex};
 
 use rbuild_oci::{Digest, Hasher};
 use rbuild_solver::{
-    ExecuteCall, Executed, Executor, FileActionKind, LayerId, Mount, Op, Output, Presence,
-    Selector, Snapshot, Vertex,
+    ExecuteCall, Executed, Executor, FileActionKind, LastLayer, LayerId, Mount, Op, Output,
+    Presence, Selector, Snapshot, Vertex,
 };
 use tokio::sync::Barrier;
 
@@ -243,6 +243,10 @@ impl Executor for Lab {
                 Output::Snapshot(Snapshot::new(vec![layer]))
             });
         let defers = matches!(self.behaviours.get(&vertex.meta.name), Some(Behaviour::Defer));
-        Ok(Executed { outputs: outputs.collect(), deferred: defers && call.need < Presence::Files })
+        let last = match defers && call.need < Presence::Files {
+            true => LastLayer::Nothing,
+            false => LastLayer::Files,
+        };
+        Ok(Executed { outputs: outputs.collect(), last })
     }
 }

@@ -26,6 +26,9 @@ pub enum FileError {
     /// The files that are copied could not be read or found.
     #[error(transparent)]
     Source(#[from] TreeError),
+    /// The archive of a layer that is not made.
+    #[error(transparent)]
+    NotArchived(Box<dyn std::error::Error + Send + Sync>),
     /// A cache mount.
     #[error(transparent)]
     CacheMount(#[from] CacheMountError),

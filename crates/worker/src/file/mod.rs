@@ -25,7 +25,8 @@ mod write;
 mod tests;
 
 pub use chmod::ModeError;
-pub(crate) use defer::must_be_read_now;
+pub use defer::CopyArchiver;
+pub(crate) use defer::needed_now;
 pub use error::{FileError, OwnerError};
 pub(crate) use plan::plan_op;
 pub(crate) use states::{Input, copy_context, copy_directory, copy_selected, layer_id, run};

@@ -148,6 +148,11 @@ impl CachePlan {
         self.inline || !self.to.is_empty()
     }
 
+    /// How the layers of what is written are, without a latest time.
+    pub(super) fn layer_forms(&self) -> impl Iterator<Item = LayerForm> {
+        self.to.iter().map(|to| layer_form(&to.spec, None))
+    }
+
     /// Whether images are to be caches too.
     pub(super) fn is_inline(&self) -> bool {
         self.inline
@@ -331,6 +336,16 @@ async fn mounts(
     Ok(exported.blobs)
 }
 
+/// How the layers of a cache are written.
+fn layer_form(to: &CacheTo, epoch: Option<i64>) -> LayerForm {
+    let existing = match to.compression {
+        // The table would make other layers of them, on which nothing that is built from the base image lies.
+        Some(Compression::Estargz { .. }) => ExistingBlobs::Keep,
+        _ => to.existing,
+    };
+    LayerForm { compression: to.compression.unwrap_or_default(), existing, epoch }
+}
+
 async fn export_once(
     session: &Arc<Session>,
     PlannedTo { spec: to, bucket }: &PlannedTo,
@@ -340,16 +355,7 @@ async fn export_once(
 ) -> Result<(), CommandError> {
     let mounts = mounts(session, to, finished, packs, pull).await?;
     let records = collect(session, to.max, finished)?;
-    let existing = match to.compression {
-        // The table would make other layers of them, on which nothing that is built from the base image lies.
-        Some(Compression::Estargz { .. }) => ExistingBlobs::Keep,
-        _ => to.existing,
-    };
-    let layers = LayerForm {
-        compression: to.compression.unwrap_or_default(),
-        existing,
-        epoch: finished.epoch,
-    };
+    let layers = layer_form(to, finished.epoch);
     for snapshot in records.snapshots() {
         let needs = needs(session.export_store(), &snapshot, layers).map_err(export_error)?;
         for blob in needs.disputed.iter().chain(&needs.convert) {

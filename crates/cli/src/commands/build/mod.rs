@@ -5,6 +5,7 @@ pub(crate) mod attest;
 mod cache;
 pub(crate) mod call;
 mod confined;
+mod copied;
 mod engine;
 pub(crate) mod failure;
 pub(crate) mod frontend;
@@ -454,6 +455,12 @@ async fn build_and_export(
     let bounds = Bounds { entitlements, limits, jobs: args.limits.jobs };
     let folders = std::mem::take(&mut prepared.folders);
     let worker = session.worker(folders, bounds, provided, &progress)?.keeping_failed();
+    // A time of the build's is in the copies themselves.
+    let has_time = prepared.wanted.iter().any(|wanted| wanted.epoch.is_some());
+    let worker = match copied::archiver(session, &plans).filter(|_| !has_time) {
+        Some(archiver) => worker.archiving(archiver),
+        None => worker,
+    };
     let mut targets = prepared.wanted.iter().filter_map(|wanted| wanted.target).collect::<Vec<_>>();
     let images = targets.len();
     let scans = prepared.wanted.iter().flat_map(|wanted| &wanted.scans);

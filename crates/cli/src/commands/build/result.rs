@@ -126,7 +126,11 @@ async fn one(
             let mut images = Vec::with_capacity(results.each.len());
             for platform in &results.each {
                 let result = &platform.result;
-                let layers = layer_form(&options, result.epoch, &pull.progress);
+                if options.rewrite_timestamp == Some(true) && result.epoch.is_none() {
+                    let message = "rewrite-timestamp=true changes nothing without a time: set SOURCE_DATE_EPOCH or source-date-epoch";
+                    pull.progress.warn(message.to_owned());
+                }
+                let layers = layer_form(&options, result.epoch);
                 let form =
                     ImageForm { layers, types, foreign: options.foreign, count: options.count };
                 let image = image(session, result, form, (needed, unpack), pull).await?;
@@ -315,13 +319,9 @@ fn index_of(
     IndexContents { entries, annotations, types }
 }
 
-/// How the layers of an image are written. What cannot be done as told is said.
-fn layer_form(options: &ImageOptions, epoch: Option<i64>, progress: &Progress) -> LayerForm {
+/// How the layers of an image are written.
+pub(super) fn layer_form(options: &ImageOptions, epoch: Option<i64>) -> LayerForm {
     let ImageOptions { compression, existing, rewrite_timestamp, .. } = *options;
-    if rewrite_timestamp == Some(true) && epoch.is_none() {
-        let message = "rewrite-timestamp=true changes nothing without a time: set SOURCE_DATE_EPOCH or source-date-epoch";
-        progress.warn(message.to_owned());
-    }
     let epoch = epoch.filter(|_| rewrite_timestamp != Some(false));
     LayerForm { compression: compression.unwrap_or_default(), existing, epoch }
 }
