@@ -24,7 +24,7 @@ fn ten_thousand_vertices(criterion: &mut Criterion) {
     let (graph, target) = graph();
     let vertices = graph.vertices().len();
     assert!((10_000..10_100).contains(&vertices), "{vertices}");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let run = |store: &Memory| {
         let progress = Progress::discard();
         let targets = [target];
@@ -122,8 +122,9 @@ impl CacheStore for Memory {
         Ok(found.map(|outputs| CacheRecord { outputs, presence: Presence::Files }))
     }
 
-    fn store(&self, record: NewRecord<'_>) -> Result<(), Never> {
-        self.0.lock().unwrap().insert(record.key, record.outputs.to_vec());
+    fn store(&self, records: &[NewRecord<'_>]) -> Result<(), Never> {
+        let records = records.iter().map(|record| (record.key, record.outputs.to_vec()));
+        self.0.lock().unwrap().extend(records);
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl Below {
             snapshot.layers().iter().map(|id| layers.open(id)).collect::<Result<_, _>>()?;
         let directories: Vec<BorrowedFd<'_>> = directories.iter().map(AsFd::as_fd).collect();
         if directories.is_empty() {
-            let nothing = Self::of_directories(&[overlay.empty()], overlay.xattrs())?;
+            let nothing = Self::of_directories(&[overlay.empty()?], overlay.xattrs())?;
             return Ok(Self { is_nothing: true, ..nothing });
         }
         Self::of_directories(&directories, overlay.xattrs())

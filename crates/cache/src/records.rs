@@ -123,8 +123,8 @@ impl CacheStore for LocalRecords {
         Ok(Some(CacheRecord { outputs, presence: least }))
     }
 
-    fn store(&self, record: NewRecord<'_>) -> Result<(), RecordsError> {
-        Ok(self.index.put_record(&record)?)
+    fn store(&self, records: &[NewRecord<'_>]) -> Result<(), RecordsError> {
+        Ok(self.index.put_records(records)?)
     }
 
     async fn lock(&self, key: &CacheKey) -> Result<LockGuard, RecordsError> {

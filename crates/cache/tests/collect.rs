@@ -26,7 +26,7 @@ fn of_kinds(kinds: &[ItemKind]) -> PruneOptions {
 fn store_record(fixture: &Fixture, name: &str, layers: &[&str]) {
     // A lease of its own, which ends here.
     let records = LocalRecords::new(&fixture.store, fixture.store.lease().unwrap());
-    records.store(new_record(&parts(name), &[snapshot(layers)])).unwrap();
+    records.store(&[new_record(&parts(name), &[snapshot(layers)])]).unwrap();
 }
 
 fn left(fixture: &Fixture) -> Vec<LayerId> {

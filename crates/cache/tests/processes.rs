@@ -88,7 +88,7 @@ fn count(root: &Path) {
             if records.lookup(&key(&name)).unwrap().is_none() {
                 let layer = store.layers.begin().unwrap();
                 layer.commit(&layer_id(&name)).unwrap();
-                records.store(new_record(&parts(&name), &[snapshot(&[&name])])).unwrap();
+                records.store(&[new_record(&parts(&name), &[snapshot(&[&name])])]).unwrap();
                 say("made");
             }
         }
@@ -177,7 +177,7 @@ fn churn(root: &Path) {
         }
         layer.commit(&layer_id(&name)).unwrap();
         store.content.put(name.repeat(1000).as_bytes()).unwrap();
-        records.store(new_record(&parts(&name), &[snapshot(&[&name])])).unwrap();
+        records.store(&[new_record(&parts(&name), &[snapshot(&[&name])])]).unwrap();
         say(&format!("done {name}"));
     }
 }
@@ -224,7 +224,7 @@ fn a_prune_that_is_killed_leaves_whole_things_only() {
             }
             layer.commit(&layer_id(name)).unwrap();
             store.content.put(name.repeat(100).as_bytes()).unwrap();
-            records.store(new_record(&parts(name), &[snapshot(&[name])])).unwrap();
+            records.store(&[new_record(&parts(name), &[snapshot(&[name])])]).unwrap();
         }
         let mirror = store.git_mirrors().join(Digest::of(b"mirror").hex());
         std::fs::create_dir_all(mirror.join("refs")).unwrap();
@@ -303,7 +303,7 @@ fn build(root: &Path) {
                 std::fs::write(layer.path().join("file"), name).unwrap();
                 layer.commit(&layer_id(name)).unwrap();
                 store.content.put(name.as_bytes()).unwrap();
-                records.store(new_record(&parts(name), &[snapshot(&[name])])).unwrap();
+                records.store(&[new_record(&parts(name), &[snapshot(&[name])])]).unwrap();
             }
         }
         for name in &names {

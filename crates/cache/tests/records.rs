@@ -13,15 +13,15 @@ async fn conformance(store: impl CacheStore) {
 
     // What is stored is found, whole and in order, under each of its keys.
     let outputs = [snapshot(&["a", "b"]), snapshot(&[]), snapshot(&["a"])];
-    store.store(new_record(&parts("fast"), &outputs)).unwrap();
-    store.store(new_record(&parts("slow"), &outputs)).unwrap();
+    store.store(&[new_record(&parts("fast"), &outputs)]).unwrap();
+    store.store(&[new_record(&parts("slow"), &outputs)]).unwrap();
     for name in ["fast", "slow"] {
         assert_eq!(store.lookup(&key(name)).unwrap().unwrap().outputs, outputs);
     }
 
     // Storing again under a key replaces what it finds, and nothing else.
     let others = [snapshot(&["c"])];
-    store.store(new_record(&parts("fast"), &others)).unwrap();
+    store.store(&[new_record(&parts("fast"), &others)]).unwrap();
     assert_eq!(store.lookup(&key("fast")).unwrap().unwrap().outputs, others);
     assert_eq!(store.lookup(&key("slow")).unwrap().unwrap().outputs, outputs);
 
@@ -55,7 +55,7 @@ fn a_record_without_its_layer_is_not_found_and_goes() {
     make_layer(&fixture.store, "a", 1);
     make_layer(&fixture.store, "b", 1);
     let outputs = [snapshot(&["a", "b"])];
-    records(&fixture).store(new_record(&parts("x"), &outputs)).unwrap();
+    records(&fixture).store(&[new_record(&parts("x"), &outputs)]).unwrap();
     fixture.store.layers.remove(&layer_id("b")).unwrap();
     assert_eq!(records(&fixture).lookup(&key("x")).unwrap(), None);
     assert_eq!(fixture.store.index.records().unwrap(), []);
@@ -76,7 +76,7 @@ fn layers_that_can_be_fetched_or_unpacked_are_available() {
     let source = BlobSource::OciLayout { path: "/layout".into() };
     index.add_blob_source(&[remote], &source).unwrap();
     let outputs = [snapshot(&["local", "remote"])];
-    records(&fixture).store(new_record(&parts("x"), &outputs)).unwrap();
+    records(&fixture).store(&[new_record(&parts("x"), &outputs)]).unwrap();
     assert!(records(&fixture).lookup(&key("x")).unwrap().is_some());
     // A blob that was cut short is no blob.
     std::fs::write(fixture.store.content.path(&digest), "bl").unwrap();
@@ -89,8 +89,8 @@ fn records_tell_what_they_are() {
     make_layer(&fixture.store, "a", 1);
     let records = records(&fixture);
     let outputs = [snapshot(&["a"])];
-    records.store(new_record(&parts("fast"), &outputs)).unwrap();
-    records.store(new_record(&parts("slow"), &outputs)).unwrap();
+    records.store(&[new_record(&parts("fast"), &outputs)]).unwrap();
+    records.store(&[new_record(&parts("slow"), &outputs)]).unwrap();
     records.lookup(&key("fast")).unwrap().unwrap();
     records.lookup(&key("slow")).unwrap().unwrap();
     let stored = fixture.store.index.records().unwrap();
@@ -103,8 +103,8 @@ fn records_tell_what_they_are() {
     assert_eq!(keys[1].parts, parts("fast"));
     // Replaced under both keys, it is found by none and goes.
     let others = [snapshot(&["a", "a"])];
-    records.store(new_record(&parts("fast"), &others)).unwrap();
+    records.store(&[new_record(&parts("fast"), &others)]).unwrap();
     assert_eq!(fixture.store.index.records().unwrap().len(), 2);
-    records.store(new_record(&parts("slow"), &others)).unwrap();
+    records.store(&[new_record(&parts("slow"), &others)]).unwrap();
     assert_eq!(fixture.store.index.records().unwrap().len(), 1);
 }

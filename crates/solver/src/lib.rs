@@ -23,6 +23,7 @@ mod selector;
 mod snapshot;
 mod solve;
 mod store;
+mod unstored;
 
 pub use cache_key::{CacheKey, KeyParts};
 pub use cache_map::{CacheMap, InputKeying};

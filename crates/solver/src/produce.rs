@@ -8,6 +8,7 @@ use rbuild_oci::{Digest, Hasher};
 use crate::keys;
 use crate::running::Running;
 use crate::solve::{ErrorOf, Solve};
+use crate::unstored::UnstoredRecord;
 use crate::{
     CacheKey, CacheStore, ExecuteCall, Executed, Executor, KeyParts, LastLayer, NewRecord, Output,
     Presence, SolveErrorKind, Vertex, VertexId,
@@ -55,7 +56,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
             return Ok((found, true));
         }
         let (fast, _) = self.keys.fast(id);
-        let _executing = self.store.lock(fast).await.map_err(SolveErrorKind::Store)?;
+        let executing = self.store.lock(fast).await.map_err(SolveErrorKind::Store)?;
         // Whoever had the lock until now may have made it.
         if let Some(found) = self.find_by_definition(id)? {
             return Ok((found, true));
@@ -65,6 +66,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         }
         let is_known = self.is_known(id)?;
         let Executed { outputs, last } = self.execute(id, inputs, slow.as_ref()).await?;
+        self.unstored.hold(executing);
         // Nothing was done for it, now or before.
         Ok((outputs, is_known && last == LastLayer::Nothing))
     }
@@ -120,7 +122,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         let Some((key, _)) = slow else { return Ok(None) };
         let found = self.find(id, key)?;
         if let Some(outputs) = &found {
-            self.remember(id, self.keys.fast(id), (outputs, LastLayer::Files), Duration::ZERO)?;
+            self.remember(id, self.keys.fast(id), (outputs, LastLayer::Files), Duration::ZERO);
         }
         Ok(found)
     }
@@ -128,7 +130,10 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
     /// A record with other outputs than the operation has is none of this vertex; and one of which there is less than is needed is
     /// as good as none.
     fn find(&self, id: VertexId, key: &CacheKey) -> Result<Option<Vec<Output>>, KindOf<E, S>> {
-        let record = self.store.lookup(key).map_err(SolveErrorKind::Store)?;
+        let record = match self.unstored.get(key) {
+            Some(record) => Some(record),
+            None => self.store.lookup(key).map_err(SolveErrorKind::Store)?,
+        };
         let expected = self.graph.vertex(id).op.output_count();
         let record = record.filter(|record| record.presence >= self.need(id));
         Ok(record.map(|record| record.outputs).filter(|outputs| outputs.len() == expected))
@@ -153,7 +158,7 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         }
         let fast = self.keys.fast(id);
         for key in std::iter::once(fast).chain(slow.map(|(key, parts)| (key, parts))) {
-            self.remember(id, key, (&outputs, last), started.elapsed())?;
+            self.remember(id, key, (&outputs, last), started.elapsed());
         }
         Ok(Executed { outputs, last })
     }
@@ -162,17 +167,33 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
         self.needs[id.index()].unwrap_or_default()
     }
 
+    /// Stores a record, sooner or later: see [`Solve::store_all`].
     fn remember(
         &self,
-        id: VertexId,
+        vertex: VertexId,
         (key, parts): (&CacheKey, &KeyParts),
         (outputs, last): (&[Output], LastLayer),
         duration: Duration,
-    ) -> Result<(), KindOf<E, S>> {
-        let name = &self.graph.vertex(id).meta.name;
-        let deferred = last != LastLayer::Files;
-        let record = NewRecord { key: *key, parts, outputs, deferred, name, duration };
-        self.store.store(record).map_err(SolveErrorKind::Store)
+    ) {
+        let (key, parts, outputs) = (*key, parts.clone(), outputs.to_vec());
+        self.unstored.add(UnstoredRecord { vertex, key, parts, outputs, last, duration });
+    }
+
+    /// Stores what waits for that.
+    pub(crate) fn store_all(&self) -> Result<(), ErrorOf<E, S>> {
+        let waiting = self.unstored.take();
+        let records = waiting.records.iter().map(|record| NewRecord {
+            key: record.key,
+            parts: &record.parts,
+            outputs: &record.outputs,
+            deferred: record.last != LastLayer::Files,
+            name: &self.graph.vertex(record.vertex).meta.name,
+            duration: record.duration,
+        });
+        let records: Vec<NewRecord<'_>> = records.collect();
+        let Some(first) = waiting.records.first() else { return Ok(()) };
+        let stored = self.store.store(&records).map_err(SolveErrorKind::Store);
+        stored.map_err(|kind| kind.of(self.graph, first.vertex))
     }
 
     /// Different for each execution there ever is.

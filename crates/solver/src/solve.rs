@@ -5,8 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::timeout;
 
 use crate::keys::{Keys, is_local_folder, local_folder};
+use crate::unstored::{self, Unstored};
 use crate::{
     CacheKey, CacheStore, Edge, Event, Executor, Graph, Op, Output, Presence, Progress, SolveError,
     SolveErrorKind, VertexId,
@@ -38,7 +40,7 @@ pub struct SolveOptions {
 ///
 /// # Panics
 ///
-/// When a target is not of this graph.
+/// When a target is not of this graph, and outside of a tokio runtime that has timers.
 pub async fn solve<E: Executor, S: CacheStore>(
     graph: &Graph,
     targets: &[Edge],
@@ -55,7 +57,7 @@ pub async fn solve<E: Executor, S: CacheStore>(
 ///
 /// # Panics
 ///
-/// When a target is not of this graph.
+/// When a target is not of this graph, and outside of a tokio runtime that has timers.
 pub async fn solve_keyed<E: Executor, S: CacheStore>(
     graph: &Graph,
     targets: &[Edge],
@@ -80,6 +82,7 @@ pub async fn solve_keyed<E: Executor, S: CacheStore>(
         outdated: outdated(graph, &order),
         needs: Vec::new(),
         nonce: nonce(),
+        unstored: Unstored::default(),
     };
     let mut outputs = vec![None; graph.vertices().len()];
     let missing = solve.look_up(&order, (targets, options.need), &mut outputs)?;
@@ -89,7 +92,7 @@ pub async fn solve_keyed<E: Executor, S: CacheStore>(
 }
 
 /// A solve whose keys are known.
-pub(crate) struct Solve<'a, E, S> {
+pub(crate) struct Solve<'a, E, S: CacheStore> {
     pub(crate) graph: &'a Graph,
     pub(crate) executor: &'a E,
     pub(crate) store: &'a S,
@@ -102,6 +105,7 @@ pub(crate) struct Solve<'a, E, S> {
     pub(crate) needs: Vec<Option<Presence>>,
     /// Makes executions of this solve different from those of any other.
     pub(crate) nonce: [u64; 2],
+    pub(crate) unstored: Unstored<S::Guard>,
 }
 
 /// Outputs by position of the vertex; `None` where there are none yet, or none needed.
@@ -193,8 +197,26 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
                 let inputs = inputs.map(|edge| output(outputs, *edge)).collect();
                 running.push(self.work_on(id, inputs));
             }
-            let Some(done) = running.next().await else { return Ok(()) };
+            let next = match self.unstored.is_empty() {
+                true => Ok(running.next().await),
+                false => timeout(unstored::IDLE, running.next()).await,
+            };
+            let done = match next {
+                Ok(Some(done)) => done,
+                Ok(None) => return self.store_all(),
+                Err(_) => {
+                    self.store_all()?;
+                    continue;
+                }
+            };
+            if done.is_err() {
+                // The first error is what is wrong.
+                let _ = self.store_all();
+            }
             let (id, made) = done?;
+            if self.unstored.is_due() {
+                self.store_all()?;
+            }
             outputs[id.index()] = Some(made);
             for user in &users[id.index()] {
                 waits_for[user.index()] -= 1;

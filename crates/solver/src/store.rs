@@ -15,8 +15,8 @@ pub trait CacheStore: Sync {
     /// The record under a key. Takes microseconds: an index lookup, no content is read.
     fn lookup(&self, key: &CacheKey) -> Result<Option<CacheRecord>, Self::Error>;
 
-    /// Stores outputs under a key. Storing under a second key links it to the same outputs.
-    fn store(&self, record: NewRecord<'_>) -> Result<(), Self::Error>;
+    /// Stores outputs under keys, all or none. Storing under a second key links it to the same outputs.
+    fn store(&self, records: &[NewRecord<'_>]) -> Result<(), Self::Error>;
 
     /// Waits until no other process or task executes the vertex of this key.
     fn lock(&self, key: &CacheKey)

@@ -91,7 +91,7 @@ fn naive(
 }
 
 fn check(graph: &Graph, targets: &[Edge], lab: &Lab, store: &MemoryStore) -> Vec<Output> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let progress = Progress::discard();
     let options = SolveOptions::default();
     let outputs = runtime.block_on(solve(graph, targets, lab, store, &progress, options)).unwrap();

@@ -78,9 +78,11 @@ impl Index {
         *self.0.used.lock().unwrap_or_else(PoisonError::into_inner).entry(record).or_default() += 1;
     }
 
-    /// Stores a record, or links its key to the one with the same outputs.
-    pub(crate) fn put_record(&self, record: &NewRecord<'_>) -> Result<(), IndexError> {
-        self.write(|connection| put_record(connection, record))
+    /// Stores records, or links their keys to those with the same outputs.
+    pub(crate) fn put_records(&self, records: &[NewRecord<'_>]) -> Result<(), IndexError> {
+        self.write(|connection| {
+            records.iter().try_for_each(|record| put_record(connection, record))
+        })
     }
 
     /// The record under a key, whether its layers are there or not.
@@ -156,7 +158,7 @@ fn stored_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRecord> {
     })
 }
 
-/// See [`Index::put_record`].
+/// See [`Index::put_records`].
 pub(super) fn put_record(connection: &Connection, record: &NewRecord<'_>) -> rusqlite::Result<()> {
     let outputs = encode_outputs(record.outputs);
     let hash = Digest::of(&outputs);

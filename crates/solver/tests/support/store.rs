@@ -69,12 +69,14 @@ impl CacheStore for MemoryStore {
         }))
     }
 
-    fn store(&self, record: NewRecord<'_>) -> Result<(), StoreError> {
-        assert_eq!(record.parts.key(), record.key, "the parts make the key");
-        let value = (record.outputs.to_vec(), record.name.to_owned());
-        self.records.lock().unwrap().insert(record.key, value);
-        if record.deferred {
-            self.deferred.lock().unwrap().extend(layers(record.outputs));
+    fn store(&self, records: &[NewRecord<'_>]) -> Result<(), StoreError> {
+        for record in records {
+            assert_eq!(record.parts.key(), record.key, "the parts make the key");
+            let value = (record.outputs.to_vec(), record.name.to_owned());
+            self.records.lock().unwrap().insert(record.key, value);
+            if record.deferred {
+                self.deferred.lock().unwrap().extend(layers(record.outputs));
+            }
         }
         Ok(())
     }
