@@ -1,11 +1,11 @@
-//! Solving a graph of 10,000 vertices with operations that cost nothing: what is left is the solver.
+//! Solving graphs with operations that cost nothing: what is left is the solver. Its time is to grow as the vertices do.
 
 #![expect(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rbuild_oci::Digest;
 use rbuild_solver::{
     CacheKey, CacheRecord, CacheStore, Edge, ExecMeta, ExecOp, ExecuteCall, Executed, Executor,
@@ -17,20 +17,15 @@ use rbuild_solver::{
 const STAGES: usize = 100;
 const STEPS: usize = 99;
 
-criterion_group!(benches, ten_thousand_vertices);
+criterion_group!(benches, ten_thousand_vertices, growth);
 criterion_main!(benches);
 
 fn ten_thousand_vertices(criterion: &mut Criterion) {
-    let (graph, target) = graph();
+    let (graph, target) = merged();
     let vertices = graph.vertices().len();
     assert!((10_000..10_100).contains(&vertices), "{vertices}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let run = |store: &Memory| {
-        let progress = Progress::discard();
-        let targets = [target];
-        let options = SolveOptions::default();
-        runtime.block_on(solve(&graph, &targets, &Nothing, store, &progress, options)).unwrap()
-    };
+    let runtime = runtime();
+    let run = |store: &Memory| solved(&runtime, &graph, &[target], store);
     let mut group = criterion.benchmark_group("a graph of 10,000 vertices");
     group.sample_size(20).throughput(Throughput::Elements(vertices as u64));
     group.bench_function("solve, nothing known", |bencher| {
@@ -45,15 +40,65 @@ fn ten_thousand_vertices(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("vertices");
+    let runtime = runtime();
+    for stages in [10, 100, 1_000] {
+        let mut builder = GraphBuilder::new();
+        let ends = add_stages(&mut builder, stages);
+        let graph = builder.finish();
+        let vertices = graph.vertices().len();
+        assert_eq!(vertices, stages * (STEPS + 1));
+        group.sample_size(10).throughput(Throughput::Elements(vertices as u64));
+        let run = |store: &Memory| solved(&runtime, &graph, &ends, store);
+        group.bench_function(BenchmarkId::new("solve, nothing known", vertices), |bencher| {
+            bencher.iter_batched(Memory::default, |store| run(&store), BatchSize::PerIteration);
+        });
+        let known = Memory::default();
+        run(&known);
+        group.bench_function(BenchmarkId::new("solve, all known", vertices), |bencher| {
+            bencher.iter(|| run(&known));
+        });
+    }
+    group.finish();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn solved(
+    runtime: &tokio::runtime::Runtime,
+    graph: &Graph,
+    targets: &[Edge],
+    store: &Memory,
+) -> Vec<Output> {
+    let progress = Progress::discard();
+    let options = SolveOptions::default();
+    runtime.block_on(solve(graph, targets, &Nothing, store, &progress, options)).unwrap()
+}
+
 /// A hundred stages of a hundred steps on one image, merged two by two.
-fn graph() -> (Graph, Edge) {
+fn merged() -> (Graph, Edge) {
     let mut builder = GraphBuilder::new();
+    let ends = add_stages(&mut builder, STAGES);
+    let mut last = ends[0];
+    for end in &ends[1..] {
+        let merge = Op::Merge(MergeOp { inputs: vec![Some(0), Some(1)] });
+        let vertex = builder.add(merge, vec![last, *end], None, VertexMeta::default());
+        last = Edge { vertex, output: 0 };
+    }
+    (builder.finish(), last)
+}
+
+/// Adds stages that have nothing in common; returns their ends.
+fn add_stages(builder: &mut GraphBuilder, stages: usize) -> Vec<Edge> {
     let mut add = |op, inputs| {
         let vertex = builder.add(op, inputs, None, VertexMeta::default());
         Edge { vertex, output: 0 }
     };
-    let mut ends = Vec::new();
-    for stage in 0..STAGES {
+    let mut ends = Vec::with_capacity(stages);
+    for stage in 0..stages {
         let source = SourceOp::new(format!("docker-image://base-{stage}"));
         let mut last = add(Op::Source(source), Vec::new());
         for step in 0..STEPS {
@@ -61,11 +106,7 @@ fn graph() -> (Graph, Edge) {
         }
         ends.push(last);
     }
-    let mut last = ends[0];
-    for end in &ends[1..] {
-        last = add(Op::Merge(MergeOp { inputs: vec![Some(0), Some(1)] }), vec![last, *end]);
-    }
-    (builder.finish(), last)
+    ends
 }
 
 fn command(stage: usize, step: usize) -> ExecOp {

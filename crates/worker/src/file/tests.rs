@@ -165,7 +165,7 @@ impl Trees {
     fn with_layer(&self, copy: &PlannedCopy, changes: Changes<'_>, below: &Below) -> Vec<u8> {
         let store = tempfile::tempdir_in(&self.dir).unwrap();
         let store = Store::open(store.path()).unwrap();
-        let overlay = Overlay::new(OverlayXattrs::User, &store.layers).unwrap().copying();
+        let overlay = Overlay::new(OverlayXattrs::User, &store.layers).copying();
         let layer = below.begin_layer(&store.layers).unwrap();
         write::write(copy, changes, below, layer.dir()).unwrap();
         let dest = open(&self.dest());
