@@ -36,7 +36,7 @@ pub(crate) struct Waiting<G> {
     pub(crate) records: Vec<UnstoredRecord>,
     by_key: HashMap<CacheKey, usize>,
     /// Dropped when the records are stored.
-    _locks: Vec<G>,
+    locks: Vec<G>,
     since: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl<G> Default for Unstored<G> {
 
 impl<G> Default for Waiting<G> {
     fn default() -> Self {
-        Self { records: Vec::new(), by_key: HashMap::new(), _locks: Vec::new(), since: None }
+        Self { records: Vec::new(), by_key: HashMap::new(), locks: Vec::new(), since: None }
     }
 }
 
@@ -65,7 +65,7 @@ impl<G> Unstored<G> {
     pub(crate) fn hold(&self, lock: G) {
         let mut waiting = self.waiting();
         if !waiting.records.is_empty() {
-            waiting._locks.push(lock);
+            waiting.locks.push(lock);
         }
     }
 
