@@ -71,7 +71,7 @@ impl PlannedOp {
         let (copy, snapshots) = (Arc::clone(&self.copy), Arc::clone(snapshots));
         let make = move || {
             let below = snapshots.below(&self.base)?;
-            self.write(&below, &snapshots, id).map(|_| ()).map_err(FileError::from)
+            self.write(&below, &snapshots, id).map(drop)
         };
         DeferredLayer::new(copy, make)
     }
