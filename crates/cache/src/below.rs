@@ -9,6 +9,7 @@ use rbuild_solver::Snapshot;
 use rustix::fs::{FileType, Stat};
 
 use crate::copied::Merged;
+use crate::layer::{Xattr, xattrs};
 use crate::view::copy_root;
 use crate::{Layers, Overlay, OverlayXattrs, PendingLayer, ViewError};
 
@@ -20,9 +21,14 @@ pub struct Below {
     root: Merged,
     /// There are no layers, and the root is just an empty directory.
     is_nothing: bool,
-    /// The directories that lead to where something was looked up last.
-    open: RefCell<Vec<(CString, Merged)>>,
+    /// The names of the directories that lead to where something was looked up last; the last one is open, and so are others as long as
+    /// they are few.
+    open: RefCell<Vec<(CString, Option<Merged>)>>,
 }
+
+/// How many directories of layers may be open beside those of the root and of the last directory: a path leads through as many for each
+/// name as there are layers.
+const MOST_OPEN: usize = 64;
 
 impl Below {
     /// The files of these layers, all of which are in the store.
@@ -105,32 +111,48 @@ impl Below {
         self.in_directory(path, |merged| merged.top().map(use_it).transpose())
     }
 
+    /// Whether the directory at a path has an access control list; `false` where there is none.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn has_acl(&self, path: &[u8]) -> io::Result<bool> {
+        let is_acl = |xattr: &Xattr| xattr.name.starts_with(b"system.posix_acl_");
+        let found = self.with_directory(path, |dir| Ok(xattrs(dir)?.iter().any(is_acl)))?;
+        Ok(found == Some(true))
+    }
+
     /// Calls `look` with the directory at a path; `None` where there is none.
     fn in_directory<T>(
         &self,
         path: &[u8],
         look: impl FnOnce(&Merged) -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
+        let names = || path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         let mut open = self.open.borrow_mut();
-        let mut depth = 0;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            if open.get(depth).is_some_and(|(there, _)| there.as_bytes() == name) {
-                depth += 1;
-                continue;
-            }
-            open.truncate(depth);
-            let here = open.last().map_or(&self.root, |(_, merged)| merged);
+        let common =
+            open.iter().zip(names()).take_while(|((there, _), name)| there.as_bytes() == *name);
+        let mut depth = common.count();
+        open.truncate(depth);
+        if open.last().is_some_and(|(_, merged)| merged.is_none()) {
+            // From the root again.
+            open.clear();
+            depth = 0;
+        }
+        for name in names().skip(depth) {
+            let here = open.last().and_then(|(_, merged)| merged.as_ref()).unwrap_or(&self.root);
             let name = CString::new(name)?;
             let Some(found) = here.lookup(&name)? else { return Ok(None) };
             if found.file_type() != FileType::Directory {
                 return Ok(None);
             }
             let below = here.enter(&name, &found)?;
-            open.push((name, below));
-            depth += 1;
+            let parts = open.iter().flat_map(|(_, merged)| merged).map(Merged::parts);
+            if parts.sum::<usize>() > MOST_OPEN {
+                open.iter_mut().for_each(|(_, merged)| *merged = None);
+            }
+            open.push((name, Some(below)));
         }
-        open.truncate(depth);
-        look(open.last().map_or(&self.root, |(_, merged)| merged))
+        look(open.last().and_then(|(_, merged)| merged.as_ref()).unwrap_or(&self.root))
     }
 }
 
@@ -191,5 +213,36 @@ mod tests {
         assert!(below.read_link(b"none").is_err() && below.read_link(b"d").is_err());
         assert_eq!(below.with_directory(b"d", |_| Ok(7)).unwrap(), Some(7));
         assert_eq!(below.with_directory(b"d/f", |_| Ok(7)).unwrap(), None);
+    }
+
+    #[test]
+    fn deep_paths_in_many_layers_take_few_descriptors() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers: Vec<fs::File> = (0..MOST_OPEN + 1)
+            .map(|layer| {
+                let path = dir.path().join(layer.to_string());
+                fs::create_dir_all(path.join("a/b/c/d/e")).unwrap();
+                fs::write(path.join(format!("a/b/c/d/e/f{layer}")), "").unwrap();
+                fs::File::open(path).unwrap()
+            })
+            .collect();
+        let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
+        let below = Below::of_directories(&layers, OverlayXattrs::User).unwrap();
+        let open = || {
+            let open = below.open.borrow();
+            open.iter().flat_map(|(_, merged)| merged).map(Merged::parts).sum::<usize>()
+        };
+        for (path, is_there) in [
+            ("a/b/c/d/e/f0", true),
+            ("a/b/c/d/e/f64", true),
+            ("a/b/x", false),
+            ("a/b/c", true),
+            ("a/b/c/d/e/f1", true),
+            ("a/b/c/d/f1", false),
+            ("a", true),
+        ] {
+            assert_eq!(below.stat(path.as_bytes()).unwrap().is_some(), is_there, "{path}");
+            assert!(open() <= 2 * layers.len(), "{path}: {}", open());
+        }
     }
 }

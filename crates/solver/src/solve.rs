@@ -92,7 +92,7 @@ pub async fn solve_keyed<E: Executor, S: CacheStore>(
 }
 
 /// A solve whose keys are known.
-pub(crate) struct Solve<'a, E, S: CacheStore> {
+pub(crate) struct Solve<'a, E: Executor, S: CacheStore> {
     pub(crate) graph: &'a Graph,
     pub(crate) executor: &'a E,
     pub(crate) store: &'a S,
@@ -106,6 +106,14 @@ pub(crate) struct Solve<'a, E, S: CacheStore> {
     /// Makes executions of this solve different from those of any other.
     pub(crate) nonce: [u64; 2],
     pub(crate) unstored: Unstored<S::Guard>,
+}
+
+impl<E: Executor, S: CacheStore> Drop for Solve<'_, E, S> {
+    /// What is made stays made, also where the solve fails or is given up.
+    fn drop(&mut self) {
+        // There is no more that could be done with it, and nobody to tell.
+        let _ = self.store_all();
+    }
 }
 
 /// Outputs by position of the vertex; `None` where there are none yet, or none needed.
@@ -209,10 +217,6 @@ impl<E: Executor, S: CacheStore> Solve<'_, E, S> {
                     continue;
                 }
             };
-            if done.is_err() {
-                // The first error is what is wrong.
-                let _ = self.store_all();
-            }
             let (id, made) = done?;
             if self.unstored.is_due() {
                 self.store_all()?;

@@ -294,6 +294,7 @@ async fn dropping_the_solve_cancels_it() {
         assert_eq!(lab.running(), 1);
     }
     assert_eq!(lab.running(), 0);
+    assert_eq!(store.names(), ["docker-image://base"], "what was done stays");
     // The lock is free again.
     lab.behaviours.clear();
     solve_one(&graph, target, &lab, &store).await.unwrap();

@@ -60,6 +60,11 @@ impl Merged {
         self.parts[found.part].dir.as_fd()
     }
 
+    /// How many directories of layers it is.
+    pub(crate) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Everything in the directory.
     pub(crate) fn entries(&self) -> io::Result<BTreeMap<CString, Found>> {
         let mut all: BTreeMap<CString, Option<Found>> = BTreeMap::new();

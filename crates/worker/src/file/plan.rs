@@ -73,6 +73,9 @@ pub(crate) fn plan_op(
     Ok(planned.map(|planned| (op(planned), below)))
 }
 
+/// So long may a path be (`PATH_MAX`, without its last byte).
+const LONGEST_PATH: usize = 4095;
+
 /// What a copy will do to a state; `None` where that is not certain, or an error.
 pub(super) fn plan(
     action: &CopyAction,
@@ -95,6 +98,10 @@ pub(super) fn plan(
         return Ok(None);
     }
     let Ok(Some(place)) = Destination::find(action, &selected, below) else { return Ok(None) };
+    let longest = selected.entries.iter().map(|entry| entry.relative().len() + 1).max();
+    if place.path.len() + longest.unwrap_or(0) > LONGEST_PATH {
+        return Ok(None);
+    }
     let directory = if is_dir { &place.path[..] } else { parent(&place.path) };
     let Ok(Some(mut parents)) = parents(directory, &place.written, &changes, below) else {
         return Ok(None);
@@ -136,6 +143,10 @@ impl Look for Below {
     fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, FileError> {
         self.read_link(path).map_err(|error| FileError::io("read link", path, error))
     }
+}
+
+fn has_acl(below: &Below, path: &[u8]) -> Result<bool, FileError> {
+    below.has_acl(path).map_err(|error| FileError::io("read attributes of", path, error))
 }
 
 /// Whether an entry of a selection is of a kind that can be made everywhere.
@@ -208,7 +219,8 @@ impl Destination {
     }
 }
 
-/// The directories of a path. `None` where something else is in the way, or where a directory hands on its group.
+/// The directories of a path. `None` where something else is in the way, or where a directory hands on its group or has an access control
+/// list.
 fn parents(
     path: &[u8],
     written: &[u8],
@@ -222,12 +234,18 @@ fn parents(
     let mut here: Vec<u8> = Vec::new();
     let Some(mut last) = Look::stat(below, &here)? else { return Ok(None) };
     let mut is_there = true;
+    if has_acl(below, &here)? {
+        return Ok(None);
+    }
     for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
         here = join(&here, name);
         let found = if is_there { Look::stat(below, &here)? } else { None };
         is_there = found.is_some();
         parents.push(match found {
             Some(stat) if file_type(&stat) == FileType::Directory => {
+                if has_acl(below, &here)? {
+                    return Ok(None);
+                }
                 last = stat;
                 there(name, &stat)
             }
@@ -237,8 +255,12 @@ fn parents(
                     return Ok(None);
                 }
                 let is_written = written == here || place::is_in(written, &here);
+                let mode = if is_written { changes.mode.of_parents() & 0o7777 } else { 0o755 };
+                if mode & Mode::SGID.as_raw_mode() != 0 {
+                    return Ok(None);
+                }
                 let attributes = PlannedAttributes {
-                    mode: if is_written { changes.mode.of_parents() & 0o7777 } else { 0o755 },
+                    mode,
                     owner: (owner.uid, owner.gid),
                     mtime: changes.mtime.unwrap_or(now),
                 };
@@ -275,7 +297,8 @@ fn fits(selected: &Selected, path: &[u8], below: &Below) -> Result<bool, FileErr
             continue;
         }
         let meta = entry.node.meta();
-        let found = Look::stat(below, &join(path, relative))?;
+        let path = join(path, relative);
+        let found = Look::stat(below, &path)?;
         let Some(found) = found else {
             missing = meta.is_dir().then_some(relative);
             continue;
@@ -285,7 +308,8 @@ fn fits(selected: &Selected, path: &[u8], below: &Below) -> Result<bool, FileErr
             return Ok(false);
         }
         // One that only leads to what is picked keeps what it has; and it may hand on its group.
-        if is_dir && (!entry.picked || found.st_mode & Mode::SGID.as_raw_mode() != 0) {
+        let hands_on = found.st_mode & Mode::SGID.as_raw_mode() != 0;
+        if is_dir && (!entry.picked || hands_on || has_acl(below, &path)?) {
             return Ok(false);
         }
     }

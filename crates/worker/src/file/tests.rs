@@ -752,4 +752,38 @@ fn what_is_certain_is_planned() {
     ] {
         assert!(!is_planned(dest, &action(src, to)), "{src} to {to} with {dest:?}");
     }
+    // A directory that hands on its group does so to those in it.
+    let set_gid = CopyAction { mode: Some(0o2775), ..action("/d", "/a/b") };
+    assert!(!is_planned(&[], &set_gid));
+    assert!(is_planned(&["a/b/"], &set_gid));
+    let long = format!("/{}", ["x".repeat(250).as_str(); 16].join("/"));
+    assert!(is_planned(&[], &action("/f", &long)));
+    let longer = format!("{long}/{}", "y".repeat(78));
+    assert!(is_planned(&[], &action("/f", &longer)));
+    assert!(!is_planned(&[], &action("/d", &longer)));
+}
+
+#[test]
+fn access_control_lists_stay() {
+    // `ACL_VERSION`, and entries for the owner, a group, its mask and others: acl(5), and the kernel's posix_acl_xattr.h.
+    let entry = |tag: u16, mode: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &mode.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let entries = [(1, 7, none), (4, 5, none), (8, 7, 1234), (16, 7, none), (32, 0, none)];
+    let entries = entries.map(|(tag, mode, id)| entry(tag, mode, id)).concat();
+    let acl = [&2_u32.to_le_bytes()[..], &entries].concat();
+    for (source, to) in [("/f", "/x/f"), ("/f", "/x/new/f"), ("/d", "/"), ("/d/x", "/x")] {
+        let trees = Trees::new(&["f", "d/x/f"], &["x/old"]);
+        for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+            let (path, flags) = (trees.dest().join("x"), XattrFlags::empty());
+            rustix::fs::setxattr(&path, name, &acl, flags).unwrap();
+        }
+        let tree = Arc::new(Tree::of_snapshot(open(&trees.source())).unwrap());
+        let root = open(&trees.dest());
+        let below = Below::of_directories(&[root.as_fd()], OverlayXattrs::User).unwrap();
+        let action = action(source, to);
+        assert!(plan::plan(&action, None, tree, &below).unwrap().is_none(), "{source} to {to}");
+        trees.copy(&action).unwrap();
+    }
 }
