@@ -19,7 +19,7 @@ use crate::lock::open_lock_file;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a write-ahead log may be that is left for the next process, in bytes.
-const MAX_LEFT_LOG: u64 = 256 * 1024;
+const MAX_LEFT_LOG: u64 = 128 * 1024;
 
 /// The index of a store. Clones are the same index.
 #[derive(Clone, Debug)]
