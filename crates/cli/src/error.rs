@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, ErrorKind};
 
+use rbuild_cache::IndexError;
 pub(crate) use rbuild_solver::chain;
 use rbuild_worker::OwnerError;
+use rustix::io::Errno;
 
 use crate::printable;
 
@@ -134,15 +137,46 @@ impl fmt::Display for CommandError {
         }
         writeln!(f, "ERROR: {}", printable::text(&self.reason()))?;
         self.more.iter().try_for_each(|more| more.fmt(f))?;
-        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))
+        self.hints.iter().try_for_each(|hint| writeln!(f, "hint: {}", printable::text(hint)))?;
+        match self.source.as_deref().is_some_and(|source| is_about_room(source)) {
+            true => writeln!(f, "hint: {MAKE_ROOM}"),
+            false => Ok(()),
+        }
     }
 }
 
 impl Error for CommandError {}
 
+/// What can be done about a full disk, whichever it is.
+const MAKE_ROOM: &str = "a disk is full, or what may be used of it: `rbuild du` shows what the store takes, and `rbuild prune` makes room in it";
+
+/// Whether something could not be written for want of room.
+fn is_about_room(error: &(dyn Error + 'static)) -> bool {
+    let is_full = |error: &(dyn Error + 'static)| {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+            || matches!(error.downcast_ref(), Some(&(Errno::NOSPC | Errno::DQUOT)))
+            || error.downcast_ref().is_some_and(IndexError::is_full)
+    };
+    std::iter::successors(Some(error), |&error| error.source()).any(is_full)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_has_a_hint() {
+        for full in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            let inner = io::Error::from(full);
+            let error = CommandError::caused(Kind::Environment, "cannot write", inner);
+            assert!(error.to_string().ends_with(&format!("hint: {MAKE_ROOM}\n")), "{error}");
+        }
+        let error = CommandError::caused(Kind::Build, "cannot write", Errno::NOSPC);
+        assert!(error.to_string().contains("rbuild prune"), "{error}");
+        let error = CommandError::caused(Kind::Build, "cannot write", Errno::IO);
+        assert!(!error.to_string().contains("hint"), "{error}");
+    }
 
     #[test]
     fn causes_follow_and_are_not_repeated() {

@@ -1,6 +1,7 @@
 //! What goes wrong is said, and does no harm.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::Stdio;
 
 use crate::fixture::{Fixture, ran, skipped};
@@ -229,4 +230,34 @@ fn privileged_a_full_disk_is_said_and_the_store_works_afterwards() {
     let ran = ran(command.output().expect("unshare runs"));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.to_lowercase().contains("no space left on device"), "{}", ran.stderr);
+}
+
+#[test]
+fn privileged_a_context_that_has_no_room_is_said_with_what_to_do() {
+    let test = "privileged_a_context_that_has_no_room_is_said_with_what_to_do";
+    if !rustix::process::geteuid().is_root() {
+        skipped(test, "not root");
+        return;
+    }
+    let fixture = Fixture::with("FROM scratch\nCOPY big /\n");
+    // What is random does not become smaller.
+    let mut random = fs::File::open("/dev/urandom").expect("random bytes").take(24 << 20);
+    let mut big = fs::File::create(fixture.context().join("big")).expect("a file");
+    std::io::copy(&mut random, &mut big).expect("a file");
+    fs::create_dir(fixture.path("small")).expect("a folder");
+    for output in [&["-t", "app"][..], &["-o", "out"]] {
+        let build = fixture.build_command("small/store", output);
+        let words = std::iter::once(build.get_program()).chain(build.get_args());
+        let words: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let script = format!("mount -t tmpfs -o size=16m tmpfs small && {}", words.join(" "));
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).current_dir(fixture.path("."));
+        for (name, value) in build.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let said = ran(command.output().expect("unshare runs")).fails(1);
+        assert!(said.contains("No space left on device"), "{said}");
+        assert!(said.contains("hint: a disk is full"), "{said}");
+    }
 }
