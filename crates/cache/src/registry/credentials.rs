@@ -1,8 +1,7 @@
 //! The logins that docker and podman have stored.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -134,8 +133,8 @@ impl Credentials {
     }
 
     fn look_up(&self, path: &Path, server: &str) -> Result<Option<Credential>, CredentialsError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CredentialsError::Open { path: path.to_owned(), source }),
         };
@@ -143,49 +142,61 @@ impl Credentials {
             let (path, registry) = (path.to_owned(), server.to_owned());
             CredentialsError::Unusable { path, registry, reason: reason.to_owned() }
         };
-        let reason =
-            match docker_credential::get_credential_from_reader(BufReader::new(file), server) {
-                // `docker logout` leaves an entry without a login.
-                Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => {
-                    return Ok(None);
+        let reason = match with_helper(&text, server) {
+            // `docker logout` leaves an entry without a login.
+            Ok(DockerCredential::UsernamePassword(name, _)) if name.is_empty() => {
+                return Ok(None);
+            }
+            Ok(DockerCredential::UsernamePassword(name, password)) => {
+                return Ok(Some(Credential::Password { name, password }));
+            }
+            Ok(DockerCredential::IdentityToken(token)) => {
+                return Ok(Some(Credential::IdentityToken(token)));
+            }
+            Err(
+                CredentialRetrievalError::NoCredentialConfigured
+                | CredentialRetrievalError::ConfigNotFound,
+            ) => return Ok(None),
+            // One that has no login for this server fails, and not all have the words of docker's for that.
+            Err(CredentialRetrievalError::HelperFailure { helper, stdout, .. }) => {
+                if !stdout.contains(NO_LOGIN) {
+                    let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.insert(format!("`{helper}`"));
                 }
-                Ok(DockerCredential::UsernamePassword(name, password)) => {
-                    return Ok(Some(Credential::Password { name, password }));
-                }
-                Ok(DockerCredential::IdentityToken(token)) => {
-                    return Ok(Some(Credential::IdentityToken(token)));
-                }
-                Err(
-                    CredentialRetrievalError::NoCredentialConfigured
-                    | CredentialRetrievalError::ConfigNotFound,
-                ) => return Ok(None),
-                // One that has no login for this server fails, and not all have the words of docker's for that.
-                Err(CredentialRetrievalError::HelperFailure { helper, stdout, .. }) => {
-                    if !stdout.contains(NO_LOGIN) {
-                        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        failed.insert(format!("`{helper}`"));
-                    }
-                    return Ok(None);
-                }
-                Err(CredentialRetrievalError::HelperCommunicationError) => {
-                    let reason = format!("{} cannot be run, or fails", helper(path, server));
-                    return Err(unusable(&reason));
-                }
-                Err(CredentialRetrievalError::MalformedHelperResponse) => {
-                    "its credential helper printed no login"
-                }
-                Err(CredentialRetrievalError::CredentialDecodingError) => {
-                    "its `auth` is not the base64 of `name:password`"
-                }
-                Err(CredentialRetrievalError::CredentialMismatchError) => {
-                    "its `auth` contradicts its `username` and `password`"
-                }
-                Err(CredentialRetrievalError::ConfigReadError) => {
-                    "the file is not JSON of this format"
-                }
-            };
+                return Ok(None);
+            }
+            Err(CredentialRetrievalError::HelperCommunicationError) => {
+                let reason = format!("{} cannot be run, or fails", helper(path, server));
+                return Err(unusable(&reason));
+            }
+            Err(CredentialRetrievalError::MalformedHelperResponse) => {
+                "its credential helper printed no login"
+            }
+            Err(CredentialRetrievalError::CredentialDecodingError) => {
+                "its `auth` is not the base64 of `name:password`"
+            }
+            Err(CredentialRetrievalError::CredentialMismatchError) => {
+                "its `auth` contradicts its `username` and `password`"
+            }
+            Err(CredentialRetrievalError::ConfigReadError) => "the file is not JSON of this format",
+        };
         Err(unusable(reason))
     }
+}
+
+/// How often a helper is run that could not be told what to look up: one that does not read that may be gone before it is written.
+const HELPER_RUNS: usize = 3;
+
+/// The login for a server that a file has, or that its helper prints.
+fn with_helper(text: &[u8], server: &str) -> Result<DockerCredential, CredentialRetrievalError> {
+    let mut found = Err(CredentialRetrievalError::HelperCommunicationError);
+    for _ in 0..HELPER_RUNS {
+        found = docker_credential::get_credential_from_reader(text, server);
+        if !matches!(found, Err(CredentialRetrievalError::HelperCommunicationError)) {
+            break;
+        }
+    }
+    found
 }
 
 /// The program that a file names for the logins of a server.
