@@ -83,17 +83,6 @@ impl Snapshots {
         Ok(below.begin_layer(&self.layers)?)
     }
 
-    /// Ends such a layer on top of `base`, which gets the identity `id`. Returns the snapshot with it.
-    pub(crate) fn commit_beside(
-        &self,
-        layer: PendingLayer,
-        base: &Snapshot,
-        id: LayerId,
-    ) -> Result<Snapshot, SnapshotError> {
-        layer.commit(&id)?;
-        Ok(base.with(id))
-    }
-
     /// Begins a layer on top of a snapshot.
     pub(crate) fn begin(&self, base: &Snapshot) -> Result<ActiveLayer, SnapshotError> {
         Ok(ActiveLayer::begin(&self.overlay, &self.layers, base)?)

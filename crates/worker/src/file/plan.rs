@@ -289,28 +289,38 @@ fn there(name: &[u8], stat: &Stat) -> PlannedDirectory {
 /// Whether nothing in a directory that is there is in the way of what is copied into it, and no file with several names, of which it
 /// shows only at the end how many it has, has to be compared with one.
 fn fits(selected: &Selected, path: &[u8], below: &Below) -> Result<bool, FileError> {
-    // The directory that was missing last, with what is below it still ahead.
-    let mut missing: Option<&[u8]> = None;
-    for entry in &selected.entries {
-        let relative = entry.relative();
-        if missing.is_some_and(|missing| place::is_in(relative, missing)) {
-            continue;
-        }
+    each_there(selected.entries.iter(), path, below, |entry, path, found| {
         let meta = entry.node.meta();
-        let path = join(path, relative);
-        let found = Look::stat(below, &path)?;
-        let Some(found) = found else {
-            missing = meta.is_dir().then_some(relative);
-            continue;
-        };
-        let is_dir = file_type(&found) == FileType::Directory;
+        let is_dir = file_type(found) == FileType::Directory;
         if is_dir != meta.is_dir() || meta.nlink > 1 && !is_dir {
             return Ok(false);
         }
         // One that only leads to what is picked keeps what it has; and it may hand on its group.
         let hands_on = found.st_mode & Mode::SGID.as_raw_mode() != 0;
-        if is_dir && (!entry.picked || hands_on || has_acl(below, &path)?) {
-            return Ok(false);
+        Ok(!(is_dir && (!entry.picked || hands_on || has_acl(below, path)?)))
+    })
+}
+
+/// Calls `look` with each of these entries that is copied onto something, where it goes and what is there, until it says no; whether it
+/// never does.
+pub(super) fn each_there<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    path: &[u8],
+    below: &Below,
+    mut look: impl FnMut(&Entry, &[u8], &Stat) -> Result<bool, FileError>,
+) -> Result<bool, FileError> {
+    // The directory that was missing last, with what is below it still ahead.
+    let mut missing: Option<&[u8]> = None;
+    for entry in entries {
+        let relative = entry.relative();
+        if missing.is_some_and(|missing| place::is_in(relative, missing)) {
+            continue;
+        }
+        let path = join(path, relative);
+        match Look::stat(below, &path)? {
+            Some(found) if !look(entry, &path, &found)? => return Ok(false),
+            Some(_) => {}
+            None => missing = entry.node.meta().is_dir().then_some(relative),
         }
     }
     Ok(true)

@@ -8,16 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rbuild_cache::{Below, PlannedCopy, PlannedDirectory, read_xattrs};
 use rbuild_solver::{LayerId, Snapshot};
-use rustix::fs::FileType;
 
 use super::attributes::{Changes, set_times, set_xattrs};
 use super::chmod::ModeChange;
 use super::chown::Ownership;
 use super::copy_tree::{Copier, Root};
 use super::error::FileError;
-use super::place::{Look, NewDirectory, Target, file_type, join};
-use super::plan::PlannedOp;
-use crate::snapshots::Snapshots;
+use super::place::{Look, NewDirectory, Target, join, parent};
+use super::plan::{PlannedOp, each_there};
+use crate::snapshots::{SnapshotError, Snapshots};
 
 impl PlannedOp {
     /// Does it: makes the layer, which gets the identity `id`. `below` are the files of the state that it goes on top of.
@@ -34,7 +33,8 @@ impl PlannedOp {
         let mode = ModeChange::new(self.action.mode, &self.action.mode_str)?;
         let changes = Changes { owner: self.owner, mode: &mode, mtime: self.action.timestamp };
         write(&self.copy, changes, below, layer.dir())?;
-        Ok(snapshots.commit_beside(layer, &self.base, id)?)
+        layer.commit(&id).map_err(SnapshotError::from)?;
+        Ok(self.state(id))
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn write(
         if directory.is_there || changes.mtime.is_some() {
             set_times(target.open_dir(&path)?.as_fd(), directory.attributes.mtime, &path)?;
         }
-        path.truncate(super::place::parent(&path).len());
+        path.truncate(parent(&path).len());
     }
     if copy.parents.first().is_some_and(|first| first.is_there)
         && let Some(root) = Look::stat(below, b"")?
@@ -92,22 +92,11 @@ fn keep_attributes(copy: &PlannedCopy, below: &Below, target: Target<'_>) -> Res
     if !copy.parents.last().is_none_or(|last| last.is_there) {
         return Ok(());
     }
-    // The directory that was missing last, with what is below it still ahead.
-    let mut missing: Option<&[u8]> = None;
-    for entry in copy.selected.entries.iter().filter(|entry| entry.node.meta().is_dir()) {
-        let relative = entry.relative();
-        if missing.is_some_and(|missing| super::place::is_in(relative, missing)) {
-            continue;
-        }
-        let path = join(&copy.target, relative);
-        match Look::stat(below, &path)? {
-            Some(stat) if file_type(&stat) == FileType::Directory => {
-                keep_attributes_of(&path, below, target)?;
-            }
-            _ => missing = Some(relative),
-        }
-    }
-    Ok(())
+    let directories = copy.selected.entries.iter().filter(|entry| entry.node.meta().is_dir());
+    each_there(directories, &copy.target, below, |_, path, _| {
+        keep_attributes_of(path, below, target).map(|()| true)
+    })
+    .map(drop)
 }
 
 /// Gives a directory the extended attributes of the one that it lies on, but for those that it has.
