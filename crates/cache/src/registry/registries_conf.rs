@@ -15,13 +15,17 @@
 //! What is said of a part of a registry (`quay.io/team`) is refused when that registry is asked: the ways to a registry are those to all
 //! of it. Short names, logins and the form of version 1 are not for us.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::endpoints::{HostFilesError, is_not_for_us};
+use crate::read_file::read_at_most;
+
+/// So long may a file be, in bytes: one may have no end.
+const LONGEST: u64 = 1 << 20;
 
 /// Where the files are.
 #[derive(Clone, Debug, Default)]
@@ -130,12 +134,16 @@ fn paths(of: &PodmanFiles) -> Result<Vec<PathBuf>, HostFilesError> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<Entry>, HostFilesError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if is_not_for_us(&error) => return Ok(Vec::new()),
-        Err(source) => return Err(HostFilesError::Read { path: path.to_owned(), source }),
-    };
     let wrong = |reason: String| HostFilesError::Format { path: path.to_owned(), reason };
+    let unreadable = |source| HostFilesError::Read { path: path.to_owned(), source };
+    let read = || read_at_most(&mut File::open(path)?, LONGEST);
+    let text = match read() {
+        Ok(Some(text)) => String::from_utf8(text)
+            .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))?,
+        Ok(None) => return Err(wrong("it is longer than 1 MiB".to_owned())),
+        Err(error) if is_not_for_us(&error) => return Ok(Vec::new()),
+        Err(source) => return Err(unreadable(source)),
+    };
     let document: Document =
         toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
     let mut entries = document.registries;
@@ -242,6 +250,7 @@ mod tests {
                 "is neither all",
             ),
             ("registry = 1", "invalid type"),
+            (&"#".repeat((1 << 20) + 1), "longer than 1 MiB"),
         ] {
             write("d/3.conf", text);
             assert!(wrong("a.b").contains(part), "{}", wrong("a.b"));
