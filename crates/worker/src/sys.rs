@@ -190,8 +190,8 @@ pub(crate) fn close_all_but(first: u32, kept: &[RawFd]) -> Result<(), Errno> {
     for (kept, is_last) in kept.into_iter().map(|kept| (kept, false)).chain([(u32::MAX, true)]) {
         let last = if is_last { kept } else { kept.saturating_sub(1) };
         if next <= last {
-            // SAFETY: the only callers are the first process of a step, which next becomes another program or exits without dropping
-            // anything, and the reaper that it leaves behind, which only exits.
+            // SAFETY: the only callers are the first process of a step, which becomes another program or exits without dropping anything that
+            // was open when it was forked, and the reaper that it leaves behind, which only exits.
             check(unsafe { libc::syscall(libc::SYS_close_range, next, last, 0_u32) })?;
         }
         next = next.max(kept.saturating_add(1));

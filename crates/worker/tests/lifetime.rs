@@ -204,7 +204,11 @@ fn privileged_steps_side_by_side_do_not_meet() {
 /// The processes that this thread has started and that live.
 fn children() -> Vec<Pid> {
     let text = fs::read_to_string("/proc/thread-self/children").unwrap();
-    text.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap()).unwrap()).collect()
+    let lives = |id: &&str| {
+        fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    let ids = text.split_whitespace().filter(lives);
+    ids.map(|id| Pid::from_raw(id.parse().unwrap()).unwrap()).collect()
 }
 
 /// Waits for the end of a process that somebody else will ask for its status.
@@ -223,7 +227,9 @@ fn privileged_process_of_the_next_step_starts_ahead_and_ends_with_the_build() {
         runtime.block_on(async {
             let process = sandbox.spawn(&command(&["true"]), mount.as_fd(), &[]).unwrap();
             let id = Pid::from_raw(i32::try_from(process.id().unwrap()).unwrap()).unwrap();
+            let own = pidfd_open(id, PidfdFlags::empty()).unwrap();
             assert_eq!(process.wait().await.unwrap().status, ExitStatus::Code(0));
+            wait_until_ended(&own);
             id
         })
     };

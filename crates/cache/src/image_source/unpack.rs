@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::fetch::blocking;
 use super::{ImageError, ImageSource, PullProgress};
-use crate::layer::read_ahead;
 use crate::view::copy_root;
 use crate::{
     ActiveLayer, AppliedLayer, ApplyForm, ApplyOptions, LayerBlobReader, LayerFacts, Layers,
@@ -250,7 +249,7 @@ impl Unpack {
         let applied = if self.descriptor.size < WORTH_A_THREAD {
             apply(&mut archive, root, &self.options)
         } else {
-            read_ahead(&mut archive, |archive| apply(archive, root, &self.options))
+            archive.read_ahead(|archive| apply(archive, root, &self.options))
         };
         let applied = applied.map_err(|source| ImageError::Unpack { digest, source })?;
         let actual = archive.diff_id();

@@ -7,6 +7,7 @@ use rbuild_oci::{DiffId, Hasher, MediaType};
 
 use super::background_hasher::BackgroundHasher;
 use super::compression::{Compression, CompressionError, Decoder, Encoded, Encoder};
+use super::read_ahead::read_ahead;
 
 /// Takes an archive's bytes, hashes them, and writes the blob.
 #[derive(Debug)]
@@ -81,6 +82,16 @@ impl<R: Read> LayerBlobReader<R> {
         Ok(Self { decoder: Decoder::for_layer(blob)?, archive: Hasher::default() })
     }
 
+    /// Calls `with` with a reader that decompresses some pieces ahead, in a thread of its own. The archive is hashed where it is used: for
+    /// whoever unpacks it, the thread that decompresses is the slower one.
+    pub(crate) fn read_ahead<T>(&mut self, with: impl FnOnce(&mut dyn Read) -> T) -> T
+    where
+        R: Send,
+    {
+        let Self { decoder, archive } = self;
+        read_ahead(decoder, |ahead| with(&mut Hashed { read: ahead, hasher: archive }))
+    }
+
     /// Whether the blob is compressed as a media type says.
     pub(crate) fn fits(&self, media_type: &MediaType) -> bool {
         self.decoder.fits(media_type)
@@ -95,8 +106,20 @@ impl<R: Read> LayerBlobReader<R> {
 
 impl<R: Read> Read for LayerBlobReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.decoder.read(buffer)?;
-        self.archive.update(&buffer[..length]);
+        Hashed { read: &mut self.decoder, hasher: &mut self.archive }.read(buffer)
+    }
+}
+
+/// Hashes what is read.
+struct Hashed<'a, R: ?Sized> {
+    read: &'a mut R,
+    hasher: &'a mut Hasher,
+}
+
+impl<R: Read + ?Sized> Read for Hashed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.read.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
         Ok(length)
     }
 }
@@ -117,6 +140,9 @@ mod tests {
             assert_eq!(diff_id, DiffId(Digest::of(&content)));
             let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();
             io::copy(&mut reader, &mut io::sink()).unwrap();
+            assert_eq!(reader.diff_id(), diff_id);
+            let mut reader = LayerBlobReader::new(bytes.as_slice()).unwrap();
+            reader.read_ahead(|ahead| io::copy(ahead, &mut io::sink())).unwrap();
             assert_eq!(reader.diff_id(), diff_id);
         }
     }

@@ -30,7 +30,6 @@ pub use diff::{DiffError, diff, diff_merged, write_tree};
 pub use estargz::{TOC_DIGEST, UNCOMPRESSED_SIZE};
 pub(crate) use name::path_of;
 pub use planned::{PlannedAttributes, PlannedCopy, PlannedDirectory, PlannedEntry};
-pub(crate) use read_ahead::read_ahead;
 pub use tar_reader::{ArchiveLimits, TarReadError};
 pub use tar_writer::{EntryKind, TarEntry, TarWriteError, TarWriter, Xattr};
 pub(crate) use tree::xattrs;

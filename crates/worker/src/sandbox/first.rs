@@ -16,13 +16,15 @@ use serde::{Deserialize, Serialize};
 use super::command::Command;
 use super::emulation::Emulation;
 use super::error::{Context, Failure};
+use super::groundwork::{Ground, Groundwork};
 use super::mount_point::{PlaceKind, open_or_make};
 use super::plan::{Rlimit, RlimitResource, SecurityMode};
 use super::rootfs::Rootfs;
+use super::seccomp::Filter;
 use super::stubs::Stub;
 use super::user::{User, UserError};
 use super::wire::{Descriptors, Request};
-use super::{caps, chroot, namespaces, reaper, seccomp, terminal};
+use super::{caps, chroot, namespaces, reaper, terminal};
 use crate::sys;
 
 /// What the first process tells init before it becomes the program; one line of JSON each.
@@ -41,6 +43,8 @@ pub(super) struct First<'a> {
     pub(super) descriptors: &'a Descriptors,
     pub(super) binds: Vec<Option<OwnedFd>>,
     pub(super) emulation: Option<&'a Emulation>,
+    /// What was laid before the request came.
+    pub(super) groundwork: Option<Result<Groundwork, Failure>>,
     /// Where notices go. Closed when the program is executed.
     pub(super) notices: File,
     /// Where it is told how the program ended.
@@ -71,14 +75,21 @@ impl First<'_> {
         // Modes are given in full below.
         umask(Mode::empty());
         setsid().context("start", "a session")?;
+        let groundwork = match self.groundwork.take() {
+            Some(laid) => Some(laid?),
+            None if self.request.is_chroot => None,
+            None => Some(Groundwork::lay(Ground::of(self.request))?),
+        };
         let user = User::resolve(root, &spec.user)?;
         let mut terminal_end = None;
-        if self.request.is_chroot {
-            // Nothing can make one in there.
-            terminal_end = spec.terminal.map(|_| terminal::make(terminal::MACHINES)).transpose()?;
-            chroot::enter(root)?;
-        } else {
-            self.enter_namespaces(root, stubs)?;
+        match &groundwork {
+            None => {
+                // Nothing can make one in there.
+                let make = |_| terminal::make(terminal::MACHINES);
+                terminal_end = spec.terminal.map(make).transpose()?;
+                chroot::enter(root)?;
+            }
+            Some(groundwork) => self.enter_namespaces(root, groundwork, stubs)?,
         }
         for limit in &spec.rlimits {
             allow_rlimit(limit)?;
@@ -113,7 +124,12 @@ impl First<'_> {
                     caps::of(spec.raw_packets)
                 };
                 // Before the capabilities go, since without `no_new_privs` it takes CAP_SYS_ADMIN.
-                seccomp::install(allowed).context("install", "the seccomp filter")?;
+                let ready = groundwork.and_then(|groundwork| groundwork.filter);
+                ready
+                    .filter(|filter| filter.is_for(allowed))
+                    .unwrap_or_else(|| Filter::new(allowed))
+                    .install()
+                    .context("install", "the seccomp filter")?;
                 caps::bound(allowed).context("limit", "the capabilities")?;
                 self.become_user(&user)?;
                 caps::confine(allowed).context("reduce", "the capabilities")?;
@@ -157,10 +173,18 @@ impl First<'_> {
     }
 
     /// Leaves the machine's namespaces and mounts.
-    fn enter_namespaces(&self, root: BorrowedFd<'_>, stubs: &mut Vec<Stub>) -> Result<(), Failure> {
+    fn enter_namespaces(
+        &self,
+        root: BorrowedFd<'_>,
+        groundwork: &Groundwork,
+        stubs: &mut Vec<Stub>,
+    ) -> Result<(), Failure> {
         namespaces::enter(&self.request.spec, &self.descriptors.mounts)?;
-        let read_only = Rootfs::new(root, self.request, stubs)
-            .assemble(&self.descriptors.mounts, &self.binds)?;
+        let read_only = Rootfs::new(root, self.request, stubs).assemble(
+            groundwork,
+            &self.descriptors.mounts,
+            &self.binds,
+        )?;
         match read_only {
             None => namespaces::pivot(root, 2),
             Some(read_only) => namespaces::pivot(read_only.as_fd(), 3),

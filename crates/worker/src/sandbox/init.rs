@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -11,30 +12,38 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::stdio::{dup2_stdin, stdin};
 
 use super::chroot::{self, Borrowed};
 use super::emulation::Emulation;
 use super::error::{Context, Failure};
 use super::first::{First, Notice};
+use super::groundwork::{Ground, Groundwork};
 use super::rootfs::clone_binds;
 use super::stubs::{self, Stub};
-use super::wire::{self, Descriptors, Exit, ExitStatus, Report, Request, Usage};
+use super::wire::{self, Descriptors, Exit, ExitStatus, Received, Report, Usage};
 use super::{namespaces, reaper};
 use crate::cgroup::remove_abandoned;
 use crate::sys::{self, Ended, Fork};
 
-/// The hidden first argument that makes the program a sandbox process.
+/// The hidden first argument that makes the program a sandbox process. A second one, a [`Ground`] in JSON, makes it start the step's first
+/// process before its request comes.
 pub(super) const INIT_ARGUMENT: &str = "__rbuild-init";
 
 /// Becomes a sandbox process if this program was started as one; for [`init_main_if_requested`](crate::init_main_if_requested).
 #[must_use]
 pub(crate) fn init_main_if_requested() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let requested = arguments.next().as_deref() == Some(OsStr::new(INIT_ARGUMENT))
-        && arguments.next().is_none();
-    requested.then(|| match init_main() {
+    if arguments.next().as_deref() != Some(OsStr::new(INIT_ARGUMENT)) {
+        return None;
+    }
+    let ahead = match arguments.next() {
+        Some(ground) => Some(serde_json::from_slice(ground.as_encoded_bytes()).ok()?),
+        None => None,
+    };
+    let is_whole = arguments.next().is_none();
+    is_whole.then(|| match init_main(ahead) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Seen only by who starts it by hand; the build reads the report or misses it.
@@ -44,59 +53,122 @@ pub(crate) fn init_main_if_requested() -> Option<ExitCode> {
     })
 }
 
-fn init_main() -> io::Result<()> {
+fn init_main(ahead: Option<Ground>) -> io::Result<()> {
     // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
     setsid()?;
     let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let control = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
     dup2_stdin(&null)?;
-    let (request, descriptors) = wire::receive_request(control.as_fd())?;
-    let report = match run(&request, descriptors, &control) {
+    let waiting = ahead.map(Waiting::start);
+    let received = wire::receive_request(control.as_fd())?;
+    let report = match run(received, waiting, &control) {
         Ok(exit) => Report::Exit(exit),
         Err(failure) => Report::Failure(failure),
     };
-    (&control).write_all(&serde_json::to_vec(&report)?)
+    (&control).write_all(&serde_json::to_vec(&report)?)?;
+    // It is the last word: the build need not wait for the end of this process.
+    control.shutdown(Shutdown::Write)
+}
+
+/// The step's first process.
+#[derive(Debug)]
+struct Started {
+    process: Pid,
+    /// What it tells before it is the step's program.
+    notices: OwnedFd,
+    /// Where it tells how that ended.
+    ended: OwnedFd,
+}
+
+impl Started {
+    /// `first` is what it does, with the other ends.
+    fn start(is_chroot: bool, first: impl FnOnce(File, File)) -> Result<Self, Failure> {
+        let (notices, notices_of_first) =
+            pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        // Unlike a pipe, nobody can open it anew through /proc: the step, to whom PID 1 belongs, has no part in what is told on it.
+        let (ended, ended_of_first) = socket_pair()?;
+        match is_chroot {
+            true => chroot::adopt_orphans()?,
+            false => namespaces::enter_pid_namespace()?,
+        }
+        match sys::fork().context("start", "the first process")? {
+            Fork::Child => {
+                first(File::from(notices_of_first), File::from(OwnedFd::from(ended_of_first)));
+                sys::exit_now(1)
+            }
+            Fork::Parent(process) => Ok(Self { process, notices, ended: ended.into() }),
+        }
+    }
+}
+
+/// A first process that lays the groundwork and waits for the request.
+#[derive(Debug)]
+struct Waiting {
+    started: Started,
+    /// Where it gets that.
+    requests: UnixStream,
+}
+
+impl Waiting {
+    fn start(ground: Ground) -> Result<Self, Failure> {
+        let (requests, theirs) = socket_pair()?;
+        let started = Started::start(false, |notices, ended| {
+            // When nobody has the other end of its socket any more, it waits for nothing; and who has the other end of init's must find out
+            // that init is gone.
+            let kept = [notices.as_raw_fd(), ended.as_raw_fd(), theirs.as_raw_fd()];
+            let Ok(()) = sys::close_all_but(3, &kept) else { return };
+            let groundwork = Some(Groundwork::lay(ground));
+            let Ok((received, binds)) = wire::receive_passed_on(theirs.as_fd()) else { return };
+            let Received { request, descriptors, .. } = &received;
+            First { request, descriptors, binds, emulation: None, groundwork, notices, ended }.run()
+        })?;
+        Ok(Self { started, requests })
+    }
+}
+
+fn socket_pair() -> Result<(UnixStream, UnixStream), Failure> {
+    UnixStream::pair().context("create", "a socket")
 }
 
 /// Runs the step to its end.
-fn run(request: &Request, descriptors: Descriptors, control: &UnixStream) -> Result<Exit, Failure> {
-    let binds = clone_binds(&request.spec.mounts, &descriptors.mounts)?;
+fn run(
+    received: Received,
+    waiting: Option<Result<Waiting, Failure>>,
+    control: &UnixStream,
+) -> Result<Exit, Failure> {
+    let binds = clone_binds(&received.request.spec.mounts, &received.descriptors.mounts)?;
+    let Received { request, descriptors, .. } = &received;
     let borrowed = match request.is_chroot {
         true => Some(Borrowed::new(descriptors.root.as_fd(), &request.spec)?),
         false => None,
     };
     // Before the next fork becomes the first process of another PID namespace, and before there are pipes whose ends it would keep.
-    let emulation = Emulation::start(&request.spec.emulators)?;
-    let (notices, notices_of_first) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
-    // Unlike a pipe, nobody can open it anew through /proc: the step, to whom PID 1 belongs, has no part in what is told on it.
-    let (ended, ended_of_first) = UnixStream::pair()
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .map(|(ours, theirs)| (OwnedFd::from(ours), OwnedFd::from(theirs)))
-        .context("create", "a socket")?;
-    match request.is_chroot {
-        true => chroot::adopt_orphans()?,
-        false => namespaces::enter_pid_namespace()?,
-    }
-    let first = match sys::fork().context("start", "the first process")? {
-        Fork::Child => First {
-            request,
-            descriptors: &descriptors,
-            binds,
-            emulation: emulation.as_ref(),
-            notices: File::from(notices_of_first),
-            ended: File::from(ended_of_first),
+    let mut emulation = None;
+    let Started { process: first, notices, ended } = match waiting {
+        Some(waiting) => {
+            let Waiting { started, requests } = waiting?;
+            wire::pass_on(&requests, &received, &binds)
+                .context("describe the step to", "the first process")?;
+            drop(binds);
+            started
         }
-        .run(),
-        Fork::Parent(first) => first,
+        None => {
+            emulation = Emulation::start(&request.spec.emulators)?;
+            let (binds, emulation) = (binds, emulation.as_ref());
+            Started::start(request.is_chroot, |notices, ended| {
+                let groundwork = None;
+                First { request, descriptors, binds, emulation, groundwork, notices, ended }.run()
+            })?
+        }
     };
-    drop((notices_of_first, ended_of_first, binds));
-    let Descriptors { root, mounts } = descriptors;
+    let Received { request, descriptors: Descriptors { root, mounts }, .. } = received;
     drop(mounts);
     let process = pidfd_open(first, PidfdFlags::empty()).context("watch", "the first process")?;
     let notices = watch(control, &process, File::from(notices));
     // Whatever happened, it ends here.
     let _ = pidfd_send_signal(&process, Signal::KILL);
     let mut first = sys::wait(first).context("wait for", "the first process")?;
+    drop(emulation);
     if is_abandoned(control) {
         let groups = &request.spec.control_groups;
         remove_abandoned(groups.iter().map(|group| group.path.as_str()));

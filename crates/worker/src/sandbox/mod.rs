@@ -6,9 +6,9 @@
 //! 2. `spawn`: the threaded build process starts its own binary again with one hidden argument and hands it the spec and the
 //!    descriptors (`wire`). It never forks.
 //! 3. `init`: that small, single-threaded process prepares the descriptors, forks into a new PID namespace, watches both its child
-//!    and the build, removes the stubs, and reports.
-//! 4. `first`: the child, PID 1 of the step, goes through the kernel's sequence (`namespaces`, `user`, `rootfs`, `caps`, `seccomp`,
-//!    `command`), forks the step's program and stays as its parent (`reaper`).
+//!    and the build, removes the stubs, and reports. It may be started, and fork, before there is a step.
+//! 4. `first`: the child, PID 1 of the step, lays what is alike for all steps (`groundwork`), goes through the rest of the kernel's sequence
+//!    (`namespaces`, `user`, `rootfs`, `caps`, `seccomp`, `command`), forks the step's program and stays as its parent (`reaper`).
 //!
 //! # Who is PID 1
 //!
@@ -29,6 +29,7 @@ mod devices;
 mod emulation;
 mod error;
 mod first;
+mod groundwork;
 mod init;
 mod mount_point;
 mod namespaces;

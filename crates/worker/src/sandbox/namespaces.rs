@@ -21,12 +21,22 @@ pub(super) fn enter_pid_namespace() -> Result<(), Failure> {
     sys::unshare(libc::CLONE_NEWPID).context("create namespaces", "pid")
 }
 
-/// Moves the step's first process into all its other namespaces.
+/// Moves the step's first process into the other namespaces that every step has for itself.
+pub(super) fn leave() -> Result<(), Failure> {
+    sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
+        .context("create namespaces", "mount, ipc, uts")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).context("make private the mounts under", "/")
+}
+
+/// Moves it into those that the spec decides about. It must be in its control groups.
 pub(super) fn enter(spec: &SandboxSpec, descriptors: &[OwnedFd]) -> Result<(), Failure> {
-    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match spec.network {
         NetworkMode::Host => {}
-        NetworkMode::None => namespaces |= libc::CLONE_NEWNET,
+        NetworkMode::None => {
+            sys::unshare(libc::CLONE_NEWNET).context("create namespaces", "network")?;
+            network::set_loopback_up().context("bring up the network device", "lo")?;
+        }
         NetworkMode::Joined { descriptor } => {
             let namespace = descriptors.get(descriptor).ok_or(Errno::BADF);
             namespace
@@ -37,18 +47,12 @@ pub(super) fn enter(spec: &SandboxSpec, descriptors: &[OwnedFd]) -> Result<(), F
                 .context("enter the namespace", "network")?;
         }
     }
-    sys::unshare(namespaces).context("create namespaces", "mount, ipc, uts, network")?;
     match sys::unshare(libc::CLONE_NEWCGROUP) {
         // A kernel without control groups has nothing to hide.
         Err(Errno::INVAL) => {}
         result => result.context("create namespaces", "cgroup")?,
     }
-    sethostname(spec.hostname.as_bytes()).context("set the host name", &spec.hostname)?;
-    if spec.network == NetworkMode::None {
-        network::set_loopback_up().context("bring up the network device", "lo")?;
-    }
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).context("make private the mounts under", "/")
+    sethostname(spec.hostname.as_bytes()).context("set the host name", &spec.hostname)
 }
 
 /// Attaches a detached mount on top of the old root. Paths still lead into the old root, whose mount the process holds.

@@ -20,8 +20,8 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use super::devices::{self, DeviceOptions};
 use super::error::{Context, Failure};
+use super::groundwork::{Groundwork, mask};
 use super::mount_point::{PlaceKind, open_or_make, open_plain};
 use super::namespaces::attach_on_root;
 use super::plan::{Mount, MountAttributes, MountKind, SecurityMode};
@@ -29,32 +29,16 @@ use super::stubs::Stub;
 use super::wire::Request;
 use crate::{owner, sys};
 
-/// What a confined step must not read: the machine's memory, keys, firmware and sensors.
-const MASKED: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-
-/// What a confined step must not write: the machine's settings.
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What a confined step must not read of `/sys`: the machine's firmware and sensors.
+const MASKED: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
 /// `CGROUP2_SUPER_MAGIC` of statfs(2).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 /// The inode of the root of every `/proc` (`PROC_ROOT_INO`).
 const PROC_ROOT: u64 = 1;
 
-const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
-const NO_PROGRAMS: MountAttrFlags =
+pub(super) const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+pub(super) const NO_PROGRAMS: MountAttrFlags =
     NO_SUID.union(MountAttrFlags::MOUNT_ATTR_NOEXEC).union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
@@ -125,27 +109,20 @@ impl<'a> Rootfs<'a> {
     /// mount upon has to be removed through it.
     pub(super) fn assemble(
         mut self,
+        groundwork: &Groundwork,
         descriptors: &[OwnedFd],
         binds: &[Option<OwnedFd>],
     ) -> Result<Option<OwnedFd>, Failure> {
-        // Below the new root, where it goes away together with the old one, lie the files that exist in memory only, the nodes of the
-        // usual devices among them.
-        let unreachable = NO_SUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let files = new_filesystem("tmpfs", &[("mode", "0700")], unreachable)
-            .and_then(|files| attach_on_root(files.as_fd()).map(|()| files))
-            .context("mount", "the files of the sandbox")?;
         if self.is_confined() {
             sys::mount_set_attributes(self.root, sys::MOUNT_ATTR_NODEV, true)
                 .context("forbid devices in", "the root of the step")?;
         }
         attach_on_root(self.root).context("mount", "the root of the step")?;
-        self.mount_system(files.as_fd())?;
-        if self.is_confined() {
-            self.mask()?;
-        }
+        self.mount_system(groundwork)?;
+        let files = groundwork.files.as_fd();
         for (number, (index, mount)) in self.request.spec.all_mounts().iter().enumerate() {
             let bind = index.and_then(|index| binds.get(index)).and_then(Option::as_ref);
-            self.mount(mount, number, files.as_fd(), descriptors, bind)
+            self.mount(mount, number, files, descriptors, bind)
                 .context("mount", &mount.destination)?;
         }
         if !self.request.spec.root_read_only {
@@ -166,23 +143,12 @@ impl<'a> Rootfs<'a> {
     }
 
     /// `/proc`, `/dev` and `/sys`, which must be ordinary directories: over a link they would cover something else.
-    fn mount_system(&mut self, nodes: BorrowedFd<'_>) -> Result<(), Failure> {
-        let insecure = !self.is_confined();
-        let proc = new_filesystem("proc", &[], NO_PROGRAMS).context("mount", "/proc")?;
-        self.attach_plain(&proc, "/proc")?;
-
-        let mut attributes = NO_SUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
-        if !insecure {
-            attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
-        }
-        let dev = new_filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes);
-        let dev = dev.context("mount", "/dev")?;
-        self.attach_plain(&dev, "/dev")?;
+    fn mount_system(&mut self, groundwork: &Groundwork) -> Result<(), Failure> {
+        self.attach_plain(&groundwork.proc, "/proc")?;
+        self.attach_plain(&groundwork.dev, "/dev")?;
         let in_user_namespace = self.request.in_user_namespace;
-        devices::populate(dev.as_fd(), DeviceOptions { nodes, in_user_namespace, insecure })?;
-
         let mut attributes = NO_PROGRAMS;
-        if !insecure {
+        if self.is_confined() {
             attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
         }
         // sysfs shows the network, and may only be mounted by who owns that. The host's is bound instead.
@@ -196,8 +162,13 @@ impl<'a> Rootfs<'a> {
                 mount => mount,
             }
         };
-        self.attach_plain(&sys.context("mount", "/sys")?, "/sys")?;
-        self.mount_cgroup(attributes)
+        let sys = sys.context("mount", "/sys")?;
+        self.attach_plain(&sys, "/sys")?;
+        self.mount_cgroup(attributes)?;
+        match self.is_confined() {
+            true => mask(sys.as_fd(), &MASKED).context("mask parts of", "/sys"),
+            false => Ok(()),
+        }
     }
 
     /// Shows the step its own control group, as the root of all, where the machine has cgroup v2. On machines with v1 hierarchies
@@ -224,41 +195,6 @@ impl<'a> Rootfs<'a> {
             found => found,
         };
         place.and_then(|place| attach(mount, &place)).context("mount", path)
-    }
-
-    fn mask(&self) -> Result<(), Failure> {
-        for path in MASKED {
-            self.cover(path, |place| {
-                if FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory {
-                    new_filesystem(
-                        "tmpfs",
-                        &[("mode", "755")],
-                        NO_PROGRAMS | MountAttrFlags::MOUNT_ATTR_RDONLY,
-                    )
-                } else {
-                    devices::open_host_device("null")
-                }
-            })
-            .context("mask", path)?;
-        }
-        for path in READ_ONLY {
-            self.cover(path, |place| bind_tree(place, "", MountAttrFlags::MOUNT_ATTR_RDONLY))
-                .context("make read-only", path)?;
-        }
-        Ok(())
-    }
-
-    /// Mounts something over a path of `/proc` or `/sys`, if this kernel has it.
-    fn cover(
-        &self,
-        path: &str,
-        mount: impl FnOnce(BorrowedFd<'_>) -> Result<OwnedFd, Errno>,
-    ) -> Result<(), Errno> {
-        match open_plain(self.root, path) {
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno),
-            Ok(place) => attach(&mount(place.as_fd())?, &place),
-        }
     }
 
     fn mount(
@@ -310,13 +246,17 @@ impl<'a> Rootfs<'a> {
     }
 }
 
-fn attach(mount: &OwnedFd, place: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn attach(mount: &OwnedFd, place: &OwnedFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", place, c"", flags)
 }
 
 /// Makes a detached bind of a tree with these attributes. An empty path is the descriptor itself.
-fn bind_tree(at: BorrowedFd<'_>, path: &str, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn bind_tree(
+    at: BorrowedFd<'_>,
+    path: &str,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
     let flags = CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(at, path, flags)?;
     sys::mount_set_attributes(tree.as_fd(), u64::from(attributes.bits()), true)?;

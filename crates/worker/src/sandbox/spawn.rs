@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::error::SandboxError;
+use super::groundwork::Ground;
 use super::init::INIT_ARGUMENT;
 use super::plan::{Rlimit, SandboxSpec};
 use super::wire::{self, Exit, Report, Request};
@@ -38,8 +39,8 @@ pub struct Sandbox {
     ahead: Arc<Mutex<Ahead>>,
 }
 
-/// Processes started before their steps are known. To execute the program and to link it takes longer than all that a sandbox
-/// does afterwards, so a build that has run a step has the process of the next one start meanwhile.
+/// Processes started before their steps are known. To execute the program, to link it and to do what all steps need takes longer than what
+/// a sandbox does afterwards, so a build that has run a step has the process of the next one start meanwhile.
 #[derive(Debug, Default)]
 struct Ahead {
     /// Whether a step was started: a build that runs a single one should start no process in vain.
@@ -51,6 +52,8 @@ struct Ahead {
 /// A sandbox process that has not been told its step.
 #[derive(Debug)]
 struct Started {
+    /// What it does before it is told.
+    ground: Option<Ground>,
     control: StdUnixStream,
     child: Child,
 }
@@ -190,14 +193,16 @@ impl Sandbox {
                 .map(|()| started)
                 .map_err(start("hand its description to a sandbox"))
         };
+        let ground = Ground::ahead_of(&request);
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = ahead.waiting.take().filter(|started| started.ground == ground);
         // One that has waited may have been killed meanwhile.
-        let waited = ahead.waiting.take().and_then(|started| hand_over(started).ok());
-        let Started { control, mut child } =
-            waited.map_or_else(|| self.start().and_then(hand_over), Ok)?;
+        let waited = waited.and_then(|started| hand_over(started).ok());
+        let Started { control, mut child, .. } =
+            waited.map_or_else(|| self.start(ground).and_then(hand_over), Ok)?;
         if std::mem::replace(&mut ahead.is_likely, true) {
             // What is wrong with it is told to the step that needs it.
-            ahead.waiting = self.start().ok();
+            ahead.waiting = self.start(ground).ok();
         }
         drop(ahead);
         let control = control
@@ -209,19 +214,22 @@ impl Sandbox {
     }
 
     /// Starts a sandbox process.
-    fn start(&self) -> Result<Started, SandboxError> {
+    fn start(&self, ground: Option<Ground>) -> Result<Started, SandboxError> {
         let start = |action| move |source| SandboxError::Start { action, source };
         let (control, theirs) =
             StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
         // Without `pre_exec`, uid or gid this is `posix_spawn`: no page table is copied, however large the build process is.
+        let argument =
+            ground.map(|ground| serde_json::to_string(&ground).expect("it has string keys only"));
         let child = self
             .command(INIT_ARGUMENT)
+            .args(argument)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(start("start a sandbox process"))?;
-        Ok(Started { control, child })
+        Ok(Started { ground, control, child })
     }
 
     /// Runs a step as [`Sandbox::spawn`] does, hands its output to `output` as it comes, and waits for its end.
@@ -312,11 +320,16 @@ impl SandboxProcess {
             .read_to_end(&mut report)
             .await
             .map_err(start("read the report of a sandbox"))?;
-        let status = self.child.wait().await.map_err(start("wait for a sandbox process"))?;
+        // Once it has told how the step ended, nothing depends on when it ends itself; the runtime asks for it then.
         match serde_json::from_slice(&report) {
             Ok(Report::Exit(exit)) => Ok(exit),
             Ok(Report::Failure(failure)) => Err(failure.into()),
-            Err(_) => Err(SandboxError::Lost { status }),
+            Err(_) => {
+                let status = self.child.wait().await;
+                Err(SandboxError::Lost {
+                    status: status.map_err(start("wait for a sandbox process"))?,
+                })
+            }
         }
     }
 

@@ -1,12 +1,14 @@
 //! What the build process and a sandbox say to each other.
 //!
 //! The request is one JSON document in a memory file; its descriptor goes over the control socket together with those of the root
-//! and the mounts, so that sending never blocks whatever its size. The report is one JSON document, then end of file.
+//! and the mounts, so that sending never blocks whatever its size. The sandbox process passes it on to the step's first process, if
+//! that waits for it already. The report is one JSON document, then end of file.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
-use super::plan::SandboxSpec;
+use super::plan::{MountKind, SandboxSpec};
 
 /// Descriptors in one message; the kernel's limit is 253.
 const BATCH: usize = 250;
@@ -35,6 +37,13 @@ pub(super) struct Request {
     pub(super) is_chroot: bool,
     /// How many descriptors follow the root's.
     pub(super) descriptors: usize,
+}
+
+impl Request {
+    /// Of each mount, whether it is a bind.
+    fn binds(&self) -> impl Iterator<Item = bool> {
+        self.spec.mounts.iter().map(|mount| matches!(mount.kind, MountKind::Bind { .. }))
+    }
 }
 
 /// The descriptors that a spec refers to.
@@ -128,23 +137,66 @@ pub(crate) fn send_descriptors(
     Ok(())
 }
 
+/// A request as it came.
+#[derive(Debug)]
+pub(super) struct Received {
+    document: File,
+    pub(super) request: Request,
+    pub(super) descriptors: Descriptors,
+}
+
 /// Receives a request and its descriptors.
-pub(super) fn receive_request(socket: BorrowedFd<'_>) -> io::Result<(Request, Descriptors)> {
+pub(super) fn receive_request(socket: BorrowedFd<'_>) -> io::Result<Received> {
+    receive(socket, |request| request.descriptors)
+}
+
+/// Passes a request on, together with clones of what its mounts bind.
+pub(super) fn pass_on(
+    socket: &UnixStream,
+    received: &Received,
+    binds: &[Option<OwnedFd>],
+) -> io::Result<()> {
+    let Received { document, descriptors: Descriptors { root, mounts }, .. } = received;
+    let binds = binds.iter().flatten();
+    let all: Vec<BorrowedFd<'_>> = [document.as_fd(), root.as_fd()]
+        .into_iter()
+        .chain(mounts.iter().chain(binds).map(AsFd::as_fd))
+        .collect();
+    all.chunks(BATCH).try_for_each(|batch| send_descriptors(socket, batch))
+}
+
+/// Receives what [`pass_on`] sent.
+pub(super) fn receive_passed_on(
+    socket: BorrowedFd<'_>,
+) -> io::Result<(Received, Vec<Option<OwnedFd>>)> {
+    let with_binds = |request: &Request| {
+        request.descriptors + request.binds().filter(|is_bind| *is_bind).count()
+    };
+    let mut received = receive(socket, with_binds)?;
+    let Received { request, descriptors, .. } = &mut received;
+    let mut cloned = descriptors.mounts.split_off(request.descriptors).into_iter();
+    let clone = |is_bind: bool| if is_bind { cloned.next() } else { None };
+    let binds = request.binds().map(clone).collect();
+    Ok((received, binds))
+}
+
+/// Receives a request and `count` descriptors beside its root's.
+fn receive(socket: BorrowedFd<'_>, count: impl FnOnce(&Request) -> usize) -> io::Result<Received> {
     let mut descriptors = receive_descriptors(socket)?.into_iter();
     let (Some(document), Some(root)) = (descriptors.next(), descriptors.next()) else {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
     };
-    let mut text = Vec::new();
-    let mut document = File::from(document);
-    // The sender's descriptor shares its offset with this one, and it stands at the end.
-    rustix::fs::seek(&document, rustix::fs::SeekFrom::Start(0))?;
-    document.read_to_end(&mut text)?;
+    let document = File::from(document);
+    // By position: whoever has the document shares one offset.
+    let mut text = vec![0; usize::try_from(document.metadata()?.len()).map_err(io::Error::other)?];
+    document.read_exact_at(&mut text, 0)?;
     let request: Request = serde_json::from_slice(&text)?;
+    let count = count(&request);
     let mut mounts: Vec<OwnedFd> = descriptors.collect();
-    while mounts.len() < request.descriptors {
+    while mounts.len() < count {
         mounts.extend(receive_descriptors(socket)?);
     }
-    Ok((request, Descriptors { root, mounts }))
+    Ok(Received { document, request, descriptors: Descriptors { root, mounts } })
 }
 
 /// Receives what [`send_descriptors`] sent.
@@ -173,6 +225,7 @@ pub(crate) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<Owne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::plan::Mount;
     use rustix::fs::fstat;
 
     #[test]
@@ -184,6 +237,9 @@ mod tests {
         mounts.push(zero.as_fd());
         let mut spec = SandboxSpec::new(vec!["true".to_owned()]);
         spec.env = vec!["BIG=".to_owned() + &"x".repeat(1 << 20)];
+        spec.mounts = [MountKind::Tmpfs { size: None, mode: 0 }, MountKind::Bind { descriptor: 0 }]
+            .map(|kind| Mount { destination: "/a".to_owned(), kind, attributes: <_>::default() })
+            .into();
         let request = Request {
             spec: spec.clone(),
             in_user_namespace: false,
@@ -191,13 +247,23 @@ mod tests {
             descriptors: mounts.len(),
         };
         send_request(&here, &request, zero.as_fd(), &mounts).unwrap();
-        let (received, descriptors) = receive_request(there.as_fd()).unwrap();
-        assert_eq!(received.spec, spec);
+        let received = receive_request(there.as_fd()).unwrap();
         let device = |fd: BorrowedFd<'_>| fstat(fd).unwrap().st_rdev;
-        assert_eq!(device(descriptors.root.as_fd()), device(zero.as_fd()));
-        assert_eq!(descriptors.mounts.len(), 601);
-        assert_eq!(device(descriptors.mounts[599].as_fd()), device(null.as_fd()));
-        assert_eq!(device(descriptors.mounts[600].as_fd()), device(zero.as_fd()));
+        let assert_whole = |Received { request, descriptors, .. }: &Received| {
+            assert_eq!(request.spec, spec);
+            assert_eq!(device(descriptors.root.as_fd()), device(zero.as_fd()));
+            assert_eq!(descriptors.mounts.len(), 601);
+            assert_eq!(device(descriptors.mounts[599].as_fd()), device(null.as_fd()));
+            assert_eq!(device(descriptors.mounts[600].as_fd()), device(zero.as_fd()));
+        };
+        assert_whole(&received);
+        let binds = [None, Some(File::open("/dev/full").unwrap().into())];
+        pass_on(&here, &received, &binds).unwrap();
+        let (passed_on, received_binds) = receive_passed_on(there.as_fd()).unwrap();
+        assert_whole(&passed_on);
+        let device_of = |bind: &Option<OwnedFd>| bind.as_ref().map(|bind| device(bind.as_fd()));
+        let devices = |binds: &[Option<OwnedFd>]| binds.iter().map(device_of).collect::<Vec<_>>();
+        assert_eq!(devices(&received_binds), devices(&binds));
     }
 
     #[test]

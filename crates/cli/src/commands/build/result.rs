@@ -179,19 +179,31 @@ async fn one(
                             index.created(created.max())
                         }
                     };
-                    if let Some(destination) = destination {
-                        export_image(store, &document, &destination, epoch)?;
-                    }
                     Ok(document)
                 })
                 .await?
             };
-            if let Some(PlannedPush { names, insecure }) = push {
-                let insecure_names = names.iter().filter(|_| insecure);
-                let insecure = insecure_names.map(|name| name.registry().to_owned()).collect();
-                let pushes = session.pushes(insecure);
-                pushes.push(&document.descriptor, &names, pull).await.map_err(push_error)?;
-            }
+            // To make a name last takes as long as the disk needs for the layers: they are sent meanwhile.
+            let (named, pushed) = tokio::join!(
+                async {
+                    let Some(destination) = destination else { return Ok(()) };
+                    let (session, document) = (Arc::clone(session), document.clone());
+                    blocking(move || {
+                        export_image(session.export_store(), &document, &destination, epoch)
+                    })
+                    .await
+                },
+                async {
+                    let Some(PlannedPush { names, insecure }) = push else { return Ok(()) };
+                    let insecure_names = names.iter().filter(|_| insecure);
+                    let insecure = insecure_names.map(|name| name.registry().to_owned()).collect();
+                    let pushes = session.pushes(insecure);
+                    let pushed = pushes.push(&document.descriptor, &names, pull).await;
+                    pushed.map(drop).map_err(push_error)
+                },
+            );
+            named?;
+            pushed?;
             if let Some((load, image)) = loaded {
                 load.run(session, &image, pull).await?;
             }

@@ -4,4 +4,4 @@ mod filter;
 mod install;
 mod profile;
 
-pub(super) use install::install;
+pub(super) use install::Filter;
