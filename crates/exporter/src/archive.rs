@@ -2,7 +2,8 @@
 //! with a `manifest.json` (section 4.2 of the behaviour reference).
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write};
 
 use rbuild_cache::{
     Content, ContentError, DocumentWalk, DocumentWalkError, EntryKind, TarEntry, TarWriteError,
@@ -80,8 +81,21 @@ pub(crate) fn write_archive(
     Ok(write_archive_to(out, document, names, form, content, &HashSet::new())?.commit()?)
 }
 
+/// What takes an archive.
+pub(crate) trait ArchiveOutput: Write + Sized {
+    /// Writes the next `size` bytes of a file, or what there is. Returns how many they were.
+    fn copy(&mut self, file: &mut File, size: u64) -> io::Result<u64>;
+}
+
+impl ArchiveOutput for &mut dyn Write {
+    fn copy(&mut self, file: &mut File, size: u64) -> io::Result<u64> {
+        const BUFFER: usize = 128 << 10;
+        io::copy(&mut BufReader::with_capacity(BUFFER, file.take(size)), self)
+    }
+}
+
 /// Writes the archive to `out`, but for blobs that are `without`. Its entries have the time `mtime`.
-pub(crate) fn write_archive_to<W: Write>(
+pub(crate) fn write_archive_to<W: ArchiveOutput>(
     out: W,
     document: &NamedDocument,
     names: &[Reference],
@@ -102,7 +116,7 @@ pub(crate) fn write_archive_to<W: Write>(
     for (digest, size) in blobs.into_iter().filter(|(digest, _)| !without.contains(digest)) {
         let fail = |source| ArchiveError::Blob { digest, source: Box::new(source) };
         let mut file = content.open(&digest, Some(size)).map_err(fail)?;
-        archive.stream(&blob_path(&digest), size, &mut file)?;
+        archive.copy(&blob_path(&digest), size, &mut file)?;
     }
     let index = Index::new(index_entries(top, names));
     let index = serde_json::to_vec(&index).expect("an index serialises");
@@ -179,33 +193,23 @@ struct Archive<W> {
     mtime: i64,
 }
 
-impl<W: Write> Archive<W> {
+impl<W: ArchiveOutput> Archive<W> {
     fn directory(&mut self, path: &str) -> Result<(), TarWriteError> {
-        self.entry(path, EntryKind::Directory, 0o755, &mut io::empty())
+        self.tar.append(&self.entry(path, EntryKind::Directory, 0o755))
     }
 
     fn file(&mut self, path: &str, mut bytes: &[u8]) -> Result<(), TarWriteError> {
-        self.stream(path, bytes.len() as u64, &mut bytes)
+        let entry = self.entry(path, EntryKind::File { size: bytes.len() as u64 }, 0o644);
+        self.tar.append_file(&entry, &mut bytes)
     }
 
-    fn stream(
-        &mut self,
-        path: &str,
-        size: u64,
-        content: &mut dyn Read,
-    ) -> Result<(), TarWriteError> {
-        self.entry(path, EntryKind::File { size }, 0o644, content)
+    fn copy(&mut self, path: &str, size: u64, file: &mut File) -> Result<(), TarWriteError> {
+        let entry = self.entry(path, EntryKind::File { size }, 0o644);
+        self.tar.append_copied(&entry, |out, size| out.copy(file, size))
     }
 
-    fn entry(
-        &mut self,
-        path: &str,
-        kind: EntryKind<'_>,
-        mode: u32,
-        content: &mut dyn Read,
-    ) -> Result<(), TarWriteError> {
+    fn entry<'a>(&self, path: &'a str, kind: EntryKind<'a>, mode: u32) -> TarEntry<'a> {
         let path = path.as_bytes();
-        let entry = TarEntry { path, kind, mode, uid: 0, gid: 0, mtime: self.mtime, xattrs: &[] };
-        self.tar.append_file(&entry, content)
+        TarEntry { path, kind, mode, uid: 0, gid: 0, mtime: self.mtime, xattrs: &[] }
     }
 }

@@ -123,6 +123,21 @@ impl<W: Write> TarWriter<W> {
         self.content(entry.path, size, content)
     }
 
+    /// Writes an entry of a file whose content `copy` writes, in one go: exactly as many bytes as its size says. It returns how many.
+    pub fn append_copied(
+        &mut self,
+        entry: &TarEntry<'_>,
+        copy: impl FnOnce(&mut W, u64) -> io::Result<u64>,
+    ) -> Result<(), TarWriteError> {
+        let EntryKind::File { size } = entry.kind else { return self.append(entry) };
+        self.header(entry).map_err(TarWriteError::Write)?;
+        let copied = copy(&mut self.out, size).map_err(TarWriteError::Write)?;
+        match size - copied {
+            0 => self.pad(size).map_err(TarWriteError::Write),
+            missing => Err(TarWriteError::Short { path: path_of(entry.path), missing }),
+        }
+    }
+
     /// Writes the entry that deletes `name` in `directory` from the layers below.
     pub fn whiteout(&mut self, path: &[u8]) -> Result<(), TarWriteError> {
         let name_start = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -461,5 +476,18 @@ mod tests {
             .append_file(&entry(b"a", EntryKind::File { size: 9 }), &mut &b"1234"[..])
             .unwrap_err();
         assert_eq!(error.to_string(), "`a` became shorter while it was read: 5 bytes are missing");
+        let short = |out: &mut Vec<u8>, size| io::copy(&mut io::repeat(1).take(size - 2), out);
+        let file = entry(b"a", EntryKind::File { size: 9 });
+        let error = writer.append_copied(&file, short).unwrap_err();
+        assert_eq!(error.to_string(), "`a` became shorter while it was read: 2 bytes are missing");
+    }
+
+    #[test]
+    fn it_is_the_same_who_copies() {
+        let file = entry(b"a", EntryKind::File { size: 700 });
+        let mut writer = TarWriter::new(Vec::new(), None);
+        let copy = |out: &mut Vec<u8>, size| io::copy(&mut io::repeat(b'x').take(size), out);
+        writer.append_copied(&file, copy).unwrap();
+        assert_eq!(writer.finish().unwrap(), write(None, &[file]));
     }
 }

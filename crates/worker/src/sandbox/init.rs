@@ -14,6 +14,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::stdio::{dup2_stdin, stdin};
+use rustix::thread::sched_yield;
 
 use super::chroot::{self, Borrowed};
 use super::emulation::Emulation;
@@ -66,8 +67,10 @@ fn init_main(ahead: Option<Ground>) -> io::Result<()> {
         Err(failure) => Report::Failure(failure),
     };
     (&control).write_all(&serde_json::to_vec(&report)?)?;
-    // It is the last word: the build need not wait for the end of this process.
-    control.shutdown(Shutdown::Write)
+    // It is the last word: the build need not wait for the end of this process, nor for the processor on which it ends.
+    control.shutdown(Shutdown::Write)?;
+    sched_yield();
+    Ok(())
 }
 
 /// The step's first process.
