@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
-use rustix::stdio::{dup2_stdin, stdin};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::thread::sched_yield;
 
 use super::chroot::{self, Borrowed};
@@ -166,6 +166,10 @@ fn run(
     };
     let Received { request, descriptors: Descriptors { root, mounts }, .. } = received;
     drop(mounts);
+    // The step's output ends with the step, not with this process, which says nothing more there.
+    dup2_stdout(stdin())
+        .and_then(|()| dup2_stderr(stdin()))
+        .context("give away", "the output of the step")?;
     let process = pidfd_open(first, PidfdFlags::empty()).context("watch", "the first process")?;
     let notices = watch(control, &process, File::from(notices));
     // Whatever happened, it ends here.
