@@ -1,10 +1,9 @@
 //! What was typed. Help, completions and the man page come from these definitions.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use rbuild_cache::Compression;
@@ -12,6 +11,7 @@ use rbuild_cache::Compression;
 use crate::cache_spec::{CacheFrom, CacheTo};
 use crate::commands::{self, amounts};
 use crate::config::{Config, without_emptied};
+use crate::deferred::{Deferred, without_empty_variables};
 use crate::error::CommandError;
 use crate::hidden::without_secrets;
 use crate::output::{OnFailure, OutputSpec, compression_and_level};
@@ -61,8 +61,7 @@ pub(crate) struct Typed {
     pub(crate) matches: clap::ArgMatches,
 }
 
-/// What was typed, with the defaults that are set; ends the process where it is wrong or asks for help. A variable of the
-/// environment that is empty counts as absent: so CI systems hand on what is not configured.
+/// What was typed, with the defaults that are set; ends the process where it is wrong or asks for help.
 pub(crate) fn parse() -> Result<Typed, CommandError> {
     let command = || without_empty_variables(Cli::command());
     let from = |matches: &clap::ArgMatches| {
@@ -80,7 +79,8 @@ pub(crate) fn parse() -> Result<Typed, CommandError> {
     emptied.into_iter().for_each(|setting| config.empty(setting));
     if !config.is_empty() {
         config.check(&command())?;
-        matches = matched(config.apply(command()));
+        let command = command().mut_subcommand("build", Deferred::<BuildArgs>::made);
+        matches = matched(config.apply(command));
         cli = from(&matches);
     }
     Ok(Typed { cli, config, matches })
@@ -106,16 +106,6 @@ fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
         }
     }
     joined
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    command
-        .mut_args(|argument| match argument.get_env().is_some_and(is_empty) {
-            true => argument.env(Resettable::Reset),
-            false => argument,
-        })
-        .mut_subcommands(without_empty_variables)
 }
 
 /// How steps are kept apart from the machine.
@@ -147,52 +137,52 @@ pub(crate) enum Snapshotter {
 pub(crate) enum Command {
     /// Build an image, or files, from a Dockerfile.
     #[command(visible_alias = "b")]
-    Build(Box<BuildArgs>),
+    Build(Deferred<BuildArgs>),
     /// Look for what works but is probably not meant, without building.
-    Check(CheckArgs),
+    Check(Deferred<CheckArgs>),
     /// Look at build contexts.
     #[command(subcommand)]
     Context(ContextCommand),
     /// List the images of the local image store.
-    Images(ImagesArgs),
+    Images(Deferred<ImagesArgs>),
     /// Show an image's documents as JSON.
-    Inspect(InspectArgs),
+    Inspect(Deferred<InspectArgs>),
     /// Give an image another name.
-    Tag(TagArgs),
+    Tag(Deferred<TagArgs>),
     /// Remove names from the local image store.
-    Rmi(RmiArgs),
+    Rmi(Deferred<RmiArgs>),
     /// Write an image of the local image store to an archive.
-    Save(SaveArgs),
+    Save(Deferred<SaveArgs>),
     /// Push an image of the local image store to the registry of its name.
-    Push(PushArgs),
+    Push(Deferred<PushArgs>),
     /// Fetch an image from its registry into the local image store.
-    Pull(PullArgs),
+    Pull(Deferred<PullArgs>),
     /// Make and show images for several platforms at registries.
     #[command(subcommand)]
     Imagetools(ImagetoolsCommand),
     /// Log in to a registry, for this and other programs that use docker's logins.
-    Login(LoginArgs),
+    Login(Deferred<LoginArgs>),
     /// Forget the login for a registry.
-    Logout(LogoutArgs),
+    Logout(Deferred<LogoutArgs>),
     /// Look into how registries are reached.
     #[command(subcommand)]
     Registry(RegistryCommand),
     /// Show what the steps of a build have printed.
-    Logs(LogsArgs),
+    Logs(Deferred<LogsArgs>),
     /// Show what the store takes on the disk.
-    Du(DuArgs),
+    Du(Deferred<DuArgs>),
     /// Remove what nothing refers to: no name, no cache and no running build.
-    Prune(PruneArgs),
+    Prune(Deferred<PruneArgs>),
     /// Say how well this machine isolates steps, why, and what would improve it.
     ///
     /// The exit code is for scripts: 0 steps run in namespaces of their own and layers are mounted; 3 the same, but files are copied
     /// for each step; 4 steps can run with `build --isolation=chroot` only; 5 no step can run here. 1 and 2 are failures of the command.
-    Doctor(DoctorArgs),
+    Doctor(Deferred<DoctorArgs>),
     /// Open a shell in what a failed step has left, or in the state of another step of the last build.
-    Debug(DebugArgs),
+    Debug(Deferred<DebugArgs>),
     /// Say why a step of the last build ran and did not come from the cache.
     #[command(visible_alias = "why")]
-    Explain(ExplainArgs),
+    Explain(Deferred<ExplainArgs>),
     /// Look at what is set for every run.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -564,7 +554,7 @@ pub(crate) enum CheckFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// List what a build sees of a folder, and how large it is.
-    Ls(ContextLsArgs),
+    Ls(Deferred<ContextLsArgs>),
 }
 
 /// `rbuild context ls`.
@@ -711,9 +701,9 @@ pub(crate) struct PushArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImagetoolsCommand {
     /// Make an index of what other names stand for, or add to one.
-    Create(ImagetoolsCreateArgs),
+    Create(Deferred<ImagetoolsCreateArgs>),
     /// Show what a name stands for.
-    Inspect(ImagetoolsInspectArgs),
+    Inspect(Deferred<ImagetoolsInspectArgs>),
 }
 
 /// `rbuild imagetools create`.
@@ -795,7 +785,7 @@ pub(crate) struct LogoutArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegistryCommand {
     /// Say which of name, connection, TLS, login and rights of a registry fails, and what to do.
-    Check(RegistryCheckArgs),
+    Check(Deferred<RegistryCheckArgs>),
 }
 
 /// `rbuild registry check`.
@@ -810,7 +800,7 @@ pub(crate) struct RegistryCheckArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// List all settings, with what they come to and where from.
-    Show(ConfigShowArgs),
+    Show(Deferred<ConfigShowArgs>),
 }
 
 /// `rbuild config show`.
@@ -949,5 +939,5 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     /// Write the graph of a build, as LLB in protobuf form, to standard output.
-    DumpLlb(Box<BuildArgs>),
+    DumpLlb(Deferred<BuildArgs>),
 }

@@ -8,6 +8,7 @@ mod aws;
 mod cache_spec;
 mod commands;
 mod config;
+mod deferred;
 mod error;
 mod fields;
 mod hidden;

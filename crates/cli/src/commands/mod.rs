@@ -24,14 +24,14 @@ pub(crate) use self::build::checked_resource;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
 use rbuild_cache::Store;
 use rbuild_worker::{Identity, UserNamespaceError};
 
 use crate::args::{
-    Cli, Command, ConfigCommand, ContextCommand, DebugCommand, ImagetoolsCommand, Isolation,
+    Command, ConfigCommand, ContextCommand, DebugCommand, ImagetoolsCommand, Isolation,
     RegistryCommand, Typed,
 };
+use crate::deferred::whole_command;
 use crate::error::{CommandError, Kind};
 use crate::machine::Machine;
 use crate::paths;
@@ -41,12 +41,12 @@ pub(crate) fn run(typed: Typed) -> Result<ExitCode, CommandError> {
     let Typed { cli, config, matches } = typed;
     match &cli.command {
         Command::Config(ConfigCommand::Show(args)) => {
-            return config::show(&config, &Cli::command(), &matches, args)
+            return config::show(&config, &whole_command(), &matches, args)
                 .map(|()| ExitCode::SUCCESS);
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "rbuild", &mut script);
+            clap_complete::generate(*shell, &mut whole_command(), "rbuild", &mut script);
             return images::print(&script).map(|()| ExitCode::SUCCESS);
         }
         Command::Man { command } => {
@@ -192,7 +192,7 @@ fn cannot_be_root(error: UserNamespaceError) -> CommandError {
 
 /// `rbuild man [COMMAND]`.
 fn manual(command: Option<&str>) -> Result<(), CommandError> {
-    let all = Cli::command();
+    let all = whole_command();
     let page = match command {
         None => all,
         Some(name) => match all.find_subcommand(name) {
