@@ -157,6 +157,17 @@ impl Fixture {
         out
     }
 
+    /// Runs a command under strace with these options; gives what was traced as well.
+    pub(crate) fn traced(&self, command: &Command, options: &[&str]) -> (Ran, String) {
+        let trace = self.path("trace");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&trace).args(options);
+        strace.arg(command.get_program()).args(command.get_args()).env_clear();
+        strace.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let done = strace.current_dir(self.folder.path()).stdin(Stdio::null()).output();
+        (ran(done.expect("strace starts")), fs::read_to_string(&trace).expect("the trace"))
+    }
+
     /// Runs `rbuild ARGS` with this on standard input.
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut child = self

@@ -29,6 +29,7 @@ mod logs;
 mod mounts;
 mod network;
 mod noop;
+mod one_change;
 mod output_attributes;
 mod outputs;
 mod platforms;

@@ -1,8 +1,5 @@
 //! What a build costs that has nothing to do, counted in system calls.
 
-use std::fs;
-use std::process::Command;
-
 use rbuild_testdata::{Registry, busybox_image};
 
 use crate::fixture::{Fixture, have, ran};
@@ -65,29 +62,24 @@ impl Project {
     /// Builds twice, the second time with nothing to do, and counts the calls of the third; in a store of its own, as the log of the index
     /// grows with every build.
     fn noop(&self, store: &str, args: &[&str]) -> Calls {
-        let build = || {
-            let mut command = self.fixture.command(store);
-            command.arg("build").args(args).arg(self.fixture.context());
-            command
-        };
-        for _ in 0..2 {
-            ran(build().output().expect("rbuild starts")).ok();
-        }
-        let build = build();
-        let trace = self.fixture.path("trace");
-        loop {
-            let mut command = Command::new("strace");
-            command.args(["-f", "-qq", "-o"]).arg(&trace);
-            command.arg(build.get_program()).args(build.get_args()).env_clear();
-            command.envs(build.get_envs().filter_map(|(key, value)| Some((key, value?))));
-            let done = command.current_dir(self.fixture.path("")).output();
-            let done = ran(done.expect("strace starts")).ok();
-            assert!(done.steps_run().is_empty(), "something was done: {}", done.stderr);
-            let trace = fs::read_to_string(&trace).expect("the trace");
-            // Where others empty the disk meanwhile, the store is measured again.
-            if !trace.contains("locks/usage") {
-                return Calls::read(&trace);
-            }
+        noop(&self.fixture, store, args)
+    }
+}
+
+/// See [`Project::noop`].
+fn noop(fixture: &Fixture, store: &str, args: &[&str]) -> Calls {
+    let mut build = fixture.command(store);
+    build.arg("build").args(args).arg(fixture.context());
+    for _ in 0..2 {
+        ran(build.output().expect("rbuild starts")).ok();
+    }
+    loop {
+        let (done, trace) = fixture.traced(&build, &[]);
+        let done = done.ok();
+        assert!(done.steps_run().is_empty(), "something was done: {}", done.stderr);
+        // Where others empty the disk meanwhile, the store is measured again.
+        if !trace.contains("locks/usage") {
+            return Calls::read(&trace);
         }
     }
 }
@@ -131,4 +123,36 @@ fn privileged_only_looks_at_files_grow_with_the_context() {
     let calls = Project::with_files(2000).noop("store", &["-o", "type=cacheonly"]);
     // A listing takes a call for each 32 KiB of names, and memory comes in pieces as well.
     calls.assert_few(2000, MOST_CALLS + 30);
+}
+
+#[test]
+fn privileged_what_an_image_costs_again_does_not_grow_with_it() {
+    if !have("privileged_what_an_image_costs_again_does_not_grow_with_it", "strace") {
+        return;
+    }
+    let registry = Registry::start();
+    let name = format!("{}/app:1", registry.address());
+    let calls = |mebibytes: usize| {
+        let fixture = Fixture::with("FROM scratch\nCOPY data /\n");
+        fixture.write("data", noise(mebibytes << 20));
+        let stored = noop(&fixture, "one", &["-t", "app"]).others.len();
+        let pushed = noop(&fixture, "two", &["-t", &name, "--push"]).others.len();
+        [stored, pushed]
+    };
+    let (small, large) = (calls(1), calls(32));
+    // Threads and pages of the index make some difference; to read the layer takes hundreds of calls.
+    let grown = small.iter().zip(large).map(|(small, large)| large.saturating_sub(*small)).max();
+    assert!(grown < Some(100), "{small:?} calls of 1 MiB, {large:?} of 32 MiB");
+}
+
+/// Bytes that nothing compresses, and the same every time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
 }
