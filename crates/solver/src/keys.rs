@@ -49,11 +49,12 @@ pub(crate) async fn content<E: Executor>(
 ) -> Result<Digest, E::Error> {
     let everything = [Selector::everything()];
     let selectors = if keying.content.is_empty() { &everything } else { &keying.content[..] };
-    let digests = selectors.iter().map(|one| executor.content_digest(output, one, consumer));
-    let digests = try_join_all(digests).await?;
-    if let [digest] = digests[..] {
-        return Ok(digest);
+    if let [selector] = selectors {
+        return executor.content_digest(output, selector, consumer).await;
     }
+    let digests = selectors.iter().map(|one| executor.content_digest(output, one, consumer));
+    // On the heap, so that the futures of the many that have one selection are small.
+    let digests = Box::pin(try_join_all(digests)).await?;
     Ok(combined(b"rbuild.contents.v1", &digests))
 }
 
@@ -238,7 +239,8 @@ impl<E: Executor> Inquiry<'_, E> {
     ) -> Result<(Question, Digest), (VertexId, SolveErrorKind<E::Error, S>)> {
         let answer = match question {
             Question::Source(id) => {
-                let digest = self.executor.source_key(self.graph.vertex(id)).await;
+                // There are few sources and thousands of folders' parts: their futures must not have this one's size.
+                let digest = Box::pin(self.executor.source_key(self.graph.vertex(id))).await;
                 digest.map_err(|error| (id, SolveErrorKind::Source(error)))
             }
             Question::Folder { consumer, input, folder } => {

@@ -529,7 +529,10 @@ impl Worker {
             return Ok(());
         }
         let progress = PullProgress { progress: progress.clone(), vertex };
-        Ok(self.images.ensure_unpacked(snapshot, &progress).await?)
+        // On the heap, as is what an operation does that is not for files: of copies there are thousands at once, and their futures must
+        // not have the size of a fetch.
+        Box::pin(self.images.ensure_unpacked(snapshot, &progress)).await?;
+        Ok(())
     }
 
     /// Runs what would keep an async thread waiting.
@@ -597,9 +600,10 @@ impl Executor for Worker {
     async fn execute(&self, call: ExecuteCall<'_>) -> Result<Executed, OperationError> {
         let outputs = match &call.vertex.op {
             Op::Source(source) => {
-                vec![self.sources(call.progress).run(source, call.vertex).await?]
+                let sources = self.sources(call.progress);
+                vec![Box::pin(sources.run(source, call.vertex)).await?]
             }
-            Op::Exec(exec) => self.exec(exec, &call).await?,
+            Op::Exec(exec) => Box::pin(self.exec(exec, &call)).await?,
             Op::File(file) => return self.file(file, &call).await,
             Op::Merge(merge) => {
                 let inputs = self.snapshots_of(&call).await?;
