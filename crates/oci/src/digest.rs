@@ -86,20 +86,28 @@ impl Digest {
 
     /// The part after the colon.
     pub fn hex(&self) -> String {
-        encode_hex(self.as_bytes())
+        let mut written = [0; LONGEST_TEXT];
+        let (_, hex) = self.write_text(&mut written).split_at(self.algorithm().name().len() + 1);
+        hex.to_owned()
+    }
+
+    /// Writes `algorithm:hex`. Records of builds have tens of thousands of digests.
+    fn write_text<'a>(&self, to: &'a mut [u8; LONGEST_TEXT]) -> &'a str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let (name, bytes) = (self.algorithm().name(), self.as_bytes());
+        let head = name.len() + 1;
+        to[..name.len()].copy_from_slice(name.as_bytes());
+        to[name.len()] = b':';
+        for (pair, byte) in to[head..].chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        std::str::from_utf8(&to[..head + 2 * bytes.len()]).expect("all of it is ASCII")
     }
 }
 
-/// Writes `bytes` as lower-case hex.
-fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        hex.push(DIGITS[usize::from(byte >> 4)] as char);
-        hex.push(DIGITS[usize::from(byte & 15)] as char);
-    }
-    hex
-}
+/// How long the text of a SHA-512 digest is.
+const LONGEST_TEXT: usize = "sha512:".len() + 2 * 64;
 
 fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
@@ -119,9 +127,7 @@ fn decode_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.algorithm().name())?;
-        f.write_str(":")?;
-        f.write_str(&self.hex())
+        f.write_str(self.write_text(&mut [0; LONGEST_TEXT]))
     }
 }
 
@@ -141,7 +147,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.write_text(&mut [0; LONGEST_TEXT]))
     }
 }
 

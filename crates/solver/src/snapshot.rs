@@ -69,7 +69,7 @@ impl fmt::Debug for LayerId {
 
 impl Serialize for LayerId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&Digest::Sha256(self.0).hex())
     }
 }
 
