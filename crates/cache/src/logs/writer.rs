@@ -46,6 +46,12 @@ struct Place {
     lines: File,
 }
 
+impl Place {
+    fn append(&self, lines: &[u8]) -> Result<(), DiskError> {
+        (&self.lines).write_all(lines).on_path("write to", &self.directory)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Step {
     line: Line,
@@ -198,16 +204,19 @@ impl BuildLog {
     /// When it cannot be written.
     pub fn end(mut self, failed: bool) -> Result<(), DiskError> {
         self.flush_outputs()?;
-        let mut lines = self.new_lines();
-        if self.place.is_none() && lines.is_empty() {
+        let mut text = self.new_lines();
+        if self.place.is_none() && text.is_empty() {
             return Ok(());
         }
-        lines.push(Line {
-            ended: Some(milliseconds(SystemTime::now())),
-            failed: Some(failed),
-            ..Line::default()
-        });
-        self.write(lines)?;
+        push_line(
+            &mut text,
+            &Line {
+                ended: Some(milliseconds(SystemTime::now())),
+                failed: Some(failed),
+                ..Line::default()
+            },
+        );
+        self.write(&text)?;
         self.logs.make_room(self.written > 0)
     }
 
@@ -215,8 +224,8 @@ impl BuildLog {
         self.flushed = Instant::now();
         self.flush_outputs()?;
         match self.new_lines() {
-            lines if lines.is_empty() => Ok(()),
-            lines => self.write(lines),
+            text if text.is_empty() => Ok(()),
+            text => self.write(&text),
         }
     }
 
@@ -230,26 +239,25 @@ impl BuildLog {
     }
 
     /// What there is to say of steps that was not written yet.
-    fn new_lines(&mut self) -> Vec<Line> {
-        let mut lines = Vec::new();
+    fn new_lines(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
         for step in self.steps.iter_mut().filter(|step| step.is_new) {
             step.is_new = false;
             step.line.bytes = (step.bytes > 0).then_some(step.bytes);
-            lines.push(step.line.clone());
+            push_line(&mut text, &step.line);
         }
-        lines
+        text
     }
 
     /// Writes lines, the first of all before them if they are the first.
-    fn write(&mut self, mut lines: Vec<Line>) -> Result<(), DiskError> {
-        let place = match &self.place {
-            Some(place) => place,
-            None => {
-                lines.insert(0, self.head());
-                self.place.insert(make_place(&self.directory)?)
-            }
-        };
-        write_lines(place, &lines)
+    fn write(&mut self, lines: &[u8]) -> Result<(), DiskError> {
+        if let Some(place) = &self.place {
+            return place.append(lines);
+        }
+        let mut text = Vec::new();
+        push_line(&mut text, &self.head());
+        text.extend_from_slice(lines);
+        self.place.insert(make_place(&self.directory)?).append(&text)
     }
 
     fn head(&self) -> Line {
@@ -264,7 +272,7 @@ impl BuildLog {
     /// The directory of the log, begun.
     fn directory(&mut self) -> Result<PathBuf, DiskError> {
         if self.place.is_none() {
-            self.write(Vec::new())?;
+            self.write(&[])?;
         }
         Ok(self.directory.clone())
     }
@@ -323,11 +331,7 @@ fn make_place(directory: &Path) -> Result<Place, DiskError> {
     Ok(Place { directory: directory.to_owned(), lines })
 }
 
-fn write_lines(place: &Place, lines: &[Line]) -> Result<(), DiskError> {
-    let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line).expect("lines have string keys only");
-        text.push(b'\n');
-    }
-    (&place.lines).write_all(&text).on_path("write to", &place.directory)
+fn push_line(text: &mut Vec<u8>, line: &Line) {
+    serde_json::to_writer(&mut *text, line).expect("lines have string keys only");
+    text.push(b'\n');
 }

@@ -5,6 +5,7 @@ pub(crate) mod format;
 mod json;
 mod layout;
 mod plain;
+mod quiet;
 mod record;
 mod step_notes;
 mod tty;
@@ -22,12 +23,12 @@ pub(crate) use self::bytes::ByteBars;
 use self::json::Json;
 use self::layout::ScreenSize;
 use self::plain::Plain;
+use self::quiet::Quiet;
 use self::record::Recorder;
 pub(crate) use self::step_notes::StepNotes;
 use self::tty::Tty;
 pub(crate) use self::vertex::CANCELLED;
 use self::vertex::Vertices;
-use crate::printable;
 
 /// Frames a second on a terminal.
 const FRAME: Duration = Duration::from_millis(100);
@@ -79,8 +80,7 @@ enum Renderer {
     Plain(Plain<BufWriter<io::Stderr>>),
     Tty(Tty<io::Stderr>),
     Json(Json<BufWriter<io::Stderr>>),
-    /// Draws nothing but some warnings, and still knows what failed.
-    Quiet(Plain<io::Sink>),
+    Quiet(Quiet),
 }
 
 impl Renderer {
@@ -112,7 +112,7 @@ impl Display {
         let now = SystemTime::now();
         let size = terminal_size();
         let renderer = match (mode, size) {
-            (Mode::Quiet, _) => Renderer::Quiet(Plain::new(io::sink())),
+            (Mode::Quiet, _) => Renderer::Quiet(Quiet::default()),
             (Mode::Rawjson, _) => Renderer::Json(Json::new(buffered())),
             (Mode::Auto, Some(size)) if io::stderr().is_terminal() => {
                 Renderer::Tty(Tty::new(io::stderr(), colour(), size, now))
@@ -203,7 +203,7 @@ async fn run(
     }
     let failed = failed(match &renderer {
         Renderer::Plain(plain) => plain.vertices(),
-        Renderer::Quiet(plain) => plain.vertices(),
+        Renderer::Quiet(quiet) => quiet.vertices(),
         Renderer::Tty(tty) => tty.vertices(),
         Renderer::Json(json) => json.vertices(),
     });
@@ -213,12 +213,9 @@ async fn run(
 fn draw(renderer: &mut Renderer, event: Event) -> io::Result<()> {
     match renderer {
         Renderer::Plain(plain) => plain.event(event, SystemTime::now()),
-        Renderer::Quiet(plain) => {
-            // What some part of the build could not do as it was told is not progress.
-            if let Event::Warning { vertex: Some(_), message } = &event {
-                print_after(&format!("WARN: {}\n", printable::line(message)));
-            }
-            plain.event(event, SystemTime::now())
+        Renderer::Quiet(quiet) => {
+            quiet.event(event);
+            Ok(())
         }
         Renderer::Json(json) => json.event(event),
         Renderer::Tty(tty) => {

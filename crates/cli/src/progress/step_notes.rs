@@ -68,15 +68,32 @@ impl StepNotes {
         }
     }
 
-    /// The steps as they are now, for the record; what is at work counts as stopped.
-    pub(crate) fn steps(&self) -> Vec<StepRecord> {
-        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner).steps.clone();
+    /// Takes the steps as they are now, for the record.
+    pub(crate) fn take(&self) -> Vec<StepRecord> {
+        let Notes { mut steps, .. } =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for step in &mut steps {
-            if step.started.is_some() && step.ended.is_none() {
-                step.state = StepState::Canceled;
-            }
+            step.state = state_now(step);
         }
         steps
+    }
+
+    /// The steps that ran, or were to, and use parts of folders.
+    pub(crate) fn ran_on_folders(&self) -> Vec<StepRecord> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ran = |step: &&StepRecord| {
+            matches!(state_now(step), StepState::Done | StepState::Failed | StepState::Canceled)
+                && !step.folders.is_empty()
+        };
+        notes.steps.iter().filter(ran).cloned().collect()
+    }
+}
+
+/// How it stands with a step; what is at work counts as stopped.
+fn state_now(step: &StepRecord) -> StepState {
+    match step.started.is_some() && step.ended.is_none() {
+        true => StepState::Canceled,
+        false => step.state,
     }
 }
 
@@ -134,7 +151,7 @@ mod tests {
         recorder.event(&Event::Started { vertex: id("c"), key: None, at });
         recorder.event(&end("b", true, None));
         recorder.event(&end("a", false, Some("exit code: 1")));
-        let steps = recorder.steps();
+        let steps = recorder.take();
         let steps: Vec<_> = steps.iter().map(|step| (step.number, step.state)).collect();
         let expected = [
             (Some(2), StepState::Failed),

@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rbuild_cache::{
-    BuildId, BuildRecord, BuildState, BuildSubject, Builds, InputState, LayerFacts, StepRecord,
-    StepState, Store,
+    BuildId, BuildRecord, BuildState, BuildSubject, Builds, InputState, LayerFacts, Store,
 };
 use rbuild_oci::Digest;
 use rbuild_solver::{
@@ -169,12 +168,7 @@ impl Recording {
 
     /// Lists the files of folders that were used by steps which ran: with what was cached, they are known already.
     fn write_files(&self, graph: &Graph, worker: &Worker) -> Result<(), String> {
-        let steps = self.notes.steps();
-        let ran = |step: &&StepRecord| {
-            matches!(step.state, StepState::Done | StepState::Failed | StepState::Canceled)
-                && !step.folders.is_empty()
-        };
-        for step in steps.iter().filter(ran) {
+        for step in &self.notes.ran_on_folders() {
             let vertex = graph.vertices().iter().find(|vertex| vertex.digest == step.vertex);
             let Some(vertex) = vertex else { continue };
             let Some(map) = CacheMap::of(vertex) else { continue };
@@ -200,7 +194,7 @@ impl Recording {
 
     /// Writes the record. Not worth failing for; what is wrong is returned, to be said.
     pub(crate) fn finish(self, done: Result<(), &CommandError>) -> Result<BuildRecord, String> {
-        let mut steps = self.notes.steps();
+        let mut steps = self.notes.take();
         let Known { graph, stored, folders, left } =
             self.known.into_inner().unwrap_or_else(PoisonError::into_inner);
         for step in &mut steps {
