@@ -84,6 +84,9 @@ impl<'a> Origins<'a> {
     }
 
     fn find(&self, name: &str, platform: &Platform) -> Option<(&'a str, &'a NamedContext)> {
+        if self.contexts.is_empty() {
+            return None;
+        }
         if ["scratch", "context"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
             return None;
         }

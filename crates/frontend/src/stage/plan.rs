@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Deref;
 
 use rbuild_oci::Platform;
 
@@ -73,7 +74,7 @@ pub(crate) struct Stage<'a> {
 /// An instruction of a stage.
 #[derive(Debug)]
 pub(crate) struct Step<'a> {
-    pub(crate) statement: Cow<'a, Statement>,
+    pub(crate) statement: StepStatement<'a>,
     /// The FROM that brought the instruction in, if it is an ONBUILD trigger: then its own places are in another text.
     pub(crate) trigger_of: Option<Span>,
     /// What its `--from` names; `None` without one, or if it is an error.
@@ -82,8 +83,28 @@ pub(crate) struct Step<'a> {
     pub(crate) mounted: Vec<Option<Origin>>,
 }
 
+/// Where a step's statement is; a step is small either way.
+#[derive(Debug)]
+pub(crate) enum StepStatement<'a> {
+    /// In the file.
+    Written(&'a Statement),
+    /// In a trigger of the base.
+    Triggered(Box<Statement>),
+}
+
+impl Deref for StepStatement<'_> {
+    type Target = Statement;
+
+    fn deref(&self) -> &Statement {
+        match self {
+            Self::Written(statement) => statement,
+            Self::Triggered(statement) => statement,
+        }
+    }
+}
+
 impl<'a> Step<'a> {
-    fn new(statement: Cow<'a, Statement>, trigger_of: Option<Span>) -> Self {
+    fn new(statement: StepStatement<'a>, trigger_of: Option<Span>) -> Self {
         Self { statement, trigger_of, from: None, mounted: Vec::new() }
     }
 
@@ -204,7 +225,7 @@ impl<'a> Plan<'a> {
             } else if let Some(stage) = self.stages.last_mut()
                 && !stage.is_replaced
             {
-                let statement = Cow::Borrowed(statement);
+                let statement = StepStatement::Written(statement);
                 stage.steps.push(Step::new(statement, None));
             }
         }
@@ -522,7 +543,7 @@ impl<'a> Plan<'a> {
             .into_iter()
             .next()
             .ok_or_else(|| error("onbuild trigger should be a single expression".to_owned()))?;
-        let mut step = Step::new(Cow::Owned(statement), Some(span));
+        let mut step = Step::new(StepStatement::Triggered(Box::new(statement)), Some(span));
         self.resolve_step(&mut step, self.stages.len())?;
         Ok(step)
     }
