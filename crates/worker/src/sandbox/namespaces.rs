@@ -25,8 +25,9 @@ pub(super) fn enter_pid_namespace() -> Result<(), Failure> {
 pub(super) fn leave() -> Result<(), Failure> {
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         .context("create namespaces", "mount, ipc, uts")?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).context("make private the mounts under", "/")
+    // Nothing gets out, but what the machine unmounts is unmounted here too: a process that waits for its step must not keep a disk busy.
+    let one_way = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", one_way).context("make private the mounts under", "/")
 }
 
 /// Moves it into those that the spec decides about. It must be in its control groups.
