@@ -48,7 +48,7 @@ mod view;
 pub use below::Below;
 pub use builds::{
     BuildId, BuildRecord, BuildState, BuildSubject, Builds, BuildsError, FileList, InputState,
-    ListedFile, ListedKind, Millis, StepRecord, StepState,
+    ListedFile, ListedKind, Millis, PickedFiles, StepRecord, StepState,
 };
 pub use cache_mounts::{
     CacheMount, CacheMountError, CacheMountKey, CacheMountUse, CacheMounts, FreshCacheMount,

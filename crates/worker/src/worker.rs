@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rbuild_cache::{
-    CacheMount, CacheMountKey, CacheMounts, DeferredLayers, FileList, FreshCacheMount, ImageSource,
-    Layers, Overlay, PullProgress, RenewCacheMount, StatCacheError, TakenCacheMount, Tree,
+    CacheMount, CacheMountKey, CacheMounts, DeferredLayers, FreshCacheMount, ImageSource, Layers,
+    Overlay, PickedFiles, PullProgress, RenewCacheMount, StatCacheError, TakenCacheMount, Tree,
     TreeError,
 };
 use rbuild_oci::{Digest, Platform};
@@ -199,16 +199,12 @@ impl Worker {
         &self,
         folder: &SourceOp,
         selectors: &[Selector],
-    ) -> Result<FileList, OperationError> {
+    ) -> Result<PickedFiles, OperationError> {
         let tree = self.contexts.tree(folder)?;
-        let mut files = FileList::default();
         let everything = [Selector::everything()];
         let selectors = if selectors.is_empty() { &everything } else { selectors };
-        for selector in selectors {
-            let of = Output::Local(Arc::new(folder.clone()));
-            files.add(&tree, selector).map_err(|source| checksum_error(&of, source))?;
-        }
-        Ok(files)
+        PickedFiles::of(&tree, selectors)
+            .map_err(|source| checksum_error(&Output::Local(Arc::new(folder.clone())), source))
     }
 
     /// Remembers what was learned of the user's folders; see [`Contexts::save`].

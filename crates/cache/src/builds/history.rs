@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rbuild_solver::LayerId;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, linkat, openat};
 use rustix::io::Errno;
 
-use super::file_list::FileList;
+use super::file_list::{FileList, PickedFiles};
 use super::record::{BuildId, BuildRecord};
 use crate::disk_error::{DiskError, OnPath};
 use crate::remove_tree::remove_path;
@@ -30,6 +30,9 @@ const KEPT_PROJECTS: usize = 64;
 
 /// How many failed steps' files stay in a store, the latest. Of a project it is one.
 const MOST_LEFT: usize = 8;
+
+/// How much of a file is written at once.
+const BUFFER: usize = 64 << 10;
 
 /// Says which layer a failed step left.
 const KEPT: &str = "kept";
@@ -87,7 +90,7 @@ impl Builds {
         let bytes = serde_json::to_vec(record).expect("records have string keys");
         let name = format!("{}.json", record.id);
         let is_new = !link_new(&self.folder(&project), &name, &bytes)
-            && self.put(&project, &name, &bytes)?;
+            && self.put(&project, &name, |out| out.write_all(&bytes))?;
         if is_new {
             self.remove_old_projects(&project)?;
         } else {
@@ -105,7 +108,7 @@ impl Builds {
     ) -> Result<(), BuildsError> {
         let name = format!("{}.llb", target.hex());
         if !self.folder(project).join(&name).exists() {
-            self.put(project, &name, &encode())?;
+            self.put(project, &name, |out| out.write_all(&encode()))?;
         }
         Ok(())
     }
@@ -120,9 +123,9 @@ impl Builds {
         &self,
         project: &str,
         content: &Digest,
-        files: &FileList,
+        files: &PickedFiles,
     ) -> Result<(), BuildsError> {
-        self.put(project, &format!("{}.files", content.hex()), &files.to_bytes())?;
+        self.put(project, &format!("{}.files", content.hex()), |out| files.write_to(out))?;
         Ok(())
     }
 
@@ -177,7 +180,7 @@ impl Builds {
     /// Notes the layer that a failed step of a project left. Returns those that are too many now.
     pub fn keep(&self, project: &str, layer: &LayerId) -> Result<Vec<LayerId>, BuildsError> {
         let mut given_up = self.give_up(project)?.into_iter().collect::<Vec<_>>();
-        self.put(project, KEPT, format!("{layer}\n").as_bytes())?;
+        self.put(project, KEPT, |out| writeln!(out, "{layer}"))?;
         let mut kept: Vec<_> = names(&self.dir)?
             .into_iter()
             .filter_map(|project| {
@@ -241,10 +244,19 @@ impl Builds {
     }
 
     /// Puts a file into a project's folder. Returns whether the folder was made for it.
-    fn put(&self, project: &str, name: &str, bytes: &[u8]) -> Result<bool, DiskError> {
+    fn put(
+        &self,
+        project: &str,
+        name: &str,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<bool, DiskError> {
         let staged = self.staging.stage()?;
         File::create_new(staged.path())
-            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|file| {
+                let mut out = BufWriter::with_capacity(BUFFER, file);
+                write(&mut out)?;
+                out.flush()
+            })
             .on_path("write", staged.path())?;
         let folder = self.folder(project);
         let path = folder.join(name);

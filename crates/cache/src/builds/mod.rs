@@ -15,7 +15,7 @@ mod file_list;
 mod history;
 mod record;
 
-pub use file_list::{FileList, ListedFile, ListedKind};
+pub use file_list::{FileList, ListedFile, ListedKind, PickedFiles};
 pub use history::{Builds, BuildsError};
 pub use record::{
     BuildId, BuildRecord, BuildState, BuildSubject, InputState, Millis, StepRecord, StepState,

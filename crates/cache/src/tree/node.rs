@@ -79,6 +79,11 @@ impl Node {
         &self.meta
     }
 
+    /// The content digest of a file that somebody asked for it before.
+    pub(crate) fn known_digest(&self) -> Option<[u8; 32]> {
+        self.content.get().map(|content| content.digest)
+    }
+
     /// What it says, if it is a symbolic link.
     pub fn link_target(&self) -> Option<&[u8]> {
         self.link.as_deref()

@@ -13,8 +13,7 @@
 //! file usable as it was read. An inode number that is used again comes with another change time. The file is
 //! replaced as a whole by a rename; a file that is cut short or damaged counts as empty, so nothing is synced.
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +23,9 @@ use super::meta::Meta;
 const MAGIC: &[u8; 16] = b"rbuild-stats-v1\0";
 const HEADER: usize = 32;
 const RECORD: usize = 72;
+
+/// How much is written at once.
+const BUFFER: usize = 64 << 10;
 
 /// After how many written files an entry that no build saw is dropped.
 const OLDEST: u32 = 16;
@@ -39,8 +41,8 @@ pub struct StatCache {
     old: Vec<u8>,
     /// Per old record, whether this build found it to be right.
     seen: Box<[AtomicBool]>,
-    /// What this build learned, by inode number.
-    new: Mutex<BTreeMap<u64, [u8; RECORD]>>,
+    /// What this build learned, in the order in which it did. One list, as there may be any number.
+    new: Mutex<Vec<[u8; RECORD]>>,
 }
 
 /// The remembered digests could not be written; builds go on, only slower.
@@ -102,41 +104,62 @@ impl StatCache {
         let mut record = [0; RECORD];
         record[..36].copy_from_slice(&state(meta));
         record[40..].copy_from_slice(&digest);
-        self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(meta.ino, record);
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
     /// Writes what was learned, if anything was. Of two builds that do so at once the last one's is kept.
     pub fn save(&self) -> Result<(), StatCacheError> {
-        let new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
         if new.is_empty() {
             return Ok(());
         }
-        let mut merged = new;
-        for (record, seen) in self.old.chunks_exact(RECORD).zip(&self.seen) {
-            let age = if seen.load(Ordering::Relaxed) { 0 } else { age(record) + 1 };
-            let mut kept = [0; RECORD];
-            kept.copy_from_slice(record);
-            kept[36..40].copy_from_slice(&age.to_le_bytes());
-            if age <= OLDEST {
-                merged.entry(number(record, 0)).or_insert(kept);
-            }
-        }
-        let records: Vec<u8> = merged.into_values().flatten().collect();
-        self.write(&records).map_err(|source| StatCacheError { path: self.file.clone(), source })
+        // What was learned last of an inode comes first, and is kept.
+        new.reverse();
+        new.sort_by_key(inode);
+        new.dedup_by_key(|record| inode(record));
+        self.write(&new).map_err(|source| StatCacheError { path: self.file.clone(), source })
     }
 
-    fn write(&self, records: &[u8]) -> std::io::Result<()> {
+    /// Writes new records, sorted by inode number, and those of the old ones that are kept.
+    fn write(&self, new: &[[u8; RECORD]]) -> std::io::Result<()> {
         let parent = self.file.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
+        let mut out = BufWriter::with_capacity(BUFFER, tempfile::NamedTempFile::new_in(parent)?);
+        out.write_all(&[0; HEADER])?;
+        let (mut count, mut checksum) = (0_u64, crc32fast::Hasher::new());
+        let mut put = |record: &[u8; RECORD]| {
+            count += 1;
+            checksum.update(record);
+            out.write_all(record)
+        };
+        let mut new = new.iter().peekable();
+        for (old, seen) in self.old.chunks_exact(RECORD).zip(&self.seen) {
+            let mut kept = [0; RECORD];
+            kept.copy_from_slice(old);
+            while let Some(record) = new.next_if(|record| inode(record) < inode(&kept)) {
+                put(record)?;
+            }
+            let is_replaced = new.peek().is_some_and(|record| inode(record) == inode(&kept));
+            let age = if seen.load(Ordering::Relaxed) { 0 } else { age(old) + 1 };
+            if !is_replaced && age <= OLDEST {
+                kept[36..40].copy_from_slice(&age.to_le_bytes());
+                put(&kept)?;
+            }
+        }
+        new.try_for_each(put)?;
         let mut header = [0; HEADER];
         header[..16].copy_from_slice(MAGIC);
-        header[16..24].copy_from_slice(&((records.len() / RECORD) as u64).to_le_bytes());
-        header[24..28].copy_from_slice(&crc32fast::hash(records).to_le_bytes());
+        header[16..24].copy_from_slice(&count.to_le_bytes());
+        header[24..28].copy_from_slice(&checksum.finalize().to_le_bytes());
+        let mut file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.seek(SeekFrom::Start(0))?;
         file.write_all(&header)?;
-        file.write_all(records)?;
         file.persist(&self.file)?;
         Ok(())
     }
+}
+
+fn inode(record: &[u8; RECORD]) -> u64 {
+    number(record, 0)
 }
 
 /// The records of a file; `None` when it is not whole or not of this version.
