@@ -35,16 +35,13 @@ impl StepNotes {
             }
             Event::Started { vertex, at, .. } => {
                 let next = notes.begun + 1;
-                if let Some(step) = notes.step(vertex)
-                    && step.error.take().is_some()
-                {
+                let Some(step) = notes.step(vertex) else { return };
+                if step.error.take().is_some() {
                     // It is tried again.
                     step.state = StepState::Waiting;
                     step.ended = None;
                 }
-                if let Some(step) = notes.step(vertex)
-                    && step.number.is_none()
-                {
+                if step.number.is_none() {
                     step.number = Some(next);
                     step.started = Some((*at).into());
                     notes.begun = next;
