@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{ClosedGate, Gate};
+use crate::gc;
 use crate::lease::{GATE, Pinned};
 use crate::read_file::read_small;
 use crate::staging::{Staged, Staging};
@@ -336,6 +337,7 @@ fn make(root: &Path, failed: &dyn Fn(DiskError) -> StoreError) -> Result<(), Sto
     let version = root.join("version");
     rustix::fs::rename(staged.path(), &version).on_path("rename to", &version).map_err(failed)?;
     staged.moved();
+    gc::note_empty(root);
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use crate::entitlements::Entitlements;
 use crate::exec::{ExecError, Step, StepParts};
 use crate::file::{self, CopyArchiver, FileError, Input};
 use crate::mounts::StepInput;
-use crate::network::BuildNetwork;
+use crate::network::{BuildNetwork, StepNetwork};
 use crate::operation_error::OperationError;
 use crate::platforms::{Platforms, StepPlatform};
 use crate::remote::RemoteSources;
@@ -92,6 +92,7 @@ pub(crate) struct Ground<'a> {
     cache_keys: Vec<Option<CacheMountKey>>,
     caches: TakenCaches,
     platform: Option<Platform>,
+    network: StepNetwork,
     _running: Option<SemaphorePermit<'a>>,
 }
 
@@ -298,18 +299,30 @@ impl Worker {
         call: &ExecuteCall<'_>,
     ) -> Result<Ground<'_>, OperationError> {
         self.entitlements.check_exec(op)?;
-        let mut inputs = Vec::with_capacity(call.inputs.len());
-        for position in 0..call.inputs.len() {
-            inputs.push(self.step_input(op, call, position).await?);
-        }
-        // Before the permission to run, which those who hold what it waits for may need.
-        let (cache_keys, caches) = self.take_caches(op, call).await?;
-        let running = match &self.steps {
-            Some(steps) => steps.acquire().await.ok(),
-            None => None,
+        let granted = async {
+            let mut inputs = Vec::with_capacity(call.inputs.len());
+            for position in 0..call.inputs.len() {
+                inputs.push(self.step_input(op, call, position).await?);
+            }
+            // Before the permission to run, which those who hold what it waits for may need.
+            let caches = self.take_caches(op, call).await?;
+            let running = match &self.steps {
+                Some(steps) => steps.acquire().await.ok(),
+                None => None,
+            };
+            Ok((inputs, caches, running))
         };
+        // Without namespaces there is the host's network only.
+        let wanted = if self.sandbox.is_chroot() { NetworkMode::Host } else { op.network };
+        // The first step of a build makes the network, while what it stands on may have to be fetched.
+        let network = async {
+            let network = self.network.of_step(wanted, &self.sandbox, &self.progress);
+            network.await.map_err(|error| OperationError::from(ExecError::from(error)))
+        };
+        let ((inputs, (cache_keys, caches), running), network) =
+            tokio::try_join!(granted, network)?;
         let platform = call.vertex.platform.clone();
-        Ok(Ground { inputs, cache_keys, caches, platform, _running: running })
+        Ok(Ground { inputs, cache_keys, caches, platform, network, _running: running })
     }
 
     /// Opens the mounts of a step, and gives it its network.
@@ -327,8 +340,6 @@ impl Worker {
         let is_chroot = self.sandbox.is_chroot();
         // On copies nothing is mounted that could cover what is ignored.
         let in_place = in_place && !self.snapshots.are_copies();
-        // Without namespaces there is the host's network only.
-        let wanted_network = if is_chroot { NetworkMode::Host } else { op.network };
         let opened = self.blocking(move || {
             let parts = StepParts {
                 op,
@@ -343,13 +354,8 @@ impl Worker {
             };
             Step::prepare(parts, &snapshots)
         });
-        // The first step of a build makes the network, which takes as long as many mounts.
-        let network = async {
-            let network = self.network.of_step(wanted_network, &self.sandbox, &self.progress);
-            network.await.map_err(|error| ExecError::from(error).into())
-        };
-        let (mut step, network) = tokio::try_join!(opened, network)?;
-        step.connect(&network)?;
+        let mut step = opened.await?;
+        step.connect(&ground.network)?;
         Ok(step)
     }
 

@@ -1,7 +1,8 @@
 //! Keeps a store within limits while builds come and go.
 //!
 //! ```text
-//! usage        "v1 <bytes that the store took> <free bytes of its disk> <seconds since 1970>\n": the last measurement
+//! usage        "v1 <bytes that the store took> <free bytes of its disk> <seconds since 1970>\n": the last measurement; a new store
+//!              begins with one of nothing
 //! locks/usage  flock of who is measuring or collecting
 //! ```
 //!
@@ -25,6 +26,8 @@ use super::usage::{KindUsage, Usage};
 use crate::Store;
 use crate::disk_error::{DiskError, OnPath};
 use crate::lock::open_lock_file;
+
+const FILE: &str = "usage";
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,10 +74,26 @@ struct Measured {
     at: SystemTime,
 }
 
+impl std::fmt::Display for Measured {
+    /// As it is in the file.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = self.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        writeln!(f, "v1 {} {} {at}", self.used, self.free)
+    }
+}
+
+/// Notes of a store that was just made that it takes nothing: the build that makes it need not measure what it has put there.
+pub(crate) fn note_empty(root: &Path) {
+    // A store of which nothing is noted is measured.
+    let Ok(disk) = DiskSpace::of(root) else { return };
+    let measured = Measured { used: 0, free: disk.free, at: SystemTime::now() };
+    let _ = std::fs::write(root.join(FILE), measured.to_string());
+}
+
 impl SpaceKeeper {
     /// Keeps these limits of the store in `root`.
     pub fn new(root: &Path, limits: SpaceLimits) -> Self {
-        let (root, file) = (root.to_owned(), root.join("usage"));
+        let (root, file) = (root.to_owned(), root.join(FILE));
         let lock = root.join("locks/usage");
         Self { limits, root, file, lock, stuck: None }
     }
@@ -135,7 +154,7 @@ impl SpaceKeeper {
         if disk.free > measured.free.saturating_add(FREED_BY_OTHERS) {
             // On a disk that others work on this is always so; a store that was small may wait for its hour.
             let much = measured.used.saturating_mul(FAR_GROWTH);
-            return self.limits.allowed(much, disk.free) < much;
+            return measured.used == 0 || self.limits.allowed(much, disk.free) < much;
         }
         let grown = measured.free.saturating_sub(disk.free);
         if let Some(stuck) = self.stuck
@@ -157,10 +176,8 @@ impl SpaceKeeper {
     }
 
     fn remember(&self, store: &Store, measured: Measured) -> Result<(), DiskError> {
-        let at = measured.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let text = format!("v1 {} {} {at}\n", measured.used, measured.free);
         let staged = store.stage()?;
-        if std::fs::write(staged.path(), text).is_err() {
+        if std::fs::write(staged.path(), measured.to_string()).is_err() {
             // A full disk: the store is measured again.
             return Ok(());
         }
@@ -229,12 +246,23 @@ mod tests {
         assert!(!due(measured(0, 19), 19), "what is reserved is its own");
         assert!(due(measured(5, 50), 51), "who frees space hides what the store took");
         assert!(!due(measured(1, 50), 51), "but that is far from too much");
+        assert!(due(measured(0, 50), 51), "of a new store nothing is known then");
         let later = now + 2 * HOUR;
         assert!(keeper.must_measure(
             measured(1, 50),
             DiskSpace { total: 100 * GB, free: 50 * GB },
             later
         ));
+    }
+
+    #[test]
+    fn a_new_store_is_not_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = SpaceLimits { max_used: Some(GB), ..SpaceLimits::default() };
+        let keeper = SpaceKeeper::new(dir.path(), limits);
+        assert_eq!(keeper.measured(), None);
+        Store::open(dir.path()).unwrap();
+        assert_eq!(keeper.measured().map(|measured| measured.used), Some(0));
     }
 
     #[test]

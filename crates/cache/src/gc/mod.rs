@@ -27,6 +27,7 @@ mod usage;
 pub(crate) use disk_size::disk_size;
 pub use filter::{FilterError, ItemFilter};
 pub use item::{Item, ItemKind};
+pub(crate) use keep::note_empty;
 pub use keep::{Kept, SpaceKeeper};
 pub use limits::{DiskSpace, SpaceLimits};
 pub use prune::{PruneOptions, Pruned, prune};

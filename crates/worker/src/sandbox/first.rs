@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Command;
 use super::emulation::Emulation;
 use super::error::{Context, Failure};
-use super::groundwork::{Ground, Groundwork};
+use super::groundwork::{GroundKind, Groundwork};
 use super::mount_point::{PlaceKind, open_or_make};
 use super::plan::{Rlimit, RlimitResource, SecurityMode};
 use super::rootfs::Rootfs;
@@ -78,7 +78,7 @@ impl First<'_> {
         let groundwork = match self.groundwork.take() {
             Some(laid) => Some(laid?),
             None if self.request.is_chroot => None,
-            None => Some(Groundwork::lay(Ground::of(self.request))?),
+            None => Some(Groundwork::lay(GroundKind::of(self.request))?),
         };
         let user = User::resolve(root, &spec.user)?;
         let mut terminal_end = None;

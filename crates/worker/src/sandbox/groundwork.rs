@@ -39,14 +39,14 @@ const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// What it depends on; the second argument of a sandbox process that lays it before its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ground {
+pub(super) struct GroundKind {
     /// Whether the build runs inside a user namespace.
     in_user_namespace: bool,
     /// Whether the step is not confined.
     insecure: bool,
 }
 
-impl Ground {
+impl GroundKind {
     pub(super) fn of(request: &Request) -> Self {
         Self {
             in_user_namespace: request.in_user_namespace,
@@ -75,7 +75,7 @@ pub(super) struct Groundwork {
 
 impl Groundwork {
     /// Moves the process, the first one of a PID namespace, into namespaces of mounts, of System V and POSIX queues and of names.
-    pub(super) fn lay(ground: Ground) -> Result<Self, Failure> {
+    pub(super) fn lay(ground: GroundKind) -> Result<Self, Failure> {
         // Modes are given in full.
         umask(Mode::empty());
         namespaces::leave()?;
@@ -95,7 +95,7 @@ impl Groundwork {
         let dev = new_filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)
             .and_then(|dev| attach_below(files.as_fd(), "dev", dev))
             .context("mount", "/dev")?;
-        let Ground { in_user_namespace, insecure } = ground;
+        let GroundKind { in_user_namespace, insecure } = ground;
         let options = DeviceOptions { nodes: files.as_fd(), in_user_namespace, insecure };
         devices::populate(dev.as_fd(), options)?;
         let filter = (!insecure).then(|| seccomp::Filter::new(caps::DEFAULT));

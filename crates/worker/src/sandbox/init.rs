@@ -20,7 +20,7 @@ use super::chroot::{self, Borrowed};
 use super::emulation::Emulation;
 use super::error::{Context, Failure};
 use super::first::{First, Notice};
-use super::groundwork::{Ground, Groundwork};
+use super::groundwork::{GroundKind, Groundwork};
 use super::rootfs::clone_binds;
 use super::stubs::{self, Stub};
 use super::wire::{self, Descriptors, Exit, ExitStatus, Received, Report, Usage};
@@ -28,7 +28,7 @@ use super::{namespaces, reaper};
 use crate::cgroup::remove_abandoned;
 use crate::sys::{self, Ended, Fork};
 
-/// The hidden first argument that makes the program a sandbox process. A second one, a [`Ground`] in JSON, makes it start the step's first
+/// The hidden first argument that makes the program a sandbox process. A second one, a [`GroundKind`] in JSON, makes it start the step's first
 /// process before its request comes.
 pub(super) const INIT_ARGUMENT: &str = "__rbuild-init";
 
@@ -54,7 +54,7 @@ pub(crate) fn init_main_if_requested() -> Option<ExitCode> {
     })
 }
 
-fn init_main(ahead: Option<Ground>) -> io::Result<()> {
+fn init_main(ahead: Option<GroundKind>) -> io::Result<()> {
     // Out of the terminal's foreground group: Ctrl-C is for the build, which then ends this process.
     setsid()?;
     let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -113,7 +113,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(ground: Ground) -> Result<Self, Failure> {
+    fn start(ground: GroundKind) -> Result<Self, Failure> {
         let (requests, theirs) = socket_pair()?;
         let started = Started::start(false, |notices, ended| {
             // When nobody has the other end of its socket any more, it waits for nothing; and who has the other end of init's must find out

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::error::SandboxError;
-use super::groundwork::Ground;
+use super::groundwork::GroundKind;
 use super::init::INIT_ARGUMENT;
 use super::plan::{Rlimit, SandboxSpec};
 use super::wire::{self, Exit, Report, Request};
@@ -53,7 +53,7 @@ struct Ahead {
 #[derive(Debug)]
 struct Started {
     /// What it does before it is told.
-    ground: Option<Ground>,
+    ground: Option<GroundKind>,
     control: StdUnixStream,
     child: Child,
 }
@@ -193,7 +193,7 @@ impl Sandbox {
                 .map(|()| started)
                 .map_err(start("hand its description to a sandbox"))
         };
-        let ground = Ground::ahead_of(&request);
+        let ground = GroundKind::ahead_of(&request);
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = ahead.waiting.take().filter(|started| started.ground == ground);
         // One that has waited may have been killed meanwhile.
@@ -214,7 +214,7 @@ impl Sandbox {
     }
 
     /// Starts a sandbox process.
-    fn start(&self, ground: Option<Ground>) -> Result<Started, SandboxError> {
+    fn start(&self, ground: Option<GroundKind>) -> Result<Started, SandboxError> {
         let start = |action| move |source| SandboxError::Start { action, source };
         let (control, theirs) =
             StdUnixStream::pair().map_err(start("create the control socket of a sandbox"))?;
