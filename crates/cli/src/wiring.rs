@@ -96,7 +96,7 @@ impl Session {
             registry.clone(),
             options,
         );
-        let buckets = Buckets::new(buckets_options());
+        let buckets = Buckets::new(buckets_options);
         let deferred = DeferredLayers::default();
         let images = images.with_buckets(buckets.clone()).with_deferred(deferred.clone());
         let http = DownloadsOptions { proxies: paths::proxies(), ..DownloadsOptions::default() };
@@ -190,12 +190,11 @@ impl Session {
         progress: &Progress,
     ) -> Result<Worker, CommandError> {
         let sandbox = match self.isolation {
-            Isolation::Auto => Sandbox::open(&self.program),
-            Isolation::Chroot => Sandbox::open_chroot(),
+            Isolation::Auto => Sandbox::open_when_needed(&self.program),
+            Isolation::Chroot => Sandbox::open_chroot().map_err(|error| {
+                CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
+            })?,
         };
-        let sandbox = sandbox.map_err(|error| {
-            CommandError::caused(Kind::Environment, "cannot prepare the sandbox", error)
-        })?;
         let sandbox = sandbox.with_rlimits(vec![self.open_files.inherited]);
         Ok(Worker::new(WorkerParts {
             layers: self.store.layers.clone(),

@@ -299,6 +299,8 @@ impl Worker {
         call: &ExecuteCall<'_>,
     ) -> Result<Ground<'_>, OperationError> {
         self.entitlements.check_exec(op)?;
+        // Before anything is fetched, which gives time to replace the program.
+        self.sandbox.prepare().map_err(ExecError::from)?;
         let granted = async {
             let mut inputs = Vec::with_capacity(call.inputs.len());
             for position in 0..call.inputs.len() {

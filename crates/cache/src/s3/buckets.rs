@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::{S3Bucket, S3Client, S3Credentials, S3Limits};
 use crate::Proxies;
@@ -22,29 +22,26 @@ pub struct BucketsOptions {
 }
 
 /// Makes clients for buckets, and keeps them. Clones are the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Buckets(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    ways: LazyLock<Ways, Box<dyn FnOnce() -> Ways + Send>>,
+    known: Mutex<HashMap<S3Bucket, S3Client>>,
+}
+
+/// How buckets are reached.
+#[derive(Debug)]
+struct Ways {
     clients: Arc<HttpClients>,
     tls: TlsFiles,
     credentials: Option<S3Credentials>,
     endpoint: Option<String>,
-    known: Mutex<HashMap<S3Bucket, S3Client>>,
 }
 
-impl Default for Inner {
-    fn default() -> Self {
-        let clients = Arc::new(HttpClients::new(HttpOptions::default()));
-        let (tls, known) = (TlsFiles::default(), Mutex::default());
-        Self { clients, tls, credentials: None, endpoint: None, known }
-    }
-}
-
-impl Buckets {
-    /// Nothing is connected to yet.
-    pub fn new(options: BucketsOptions) -> Self {
+impl Ways {
+    fn new(options: BucketsOptions) -> Self {
         let BucketsOptions { proxies, certificates, credentials, endpoint } = options;
         let tls = TlsFiles { authorities: certificates.clone(), ..TlsFiles::default() };
         let clients = Arc::new(HttpClients::new(HttpOptions {
@@ -52,7 +49,21 @@ impl Buckets {
             certificates,
             ..HttpOptions::default()
         }));
-        Self(Arc::new(Inner { clients, tls, credentials, endpoint, known: Mutex::default() }))
+        Self { clients, tls, credentials, endpoint }
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::new(BucketsOptions::default)
+    }
+}
+
+impl Buckets {
+    /// Nothing is connected to yet, and `options` are asked for when the first bucket is: most builds know none.
+    pub fn new(options: impl FnOnce() -> BucketsOptions + Send + 'static) -> Self {
+        let ways = LazyLock::new(Box::new(|| Ways::new(options())) as Box<_>);
+        Self(Arc::new(Inner { ways, known: Mutex::default() }))
     }
 
     /// A client for a bucket. What [`Buckets::add`] has not seen does not use it.
@@ -62,7 +73,7 @@ impl Buckets {
         credentials: Option<S3Credentials>,
         limits: S3Limits,
     ) -> S3Client {
-        let Inner { clients, tls, .. } = &*self.0;
+        let Ways { clients, tls, .. } = &*self.0.ways;
         S3Client::new(bucket, credentials, limits, Arc::clone(clients), tls.clone())
     }
 
@@ -77,9 +88,9 @@ impl Buckets {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let theirs =
-                self.0.endpoint.clone().unwrap_or_else(|| S3Bucket::amazon(&bucket.region));
+                self.0.ways.endpoint.clone().unwrap_or_else(|| S3Bucket::amazon(&bucket.region));
             let is_same = theirs.trim_end_matches('/') == bucket.endpoint.trim_end_matches('/');
-            let credentials = self.0.credentials.clone().filter(|_| is_same);
+            let credentials = self.0.ways.credentials.clone().filter(|_| is_same);
             self.client(bucket.clone(), credentials, S3Limits::default())
         };
         known.entry(bucket.clone()).or_insert_with(new).clone()

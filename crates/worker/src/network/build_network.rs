@@ -263,6 +263,7 @@ async fn start(sandbox: &Sandbox, program: &Path, forward_dns: bool) -> io::Resu
     let mut control = UnixStream::from_std(control)?;
     let keeper = sandbox
         .command(KEEPER_ARGUMENT)
+        .map_err(io::Error::other)?
         .arg(program)
         .args(pasta::arguments(forward_dns))
         .current_dir("/")

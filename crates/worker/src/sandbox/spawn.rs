@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, stat};
 use rustix::mount::OpenTreeFlags;
@@ -30,13 +30,69 @@ const CHUNK: usize = 64 * 1024;
 /// [`init_main_if_requested`](crate::init_main_if_requested).
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// The program, on a read-only mount of its own.
-    program: Arc<OwnedFd>,
-    in_user_namespace: bool,
+    program: Arc<Program>,
     is_chroot: bool,
     /// Limits of the steps that have no other of the same resource.
     rlimits: Vec<Rlimit>,
     ahead: Arc<Mutex<Ahead>>,
+}
+
+/// What sandboxes are started from.
+#[derive(Debug)]
+struct Program {
+    path: PathBuf,
+    opened: OnceLock<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    /// The program, on a read-only mount of its own.
+    program: OwnedFd,
+    in_user_namespace: bool,
+}
+
+impl Program {
+    fn opened(&self) -> Result<&Opened, SandboxError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = Opened::own(&self.path)?;
+        Ok(self.opened.get_or_init(|| opened))
+    }
+}
+
+impl Opened {
+    /// Opens the running program, which `path` leads to.
+    fn own(path: &Path) -> Result<Self, SandboxError> {
+        const OWN: &str = "/proc/self/exe";
+        let error = |source| SandboxError::OpenProgram { path: OWN.to_owned(), source };
+        let opened = Self::any(path)?;
+        let facts = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let same = stat(OWN)
+            .and_then(|own| Ok(facts(own) == facts(fstat(&opened.program)?)))
+            .map_err(|errno| error(errno.into()))?;
+        if same {
+            Ok(opened)
+        } else {
+            Err(SandboxError::ProgramReplaced { path: path.display().to_string() })
+        }
+    }
+
+    fn any(path: &Path) -> Result<Self, SandboxError> {
+        let open_program =
+            |source| SandboxError::OpenProgram { path: path.display().to_string(), source };
+        // A step can reach the program that it was executed from through `/proc/self/exe` and, as root, write to it once nobody runs
+        // it (CVE-2019-5736). Executed from a read-only mount, it cannot be opened for writing at all.
+        let program = rustix::mount::open_tree(
+            CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .map_err(|errno| open_program(errno.into()))?;
+        sys::mount_set_attributes(program.as_fd(), sys::MOUNT_ATTR_RDONLY, false)
+            .map_err(|errno| open_program(errno.into()))?;
+        Ok(Self { program, in_user_namespace: in_user_namespace() })
+    }
 }
 
 /// Processes started before their steps are known. To execute the program, to link it and to do what all steps need takes longer than what
@@ -79,18 +135,18 @@ impl Sandbox {
     ///
     /// Without the right to clone a mount, that is when neither root nor in a user namespace.
     pub fn open(path: &Path) -> Result<Self, SandboxError> {
-        const OWN: &str = "/proc/self/exe";
-        let error = |source| SandboxError::OpenProgram { path: OWN.to_owned(), source };
-        let sandbox = Self::open_program(path)?;
-        let facts = |stat: Stat| (stat.st_dev, stat.st_ino);
-        let same = stat(OWN)
-            .and_then(|own| Ok(facts(own) == facts(fstat(&*sandbox.program)?)))
-            .map_err(|errno| error(errno.into()))?;
-        if same {
-            Ok(sandbox)
-        } else {
-            Err(SandboxError::ProgramReplaced { path: path.display().to_string() })
-        }
+        Opened::own(path).map(|opened| Self::of(path, Some(opened), false))
+    }
+
+    /// As [`Sandbox::open`], but the first step opens the program, and fails where that fails. To give up a mount again takes a
+    /// millisecond, which a build without steps has no use for.
+    pub fn open_when_needed(path: &Path) -> Self {
+        Self::of(path, None, false)
+    }
+
+    /// Opens the program, if that was left for when it is needed.
+    pub(crate) fn prepare(&self) -> Result<(), SandboxError> {
+        self.program.opened().map(drop)
     }
 
     /// Prepares to start sandboxes from another program whose `main` begins with
@@ -100,25 +156,13 @@ impl Sandbox {
     ///
     /// As [`Sandbox::open`].
     pub fn open_program(path: &Path) -> Result<Self, SandboxError> {
-        let open_program =
-            |source| SandboxError::OpenProgram { path: path.display().to_string(), source };
-        // A step can reach the program that it was executed from through `/proc/self/exe` and, as root, write to it once nobody runs
-        // it (CVE-2019-5736). Executed from a read-only mount, it cannot be opened for writing at all.
-        let program = rustix::mount::open_tree(
-            CWD,
-            path,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )
-        .map_err(|errno| open_program(errno.into()))?;
-        sys::mount_set_attributes(program.as_fd(), sys::MOUNT_ATTR_RDONLY, false)
-            .map_err(|errno| open_program(errno.into()))?;
-        Ok(Self {
-            program: Arc::new(program),
-            in_user_namespace: in_user_namespace(),
-            is_chroot: false,
-            rlimits: Vec::new(),
-            ahead: Arc::default(),
-        })
+        Opened::any(path).map(|opened| Self::of(path, Some(opened), false))
+    }
+
+    fn of(path: &Path, opened: Option<Opened>, is_chroot: bool) -> Self {
+        let opened = opened.map(OnceLock::from).unwrap_or_default();
+        let program = Arc::new(Program { path: path.to_owned(), opened });
+        Self { program, is_chroot, rlimits: Vec::new(), ahead: Arc::default() }
     }
 
     /// As [`Sandbox::open`], for steps without namespaces and mounts: they have a root directory of their own and little else, and
@@ -134,13 +178,8 @@ impl Sandbox {
         let program = rustix::fs::open(OWN, flags, Mode::empty()).map_err(|errno| {
             SandboxError::OpenProgram { path: OWN.to_owned(), source: errno.into() }
         })?;
-        Ok(Self {
-            program: Arc::new(program),
-            in_user_namespace: in_user_namespace(),
-            is_chroot: true,
-            rlimits: Vec::new(),
-            ahead: Arc::default(),
-        })
+        let opened = Opened { program, in_user_namespace: in_user_namespace() };
+        Ok(Self::of(Path::new(OWN), Some(opened), true))
     }
 
     /// Whether steps have neither namespaces nor mounts.
@@ -150,10 +189,11 @@ impl Sandbox {
     }
 
     /// The program with a hidden first argument, and nothing of the environment.
-    pub(crate) fn command(&self, argument: &str) -> Command {
-        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+    pub(crate) fn command(&self, argument: &str) -> Result<Command, SandboxError> {
+        let program = self.program.opened()?.program.as_raw_fd();
+        let mut command = Command::new(format!("/proc/self/fd/{program}"));
         command.arg0("rbuild").arg(argument).env_clear();
-        command
+        Ok(command)
     }
 
     /// Gives limits to the steps that do not have another of the same resource; without one they have this process's.
@@ -184,7 +224,7 @@ impl Sandbox {
         spec.rlimits.extend(self.rlimits.iter().filter(missing).copied());
         let request = Request {
             spec,
-            in_user_namespace: self.in_user_namespace,
+            in_user_namespace: self.program.opened()?.in_user_namespace,
             is_chroot: self.is_chroot,
             descriptors: descriptors.len(),
         };
@@ -222,7 +262,7 @@ impl Sandbox {
         let argument =
             ground.map(|ground| serde_json::to_string(&ground).expect("it has string keys only"));
         let child = self
-            .command(INIT_ARGUMENT)
+            .command(INIT_ARGUMENT)?
             .args(argument)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
