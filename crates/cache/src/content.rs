@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use crate::BlobBody;
 use crate::disk_error::{DiskError, OnPath};
 use crate::gate::{Gate, TOUCHED};
-use crate::read_file::read_at_most;
+use crate::read_file::read_own;
 use crate::staging::{Staged, Staging};
 
 /// The blobs of a store. Clones are the same blobs.
@@ -144,8 +144,8 @@ impl Content {
     /// Reads a small blob, a document, and verifies it. A damaged one is deleted and missing.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContentError> {
         let path = self.path(digest);
-        let mut file = self.open(digest, None)?;
-        let Some(bytes) = read_at_most(&mut file, limit).on_path("read", &path)? else {
+        let file = self.open(digest, None)?;
+        let Some(bytes) = read_own(&file, limit).on_path("read", &path)? else {
             let size = file.metadata().on_path("inspect", &path)?.len();
             return Err(ContentError::TooLarge { digest: *digest, size, limit });
         };

@@ -28,6 +28,7 @@ mod layers;
 mod lease;
 mod lock;
 mod logs;
+mod names;
 mod oci_layout;
 mod open_in_root;
 mod overlay;

@@ -17,6 +17,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat};
 use rustix::io::Errno;
 
 use crate::disk_error::{DiskError, OnPath};
+use crate::names::names_in;
 use crate::remove_tree::{remove_path, remove_tree};
 
 /// The pending things of one opened store.
@@ -116,8 +117,8 @@ impl Staging {
     /// Deletes what processes that are no more have left. Returns how many of them there were.
     pub(crate) fn sweep(&self) -> Result<usize, DiskError> {
         let mut swept = 0;
-        for entry in std::fs::read_dir(&self.parent).on_path("list", &self.parent)? {
-            let path = entry.on_path("list", &self.parent)?.path();
+        for name in names_in(&self.parent).on_path("list", &self.parent)? {
+            let path = self.parent.join(name);
             if self.own.get().is_some_and(|own| own.path == path) {
                 continue;
             }

@@ -14,6 +14,7 @@
 //!       logs/         Logs: what steps have printed, a directory per build
 //!       tmp/          what is being made, a directory per process
 //!       usage         what the store took when it was last measured
+//!       uses          what builds have used, until it is moved into the index
 //! ```
 //!
 //! There is no daemon: any number of processes open the same store (design D5).
@@ -356,8 +357,11 @@ fn has_directories(root: &Path) -> bool {
         if entry.file_type() == FileType::Directory && DIRECTORIES.iter().any(is_it) {
             found += 1;
         }
+        if found == DIRECTORIES.len() {
+            return true;
+        }
     }
-    found == DIRECTORIES.len()
+    false
 }
 
 fn make_directories(

@@ -84,6 +84,27 @@ fn layers_that_can_be_fetched_or_unpacked_are_available() {
 }
 
 #[test]
+fn uses_are_known_to_who_asks_without_a_write_to_the_database_for_each() {
+    let fixture = Fixture::new();
+    make_layer(&fixture.store, "a", 1);
+    let outputs = [snapshot(&["a"])];
+    records(&fixture).store(&[new_record(&parts("x"), &outputs)]).unwrap();
+    let log = || std::fs::metadata(fixture.root().join("index.db-wal")).unwrap().len();
+    let before = log();
+    for _ in 0..3 {
+        let store = rbuild_cache::Store::open(&fixture.root()).unwrap();
+        let records = LocalRecords::new(&store, store.lease().unwrap());
+        records.lookup(&key("x")).unwrap().unwrap();
+    }
+    assert_eq!(log(), before);
+    for _ in 0..2 {
+        let stored = fixture.store.index.records().unwrap();
+        assert_eq!(stored[0].uses, 3);
+        assert!(stored[0].used >= stored[0].created);
+    }
+}
+
+#[test]
 fn records_tell_what_they_are() {
     let fixture = Fixture::new();
     make_layer(&fixture.store, "a", 1);

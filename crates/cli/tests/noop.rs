@@ -28,7 +28,7 @@ ENTRYPOINT [\"/bin/cat\", \"/app/out.sum\"]
 
 /// Beyond a look at each file of the context, with the base in a registry that is asked what its tag names now. Up to 20 read what podman
 /// says of registries, where it is installed, and up to 32 the log of the index.
-const MOST_CALLS: usize = 420;
+const MOST_CALLS: usize = 400;
 
 /// With an image with a name, or an archive of one.
 const MOST_CALLS_OF_AN_IMAGE: usize = 560;

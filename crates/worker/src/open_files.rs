@@ -21,10 +21,9 @@ pub struct OpenFiles {
 pub fn raise_open_files() -> OpenFiles {
     let inherited = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: inherited.maximum, ..inherited };
-    let limit = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => raised.current,
-        Err(_) => inherited.current,
-    };
+    let is_raised =
+        raised.current == inherited.current || setrlimit(Resource::Nofile, raised).is_ok();
+    let limit = if is_raised { raised.current } else { inherited.current };
     OpenFiles {
         inherited: Rlimit {
             resource: RlimitResource::Nofile,

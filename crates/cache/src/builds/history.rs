@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::file_list::{FileList, PickedFiles};
 use super::record::{BuildId, BuildRecord};
 use crate::disk_error::{DiskError, OnPath};
+use crate::names::names_in;
 use crate::remove_tree::remove_path;
 use crate::staging::Staging;
 
@@ -359,13 +360,9 @@ fn remove(path: &Path) -> Result<(), DiskError> {
 
 /// The names in a folder; none when it is not there.
 fn names(folder: &Path) -> Result<Vec<String>, DiskError> {
-    let listed = match std::fs::read_dir(folder) {
+    let names = match names_in(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.on_path("list", folder)?,
+        names => names.on_path("list", folder)?,
     };
-    let mut names = Vec::new();
-    for entry in listed {
-        names.extend(entry.on_path("list", folder)?.file_name().into_string().ok());
-    }
-    Ok(names)
+    Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }

@@ -26,6 +26,7 @@ use super::usage::{KindUsage, Usage};
 use crate::Store;
 use crate::disk_error::{DiskError, OnPath};
 use crate::lock::open_lock_file;
+use crate::read_file::read_small;
 
 const FILE: &str = "usage";
 
@@ -168,7 +169,7 @@ impl SpaceKeeper {
 
     /// The last measurement; `None` when there is none that can be read.
     fn measured(&self) -> Option<Measured> {
-        let text = std::fs::read_to_string(&self.file).ok()?;
+        let text = String::from_utf8(read_small(&self.file).ok()?).ok()?;
         let mut words = text.strip_prefix("v1 ")?.split_whitespace();
         let mut number = || words.next()?.parse::<u64>().ok();
         let (used, free, at) = (number()?, number()?, number()?);

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use rustix::fs::FlockOperation;
 
 use super::schema::MIGRATIONS;
+use super::uses::UsesFile;
 use crate::disk_error::{DiskError, OnPath};
 use crate::lock::open_lock_file;
 
@@ -28,9 +29,9 @@ pub struct Index(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     connection: Mutex<Connection>,
-    /// Records that were used, and how often, since they were last written. Losing them costs little: they
-    /// only order what is collected.
+    /// Records that were used, and how often, since that was last written. Losing it costs little: it only orders what is collected.
     pub(super) used: Mutex<HashMap<i64, i64>>,
+    uses: UsesFile,
     /// Makes the next opening replace the database.
     damaged_mark: PathBuf,
     /// The write-ahead log.
@@ -113,6 +114,7 @@ impl Index {
         let inner = Inner {
             connection: Mutex::new(connection),
             used: Mutex::default(),
+            uses: UsesFile::new(root),
             damaged_mark: files.damaged_mark,
             log: root.join("index.db-wal"),
         };
@@ -153,6 +155,15 @@ impl Index {
     pub fn flush(&self) -> Result<(), IndexError> {
         self.0.flush()
     }
+
+    /// Brings what is known of the use of records up to date in the database.
+    pub(super) fn settle_uses(&self) -> Result<(), IndexError> {
+        self.flush()?;
+        if !self.0.uses.exists() {
+            return Ok(());
+        }
+        self.write(|connection| self.0.uses.take(connection))
+    }
 }
 
 impl Inner {
@@ -186,7 +197,10 @@ impl Inner {
         if used.is_empty() {
             return Ok(());
         }
-        self.write(|connection| super::records::write_uses(connection, &used))
+        if self.uses.append(&used)? {
+            self.write(|connection| self.uses.take(connection))?;
+        }
+        Ok(())
     }
 }
 

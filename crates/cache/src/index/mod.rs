@@ -11,6 +11,7 @@ mod layer_facts;
 mod packages;
 mod records;
 mod schema;
+mod uses;
 mod value;
 
 pub use database::{Index, IndexError, IndexWarning};

@@ -1,6 +1,5 @@
 //! Cache records: what vertices yielded, by key.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -85,7 +84,7 @@ impl Index {
         })
     }
 
-    /// The record under a key, whether its layers are there or not.
+    /// The record under a key, whether its layers are there or not. How it was used is as [`Self::records`] has found last.
     pub fn record(&self, key: &CacheKey) -> Result<Option<StoredRecord>, IndexError> {
         self.read(|connection| {
             connection
@@ -112,7 +111,7 @@ impl Index {
     /// All records, least recently used first. Among those used at one moment, the ones with more layers come
     /// first: they are built on the others.
     pub fn records(&self) -> Result<Vec<StoredRecord>, IndexError> {
-        self.flush()?;
+        self.settle_uses()?;
         let mut records: Vec<StoredRecord> = self.read(|connection| {
             connection
                 .prepare_cached(
@@ -201,19 +200,6 @@ pub(super) fn put_record(connection: &Connection, record: &NewRecord<'_>) -> rus
                  AND NOT EXISTS (SELECT 1 FROM keys WHERE record = ?1)",
             )?
             .execute([replaced])?;
-    }
-    Ok(())
-}
-
-pub(super) fn write_uses(
-    connection: &Connection,
-    used: &HashMap<i64, i64>,
-) -> rusqlite::Result<()> {
-    let mut update = connection
-        .prepare_cached("UPDATE records SET used = ?1, uses = uses + ?2 WHERE id = ?3")?;
-    let now = now();
-    for (id, uses) in used {
-        update.execute([now, *uses, *id])?;
     }
     Ok(())
 }

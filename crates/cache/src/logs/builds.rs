@@ -14,6 +14,7 @@ use super::output::OutputReader;
 use super::writer::BuildLog;
 use crate::BuildId;
 use crate::disk_error::{DiskError, OnPath};
+use crate::names::names_in;
 use crate::remove_tree::remove_path;
 
 /// Most builds that are kept.
@@ -103,16 +104,13 @@ impl Logs {
     ///
     /// When the directory cannot be read.
     pub fn ids(&self) -> Result<Vec<String>, DiskError> {
-        let entries = match fs::read_dir(&self.directory) {
+        let names = match names_in(&self.directory) {
             // A store of before there were any.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.on_path("list", &self.directory)?,
+            names => names.on_path("list", &self.directory)?,
         };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry.on_path("list", &self.directory)?;
-            ids.extend(entry.file_name().into_string());
-        }
+        let mut ids: Vec<String> =
+            names.into_iter().filter_map(|name| name.into_string().ok()).collect();
         ids.sort_unstable();
         Ok(ids)
     }

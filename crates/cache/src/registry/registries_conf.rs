@@ -15,13 +15,14 @@
 //! What is said of a part of a registry (`quay.io/team`) is refused when that registry is asked: the ways to a registry are those to all
 //! of it. Short names, logins and the form of version 1 are not for us.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::endpoints::{HostFilesError, is_not_for_us};
+use crate::names::names_in;
 use crate::read_file::read_at_most;
 
 /// So long may a file be, in bytes: one may have no end.
@@ -119,13 +120,12 @@ fn paths(of: &PodmanFiles) -> Result<Vec<PathBuf>, HostFilesError> {
         of.files.iter().find(|path| path.exists()).cloned().into_iter().collect();
     for folder in &of.folders {
         let fail = |source| HostFilesError::Read { path: folder.clone(), source };
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
+        let names = match names_in(folder) {
+            Ok(names) => names,
             Err(error) if is_not_for_us(&error) => continue,
             Err(error) => return Err(fail(error)),
         };
-        let found: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
-        let mut found = found.map_err(fail)?;
+        let mut found: Vec<_> = names.into_iter().map(|name| folder.join(name)).collect();
         found.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
         found.sort();
         paths.extend(found);
@@ -201,6 +201,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

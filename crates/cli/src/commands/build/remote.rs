@@ -33,10 +33,12 @@ pub(super) enum Address {
 impl Address {
     /// What a context names, unless it is on this machine.
     pub(super) fn of(text: &str) -> Result<Option<Self>, CommandError> {
-        if Path::new(text).is_dir() {
+        let git = GitUrl::parse(text);
+        let is_path = matches!(git, Ok(None)) && !is_http(text);
+        if is_path || Path::new(text).is_dir() {
             return Ok(None);
         }
-        let git = GitUrl::parse(text).map_err(|error| {
+        let git = git.map_err(|error| {
             let message = format!("cannot use the git repository `{}`", redact_url(text));
             CommandError::caused(Kind::Usage, message, error)
         })?;
