@@ -53,6 +53,25 @@ fn privileged_heredocs_of_every_kind_run() {
     assert_eq!(read(&out, "files/B"), "$WHAT\n");
 }
 
+/// Where the machine shares its mounts, as those with systemd do: what it mounts meanwhile would be in the step without its restrictions, and
+/// what an unconfined step mounts would be on the machine. From the third step on a process is used that was started before the step was known.
+#[test]
+fn privileged_mounts_of_a_step_are_its_own() {
+    let own = "! grep -E ' (shared|master):' /proc/self/mountinfo";
+    let confined = format!("RUN --mount=type=cache,target=/c --network=host {own}\n");
+    let fixture = Fixture::with(&format!(
+        "FROM busybox\n{}RUN --security=insecure --mount=type=cache,target=/c {own}\n",
+        confined.repeat(4)
+    ));
+    let args = ["--allow=security.insecure", "--allow=network.host", "-o", "type=cacheonly"];
+    let build = fixture.build_command("store", &args);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation=shared"]).arg(build.get_program());
+    command.args(build.get_args()).env_clear();
+    command.envs(build.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    ran(command.output().expect("unshare starts")).ok();
+}
+
 #[test]
 fn privileged_network_none_has_only_a_loopback() {
     let fixture =

@@ -34,8 +34,21 @@ pub(crate) fn mount_set_attributes(
     attributes: u64,
     recursive: bool,
 ) -> Result<(), Errno> {
-    let request =
-        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    mount_setattr(mount, attributes, 0, recursive)
+}
+
+/// Keeps what is mounted below a mount, or below one that is mounted there, from where that was cloned from, and the other way round.
+pub(crate) fn mount_make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    mount_setattr(mount, 0, libc::MS_PRIVATE, true)
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attributes: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let request = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string, the request is a live structure of the given size, and the kernel only reads both.
     let result = unsafe {

@@ -10,7 +10,7 @@ use std::thread;
 use rbuild_worker::{ExitStatus, OutputStream, SandboxSpec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::support::{
     FIXTURE, Root, bind, command, open_path, require_root, runtime, sandbox, script,
@@ -242,6 +242,20 @@ fn privileged_process_of_the_next_step_starts_ahead_and_ends_with_the_build() {
     let waiting = pidfd_open(children()[0], PidfdFlags::empty()).unwrap();
     pidfd_send_signal(&waiting, Signal::KILL).unwrap();
     wait_until_ended(&waiting);
+    run();
+
+    // The step's first process waits below it, and when that is gone it ends as well.
+    let waiting = children()[0];
+    let own = pidfd_open(waiting, PidfdFlags::empty()).unwrap();
+    let id = waiting.as_raw_pid();
+    let first = loop {
+        let below = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        if let Ok(first) = below.trim().parse() {
+            break Pid::from_raw(first).unwrap();
+        }
+    };
+    kill_process(first, Signal::KILL).unwrap();
+    wait_until_ended(&own);
     run();
 
     let waiting = children().into_iter().map(|id| pidfd_open(id, PidfdFlags::empty()).unwrap());

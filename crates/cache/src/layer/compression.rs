@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 
 use bzip2::bufread::MultiBzDecoder;
-use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use rbuild_oci::{Digest, LayerCompression, MediaType};
 use thiserror::Error;
 use zstd::zstd_safe::CParameter;
 
 use super::estargz::{EstargzEncoder, Finished, TOC_DIGEST, UNCOMPRESSED_SIZE};
+use super::gunzip::Gunzip;
 use super::gzip::GzipEncoder;
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
+pub(super) const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 const LONGEST_MAGIC: u64 = 6;
@@ -189,8 +189,7 @@ type Rewound<R> = Chain<Cursor<Vec<u8>>, R>;
 
 enum Source<R: Read> {
     Uncompressed(Rewound<R>),
-    /// Not `GzDecoder`, which stops after the first member: pigz, bgzip and eStargz write many.
-    Gzip(Box<MultiGzDecoder<BufReader<Rewound<R>>>>),
+    Gzip(Box<Gunzip<BufReader<Rewound<R>>>>),
     /// Many streams too, which is what pbzip2 writes.
     Bzip2(Box<MultiBzDecoder<BufReader<Rewound<R>>>>),
     Xz(Box<XzReader<BufReader<Rewound<R>>>>),
@@ -259,7 +258,7 @@ impl<R: Read> Decoder<R> {
         let buffered = |blob| BufReader::with_capacity(READ_BUFFER, blob);
         Ok(Self(match detected {
             Detected::Uncompressed => Source::Uncompressed(blob),
-            Detected::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(buffered(blob)))),
+            Detected::Gzip => Source::Gzip(Box::new(Gunzip::new(buffered(blob)))),
             Detected::Bzip2 => Source::Bzip2(Box::new(MultiBzDecoder::new(buffered(blob)))),
             Detected::Xz => {
                 let reader = XzReader::new_mem_limit(buffered(blob), true, XZ_MEMORY);

@@ -12,6 +12,7 @@ mod compression;
 mod diff;
 mod directories;
 mod estargz;
+mod gunzip;
 mod gzip;
 mod incompressible;
 mod name;

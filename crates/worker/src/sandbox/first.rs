@@ -36,6 +36,15 @@ pub(super) enum Notice {
     Failure(Failure),
 }
 
+impl Notice {
+    pub(super) fn tell(&self, mut notices: &File) {
+        let mut line = serde_json::to_vec(self).expect("notices have string keys only");
+        line.push(b'\n');
+        // An error means that init is gone, and then this process soon is.
+        let _ = notices.write_all(&line);
+    }
+}
+
 /// The first process under construction.
 #[derive(Debug)]
 pub(super) struct First<'a> {
@@ -61,11 +70,8 @@ impl First<'_> {
         sys::exit_now(1)
     }
 
-    fn tell(&mut self, notice: &Notice) {
-        let mut line = serde_json::to_vec(notice).expect("notices have string keys only");
-        line.push(b'\n');
-        // An error means that init is gone, and then this process soon is.
-        let _ = self.notices.write_all(&line);
+    fn tell(&self, notice: &Notice) {
+        notice.tell(&self.notices);
     }
 
     fn become_program(&mut self, stubs: &mut Vec<Stub>) -> Result<Infallible, Failure> {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, chdir, pidfd_open, pidfd_send_signal, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::thread::sched_yield;
 
@@ -60,7 +60,12 @@ fn init_main(ahead: Option<GroundKind>) -> io::Result<()> {
     let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let control = UnixStream::from(fcntl_dupfd_cloexec(stdin(), 3)?);
     dup2_stdin(&null)?;
+    // Whatever directory it was started in is not kept busy.
+    chdir(c"/")?;
     let waiting = ahead.map(Waiting::start);
+    if let Some(Ok(waiting)) = &waiting {
+        waiting.until_requested(&control)?;
+    }
     let received = wire::receive_request(control.as_fd())?;
     let report = match run(received, waiting, &control) {
         Ok(exit) => Report::Exit(exit),
@@ -121,11 +126,43 @@ impl Waiting {
             let kept = [notices.as_raw_fd(), ended.as_raw_fd(), theirs.as_raw_fd()];
             let Ok(()) = sys::close_all_but(3, &kept) else { return };
             let groundwork = Some(Groundwork::lay(ground));
-            let Ok((received, binds)) = wire::receive_passed_on(theirs.as_fd()) else { return };
+            let (received, binds) = match wire::receive_passed_on(theirs.as_fd()) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    let failure = Failure::new("receive", "the description of the step", errno);
+                    return Notice::Failure(failure).tell(&notices);
+                }
+            };
             let Received { request, descriptors, .. } = &received;
             First { request, descriptors, binds, emulation: None, groundwork, notices, ended }.run()
         })?;
         Ok(Self { started, requests })
+    }
+
+    /// Waits for the request.
+    ///
+    /// # Errors
+    ///
+    /// When the first process has ended: the build then finds that out about this one, and starts another.
+    fn until_requested(&self, control: &UnixStream) -> io::Result<()> {
+        loop {
+            let mut fds = [
+                PollFd::new(&self.requests, PollFlags::empty()),
+                PollFd::new(control, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                result => result?,
+            };
+            if !fds[0].revents().is_empty() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            if !fds[1].revents().is_empty() {
+                return Ok(());
+            }
+        }
     }
 }
 

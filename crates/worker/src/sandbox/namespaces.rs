@@ -26,12 +26,18 @@ pub(super) fn leave() -> Result<(), Failure> {
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
         .context("create namespaces", "mount, ipc, uts")?;
     // Nothing gets out, but what the machine unmounts is unmounted here too: a process that waits for its step must not keep a disk busy.
-    let one_way = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", one_way).context("make private the mounts under", "/")
+    propagate(MountPropagationFlags::DOWNSTREAM)
 }
 
-/// Moves it into those that the spec decides about. It must be in its control groups.
+fn propagate(how: MountPropagationFlags) -> Result<(), Failure> {
+    let how = how | MountPropagationFlags::REC;
+    mount_change("/", how).context("make private the mounts under", "/")
+}
+
+/// Moves it into those that the spec decides about. It must be in its control groups. From here on nothing that the machine mounts gets in:
+/// it would do so without the restrictions of what it is mounted on.
 pub(super) fn enter(spec: &SandboxSpec, descriptors: &[OwnedFd]) -> Result<(), Failure> {
+    propagate(MountPropagationFlags::PRIVATE)?;
     match spec.network {
         NetworkMode::Host => {}
         NetworkMode::None => {

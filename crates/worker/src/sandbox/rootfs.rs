@@ -56,7 +56,8 @@ pub(super) fn clone_binds(
                 let flags = CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
                 source
                     .and_then(|source| open_tree(source, c"", flags))
-                    .map(Some)
+                    // What an unconfined step mounts on it stays in the step.
+                    .and_then(|bind| sys::mount_make_private(bind.as_fd()).map(|()| Some(bind)))
                     .context("clone the source of the mount", &mount.destination)
             }
             MountKind::Attach { .. }

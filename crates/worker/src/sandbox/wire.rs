@@ -13,8 +13,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
@@ -212,6 +213,10 @@ pub(crate) fn receive_descriptors(socket: BorrowedFd<'_>) -> io::Result<Vec<Owne
     )?;
     if message.bytes == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        // Some were lost: this process may not have as many.
+        return Err(Errno::MFILE.into());
     }
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {
