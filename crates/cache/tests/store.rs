@@ -20,7 +20,7 @@ fn an_empty_place_becomes_a_private_store() {
         names,
         [
             "blobs", "builds", "caches", "contexts", "git", "index.db", "layers", "leases",
-            "locks", "logs", "tmp", "version"
+            "locks", "logs", "tmp", "usage", "version"
         ]
     );
     assert_eq!(std::fs::read_to_string(fixture.root().join("version")).unwrap(), "1\n");

@@ -235,8 +235,12 @@ impl Sandbox {
         };
         let ground = GroundKind::ahead_of(&request);
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = ahead.waiting.take().filter(|started| started.ground == ground);
-        // One that has waited may have been killed meanwhile.
+        let is_fit = |started: &mut Started| {
+            // It may have been killed meanwhile.
+            started.ground == ground && matches!(started.child.try_wait(), Ok(None))
+        };
+        let waited =
+            ahead.waiting.take().and_then(|mut started| is_fit(&mut started).then_some(started));
         let waited = waited.and_then(|started| hand_over(started).ok());
         let Started { control, mut child, .. } =
             waited.map_or_else(|| self.start(ground).and_then(hand_over), Ok)?;
