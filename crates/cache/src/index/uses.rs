@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use rustix::fs::OFlags;
 
 use super::value::now;
 use crate::disk_error::{DiskError, OnPath};
@@ -42,7 +43,9 @@ impl UsesFile {
         }
         line.push('\n');
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
+        // A pipe that nobody reads is not waited for.
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        options.append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());
         let mut file = options.open(&self.0).on_path("open", &self.0)?;
         file.write_all(line.as_bytes()).on_path("write", &self.0)?;
         Ok(file.metadata().on_path("inspect", &self.0)?.len() > MOST_BYTES)
@@ -51,6 +54,9 @@ impl UsesFile {
     /// Moves what it says into the database, in the running transaction.
     pub(super) fn take(&self, connection: &Connection) -> rusqlite::Result<()> {
         // If it cannot be read or deleted, records are taken for older or more used than they are.
+        if !self.exists() {
+            return Ok(());
+        }
         let Ok(text) = read_small(&self.0) else { return Ok(()) };
         let _ = std::fs::remove_file(&self.0);
         let mut update = connection.prepare_cached(
@@ -64,7 +70,7 @@ impl UsesFile {
 
     /// Whether there is anything in it.
     pub(super) fn exists(&self) -> bool {
-        self.0.exists()
+        std::fs::symlink_metadata(&self.0).is_ok_and(|metadata| metadata.is_file())
     }
 }
 
@@ -97,5 +103,16 @@ mod tests {
         let mut sums: Vec<_> = sums(text, 100).into_iter().collect();
         sums.sort_unstable();
         assert_eq!(sums, [(1, (7, 3)), (2, (5, 1))]);
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = rustix::fs::Mode::RWXU;
+        let path = dir.path().join("uses");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let uses = UsesFile::new(dir.path());
+        uses.append(&HashMap::from([(1, 1)])).unwrap_err();
+        assert!(!uses.exists());
     }
 }
