@@ -11,6 +11,7 @@ use rustix::mount::MountAttrFlags;
 use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 
+use super::caps;
 use super::devices::{self, DeviceOptions};
 use super::error::{Context, Failure};
 use super::mount_point::open_plain;
@@ -19,7 +20,6 @@ use super::plan::SecurityMode;
 use super::rootfs::{NO_PROGRAMS, NO_SUID, attach, bind_tree, new_filesystem};
 use super::seccomp::Filter;
 use super::wire::Request;
-use super::{caps, seccomp};
 
 /// What a confined step must not read of `/proc`: the machine's memory, keys and sensors.
 const MASKED: [&str; 9] = [
@@ -98,7 +98,7 @@ impl Groundwork {
         let GroundKind { in_user_namespace, insecure } = ground;
         let options = DeviceOptions { nodes: files.as_fd(), in_user_namespace, insecure };
         devices::populate(dev.as_fd(), options)?;
-        let filter = (!insecure).then(|| seccomp::Filter::new(caps::DEFAULT));
+        let filter = (!insecure).then(|| Filter::new(caps::DEFAULT));
         Ok(Self { files, proc, dev, filter })
     }
 }
