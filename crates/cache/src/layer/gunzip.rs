@@ -10,6 +10,8 @@ const EXTRA: u8 = 1 << 2;
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 const RESERVED: u8 = 0b1110_0000;
+/// So long may the name and the comment be, in bytes; the format has no limit.
+const LONGEST_TEXT: usize = 65_535;
 /// The only method that there is.
 const DEFLATE: u8 = 8;
 
@@ -51,7 +53,9 @@ impl<R: BufRead> Gunzip<R> {
             (0..length).try_for_each(|_| head.take::<1>().map(drop))?;
         }
         for text in [NAME, COMMENT] {
-            while flags & text != 0 && head.take()? != [0] {}
+            if flags & text != 0 {
+                head.skip_text()?;
+            }
         }
         let expected = head.checksum.clone().finalize() as u16;
         if flags & HEADER_CHECKSUM != 0 && u16::from_le_bytes(head.take()?) != expected {
@@ -126,6 +130,15 @@ impl<R: Read> Header<'_, R> {
         self.checksum.update(&bytes);
         Ok(bytes)
     }
+
+    fn skip_text(&mut self) -> io::Result<()> {
+        for _ in 0..=LONGEST_TEXT {
+            if self.take()? == [0] {
+                return Ok(());
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "gzip header field too long"))
+    }
 }
 
 /// As `read_exact`, which speaks of buffers where the end is too early.
@@ -182,6 +195,14 @@ mod tests {
         assert_eq!(read(&gzip, 64).unwrap(), b"x");
         gzip[4] ^= 1;
         assert_eq!(read(&gzip, 64).unwrap_err().to_string(), "corrupt gzip header");
+    }
+
+    #[test]
+    fn a_name_without_end_is_refused() {
+        let named = |length| member(b"x", GzBuilder::new().filename(vec![b'n'; length]));
+        assert_eq!(read(&named(LONGEST_TEXT), 512).unwrap(), b"x");
+        let error = read(&named(LONGEST_TEXT + 1), 512).unwrap_err();
+        assert_eq!(error.to_string(), "gzip header field too long");
     }
 
     #[test]
